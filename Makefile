@@ -1,0 +1,37 @@
+# make demo   a first run: installs, then fine-tunes a network on drawn faces
+# make test   installs, then runs the tests
+# make lint   style
+
+PYTHON ?= python3
+# What is installed beside the package; `.ci/run` adds the originals to compare with.
+EXTRAS ?= test
+VENV := .venv
+RUN := $(VENV)/bin/python
+comma := ,
+STAMP := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
+
+# Large pages for large arrays: a third less processor time in a training step here. It
+# must be set before Python starts; an allocator other than glibc's ignores it.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+
+.PHONY: demo test lint clean
+
+demo: $(STAMP)
+	$(RUN) -m experiments.part2_finetune --backbone efficientnet_lite0 --image-size 128 \
+		--epochs 4 --seeds 0
+
+test: $(STAMP)
+	$(RUN) -m pytest
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	touch $@
+
+clean:
+	rm -rf $(VENV)
