@@ -1,0 +1,82 @@
+"""The operations as `jax.lax` has them: the definition, and the accelerators' choice.
+
+Arguments are those of `jaxvision.ops`, with strides and windows as pairs.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Pair = tuple[int, int]
+Padding = tuple[Pair, Pair]
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def conv(
+    x: jax.Array, kernel: jax.Array, *, stride: Pair, padding: Padding, groups: int
+) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        stride,
+        padding,
+        dimension_numbers=_LAYOUT,
+        feature_group_count=groups,
+    )
+
+
+def depthwise_conv(
+    x: jax.Array, kernel: jax.Array, *, stride: Pair, padding: Padding
+) -> jax.Array:
+    return conv(x, kernel, stride=stride, padding=padding, groups=x.shape[-1])
+
+
+def max_pool(
+    x: jax.Array, *, window: Pair, stride: Pair, padding: Padding
+) -> jax.Array:
+    lowest = np.array(-np.inf, x.dtype)
+    return lax.reduce_window(
+        x,
+        lowest,
+        lax.max,
+        (1, *window, 1),
+        (1, *stride, 1),
+        ((0, 0), *padding, (0, 0)),
+    )
+
+
+def sum_pool(
+    x: jax.Array, *, window: Pair, stride: Pair, padding: Padding
+) -> jax.Array:
+    zero = np.array(0, x.dtype)
+    return lax.reduce_window(
+        x,
+        zero,
+        lax.add,
+        (1, *window, 1),
+        (1, *stride, 1),
+        ((0, 0), *padding, (0, 0)),
+    )
+
+
+def batch_norm_train(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    *,
+    epsilon: float,
+    axis_name: str | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    axes = tuple(range(x.ndim - 1))
+    mean = _across(wide.mean(axes), axis_name)
+    centred = wide - mean
+    variance = _across(lax.square(centred).mean(axes), axis_name)
+    y = centred * (lax.rsqrt(variance + epsilon) * scale) + bias
+    return y.astype(x.dtype), lax.stop_gradient(mean), lax.stop_gradient(variance)
+
+
+def _across(x: jax.Array, axis_name: str | None) -> jax.Array:
+    return x if axis_name is None else lax.pmean(x, axis_name)

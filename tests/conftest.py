@@ -1,0 +1,22 @@
+"""What all tests share: four CPU devices and the real pictures."""
+
+import os
+from pathlib import Path
+
+# Before jax is imported: the devices are counted once, at its first use.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Folder of real pictures beside the checkout; the test is skipped without it."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the real pictures are not here")
+    return SHARED_DATA

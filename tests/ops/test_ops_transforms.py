@@ -1,0 +1,157 @@
+"""Every operation under every transformation of JAX that training uses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from jaxvision import ops
+from jaxvision.ops import convolution, depthwise, dispatch, stock
+
+SAME = ((1, 1), (1, 1))
+NONE = ((0, 0), (0, 0))
+Params = dict[str, jax.Array]
+
+
+def network(params: Params, x: jax.Array, axis_name: str | None = None) -> jax.Array:
+    """A small network of all operations."""
+    x = ops.conv(x, params["conv"], stride=2, padding=SAME)
+    x, _, _ = ops.batch_norm_train(
+        x, params["scale"], params["bias"], epsilon=1e-3, axis_name=axis_name
+    )
+    x = ops.max_pool(x, 3, 2, SAME)
+    x = ops.depthwise_conv(x, params["depthwise"], stride=2, padding=SAME)
+    x = ops.avg_pool(x, 2, 1, NONE)
+    return ops.conv(x, params["pointwise"], padding=NONE)
+
+
+def loss(params: Params, x: jax.Array, axis_name: str | None = None) -> jax.Array:
+    return jnp.square(network(params, x, axis_name)).mean()
+
+
+def make_params(seed: int) -> Params:
+    keys = jax.random.split(jax.random.key(seed), 5)
+    shapes = {
+        "conv": (3, 3, 3, 4),
+        "scale": (4,),
+        "bias": (4,),
+        "depthwise": (3, 3, 1, 4),
+        "pointwise": (1, 1, 4, 2),
+    }
+    return {
+        name: jax.random.normal(key, shape)
+        for key, (name, shape) in zip(keys, shapes.items(), strict=True)
+    }
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return make_params(0)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> jax.Array:
+    return jax.random.normal(jax.random.key(9), (8, 16, 16, 3))
+
+
+@pytest.fixture(scope="module")
+def gradients(params: Params, pictures: jax.Array) -> Params:
+    return jax.jit(jax.grad(loss))(params, pictures)
+
+
+def assert_close(ours: Params, expected: Params, tolerance: float = 1e-5) -> None:
+    for name, value in expected.items():
+        largest = np.abs(value).max()
+        np.testing.assert_allclose(
+            ours[name] / largest, value / largest, atol=tolerance, err_msg=name
+        )
+
+
+def test_vmap_over_parameters_and_pictures(pictures: jax.Array) -> None:
+    several = [make_params(seed) for seed in range(2)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *several)
+    halves = pictures.reshape(2, 4, 16, 16, 3)
+    found = jax.jit(jax.vmap(jax.grad(loss)))(stacked, halves)
+    one = jax.jit(jax.grad(loss))
+    for index, params in enumerate(several):
+        expected = one(params, halves[index])
+        assert_close({n: v[index] for n, v in found.items()}, expected)
+
+
+def test_vmap_over_parameters_alone(pictures: jax.Array) -> None:
+    several = [make_params(seed) for seed in range(2)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *several)
+    found = jax.jit(jax.vmap(jax.grad(loss), (0, None)))(stacked, pictures)
+    expected = jax.jit(jax.grad(loss))(several[1], pictures)
+    assert_close({n: v[1] for n, v in found.items()}, expected)
+
+
+def test_scan(params: Params, pictures: jax.Array, gradients: Params) -> None:
+    @jax.jit
+    def scanned(params: Params) -> Params:
+        def step(carry: None, x: jax.Array) -> tuple[None, Params]:
+            return carry, jax.grad(loss)(params, x)
+
+        return jax.lax.scan(step, None, jnp.stack([pictures, pictures]))[1]
+
+    assert_close({n: v[1] for n, v in scanned(params).items()}, gradients)
+
+
+def test_pmap_of_shards_is_the_whole_batch(
+    params: Params, pictures: jax.Array, gradients: Params
+) -> None:
+    shards = pictures.reshape(4, 2, 16, 16, 3)
+
+    def shard_gradients(params: Params, x: jax.Array) -> Params:
+        return jax.lax.pmean(jax.grad(loss)(params, x, "device"), "device")
+
+    found = jax.pmap(shard_gradients, "device", in_axes=(None, 0))(params, shards)
+    assert_close({n: v[3] for n, v in found.items()}, gradients)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_shard_map_of_replicated_parameters(
+    params: Params, pictures: jax.Array, gradients: Params, check_vma: bool
+) -> None:
+    mesh = jax.make_mesh((4,), ("device",), axis_types=(jax.sharding.AxisType.Auto,))
+    replicated, sharded = PartitionSpec(), PartitionSpec("device")
+
+    def shard_gradients(params: Params, x: jax.Array) -> Params:
+        def mean_loss(params: Params) -> jax.Array:
+            return jax.lax.pmean(loss(params, x, "device"), "device")
+
+        found = jax.grad(mean_loss)(params)
+        # Without types that say what is replicated, gradients stay the shard's own.
+        return found if check_vma else jax.lax.pmean(found, "device")
+
+    mapped = jax.shard_map(
+        shard_gradients,
+        mesh=mesh,
+        in_specs=(replicated, sharded),
+        out_specs=replicated,
+        check_vma=check_vma,
+    )
+    assert_close(jax.jit(mapped)(params, pictures), gradients)
+
+
+def test_gradients_through_replicated_pictures_and_bfloat16(
+    params: Params, pictures: jax.Array, gradients: Params
+) -> None:
+    half = {
+        name: value if name in ("scale", "bias") else value.astype(jnp.bfloat16)
+        for name, value in params.items()
+    }
+    found = jax.jit(jax.grad(loss))(half, pictures.astype(jnp.bfloat16))
+    assert found["depthwise"].dtype == jnp.bfloat16
+    assert found["scale"].dtype == jnp.float32
+    as_float = {name: value.astype(jnp.float32) for name, value in found.items()}
+    assert_close(as_float, gradients, tolerance=0.1)
+
+
+def test_the_platform_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dispatch._formulation("conv") is convolution.conv
+    assert dispatch._formulation("depthwise_conv") is depthwise.depthwise_conv
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for name in ("conv", "depthwise_conv", "max_pool", "sum_pool", "batch_norm_train"):
+        assert dispatch._formulation(name) is getattr(stock, name)
