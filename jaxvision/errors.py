@@ -1,0 +1,24 @@
+"""The one kind of error that is the user's to mend, and how it leaves a program."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class InputError(Exception):
+    """Bad input from outside: a file, a folder, a flag.
+
+    The message is one line that names the file or the flag, says what is wrong
+    with it and what would mend it. Programs print it and exit with status 2;
+    every other exception is a defect of ours and keeps its traceback.
+    """
+
+
+@contextmanager
+def exit_on_input_error() -> Iterator[None]:
+    """Turns an `InputError` into `error: <message>` on stderr and exit status 2."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,106 @@
+"""The networks: one table of names, one way to make them.
+
+model = create_model("alexnet", num_classes=6)
+variables = model.init(key, images, train=False)
+logits = model.apply(variables, images, train=False)  # [B, 6] float32
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.errors import InputError
+from jaxvision.models import alexnet, convnet, efficientnet, mlp
+from jaxvision.models.backbone import Backbone
+from jaxvision.models.classifier import PARTS, Classifier
+
+__all__ = ["MODELS", "PARTS", "Backbone", "Classifier", "check_fits", "create_model"]
+
+MODELS: dict[str, Callable[..., Backbone]] = {
+    **mlp.VARIANTS,
+    **convnet.VARIANTS,
+    **alexnet.VARIANTS,
+    **efficientnet.VARIANTS,
+}
+
+
+def create_model(
+    name: str,
+    num_classes: int,
+    *,
+    until: str | None = None,
+    head_hidden: tuple[int, ...] = (),
+    head_dropout: float | jax.Array = 0.0,
+    bn_axis_name: str | None = None,
+    bn_momentum: float | None = None,
+    bn_frozen: bool = False,
+    dtype: Any = jnp.float32,
+    **options: Any,
+) -> Classifier:
+    """A network by name, with a head for `num_classes`.
+
+    Args:
+      name: a key of `MODELS`.
+      num_classes: width of the logits.
+      until: last layer of the backbone that the head stands on; None for the last.
+      head_hidden: widths of hidden layers in the head.
+      head_dropout: dropout after each of those.
+      bn_axis_name: mapped axis over which batch norm is synchronised.
+      bn_momentum: what batch norm's running statistics keep a step; None: the
+        network's own.
+      bn_frozen: batch norm uses its running statistics in training too.
+      dtype: what is computed in (float32 or bfloat16); parameters are float32.
+      **options: the backbone's own fields, such as `hidden` of "mlp".
+
+    Raises:
+      InputError: an unknown network, layer or option; a number out of range.
+    """
+    if name not in MODELS:
+        raise InputError(f"no network {name!r}; there are: {', '.join(MODELS)}")
+    if num_classes < 1:
+        raise InputError(f"num_classes is {num_classes}; it must be at least 1")
+    known = _options(MODELS[name])
+    for option in options:
+        if option not in known:
+            raise InputError(
+                f"no option {option!r} of network {name!r}; it has: {', '.join(known)}"
+            )
+    for option, value in {**options, "head_dropout": head_dropout}.items():
+        if option.endswith(("_rate", "_dropout")):
+            _check_rate(option, value)
+    if any(width < 1 for width in head_hidden):
+        raise InputError(f"head_hidden is {head_hidden}; widths must be at least 1")
+    if bn_momentum is not None:
+        _check_rate("bn_momentum", bn_momentum)
+        options["bn_momentum"] = bn_momentum
+    backbone = MODELS[name](
+        bn_axis_name=bn_axis_name, bn_frozen=bn_frozen, dtype=dtype, **options
+    )
+    backbone.check()
+    backbone.check_layer(until)
+    return Classifier(backbone, num_classes, until, tuple(head_hidden), head_dropout)
+
+
+def check_fits(model: Classifier, image_shape: tuple[int, int, int]) -> None:
+    """Whether pictures `(H, W, C)` are large enough, without computing anything.
+
+    Raises:
+      InputError: a layer has nothing left to work on; names it and the sizes.
+    """
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
+
+
+def _options(variant: Callable[..., Backbone]) -> list[str]:
+    backbone = variant()
+    inherited = {field.name for field in dataclasses.fields(Backbone)}
+    return [f.name for f in dataclasses.fields(backbone) if f.name not in inherited]
+
+
+def _check_rate(option: str, value: float | jax.Array) -> None:
+    # A traced rate has no value yet.
+    if not isinstance(value, jax.core.Tracer) and not 0.0 <= float(value) < 1.0:
+        raise InputError(f"{option} is {value}; it must be at least 0 and below 1")

@@ -1,0 +1,96 @@
+"""What every network's backbone is: a table of named layers, run in order."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxvision.errors import InputError
+from jaxvision.models.layers import TORCH_KERNEL, Initializer
+
+Layer = tuple[str, Callable[[jax.Array], jax.Array]]
+"""A layer's name (the paper's) and what it does."""
+
+
+class Backbone(nn.Module):
+    """Everything before the classifier's head; a network implements `layers`."""
+
+    bn_axis_name: str | None = None
+    """Mapped axis over which batch norm is synchronised; None for none."""
+    bn_momentum: float = 0.9
+    """What batch norm's running statistics keep of themselves a step. The default is
+    torch's 0.1 the other way round; without batch norm it has no effect."""
+    bn_frozen: bool = False
+    """Batch norm works with its running statistics in training too, and they stand
+    still; its scale and bias are trained. For fine-tuning on little data."""
+    dtype: Any = jnp.float32
+    """What is computed in; parameters and statistics stay float32."""
+
+    smallest: ClassVar[int] = 1
+    """Least height and width of a picture that the layers leave something of."""
+
+    def layers(self, train: bool) -> list[Layer]:
+        """The network as a table.
+
+        The functions create their modules when they are called, not before: a layer
+        that is not reached has no parameters.
+        """
+        raise NotImplementedError
+
+    def layer_names(self) -> tuple[str, ...]:
+        """Names that `until` and the collection `activations` know, in order."""
+        return tuple(name for name, _ in self.layers(train=False))
+
+    def head_init(self) -> Initializer:
+        """How kernels of a head on this backbone are drawn."""
+        return TORCH_KERNEL
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool, until: str | None = None
+    ) -> jax.Array:
+        """Runs the layers in order, up to and including `until` (None: all).
+
+        Each layer's output stands in the collection `activations` under the layer's
+        name; ask for it with `mutable=["activations"]`.
+
+        Args:
+          x: `[B, H, W, C]` float32, normalised.
+          train: batch statistics and dropout as in training.
+          until: name of the last layer to run.
+
+        Returns:
+          The last layer's output, `[B, ...]` in `dtype`.
+
+        Raises:
+          InputError: no layer is named `until`, or the pictures are too small.
+        """
+        self.check_layer(until)
+        if x.ndim == 4 and min(x.shape[1:3]) < self.smallest:
+            raise InputError(
+                f"pictures of {x.shape[1]}x{x.shape[2]} are too small for"
+                f" {type(self).__name__}: at least {self.smallest}x{self.smallest}"
+            )
+        x = jnp.asarray(x, self.dtype)
+        for name, layer in self.layers(train):
+            x = layer(x)
+            # Not `sow`, which refuses the name of a submodule; and not at
+            # initialisation, whose result would hold the activations too.
+            if self.is_mutable_collection("activations") and not self.is_initializing():
+                self.put_variable("activations", name, x)
+            if name == until:
+                break
+        return x
+
+    def check(self) -> None:
+        """Raises `InputError` if an option's value makes no network."""
+
+    def check_layer(self, until: str | None) -> None:
+        """Raises `InputError` with the names there are, if `until` is none of them."""
+        if until is not None and until not in self.layer_names():
+            raise InputError(
+                f"no layer {until!r} in {type(self).__name__}; its layers are:"
+                f" {', '.join(self.layer_names())}"
+            )

@@ -1,0 +1,96 @@
+"""A backbone with a head that gives logits: the form of every network here."""
+
+from collections.abc import Collection
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxvision.errors import InputError
+from jaxvision.models.backbone import Backbone
+from jaxvision.models.layers import BatchNorm, Dropout, Initializer
+
+PARTS = ("backbone", "head")
+"""The two parts of every network: the keys of its parameters."""
+
+
+class Head(nn.Module):
+    """`[B, F]` -> `[B, num_classes]` float32 logits.
+
+    Each width of `hidden` is a dense layer, batch norm, ReLU and dropout: the head of
+    transfer learning on features. Without any, the head is one dense layer.
+    """
+
+    num_classes: int
+    hidden: tuple[int, ...]
+    dropout_rate: float | jax.Array
+    kernel_init: Initializer
+    bn_axis_name: str | None
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        for i, width in enumerate(self.hidden, start=1):
+            x = nn.Dense(
+                width, kernel_init=self.kernel_init, dtype=self.dtype, name=f"fc{i}"
+            )(x)
+            x = BatchNorm(
+                train,
+                momentum=0.9,  # a head sees few steps; torch's default 0.1
+                axis_name=self.bn_axis_name,
+                dtype=self.dtype,
+                name=f"bn{i}",
+            )(x)
+            x = Dropout(self.dropout_rate, train, name=f"dropout{i}")(nn.relu(x))
+        x = nn.Dense(
+            self.num_classes,
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+            name="logits",
+        )(x)
+        return x.astype(jnp.float32)
+
+
+class Classifier(nn.Module):
+    """A network: `params["backbone"]` and `params["head"]`, logits out."""
+
+    backbone: Backbone
+    num_classes: int
+    until: str | None = None
+    """The backbone's last layer that is run; None for all of them."""
+    head_hidden: tuple[int, ...] = ()
+    head_dropout: float | jax.Array = 0.0
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool, frozen: Collection[str] = ()
+    ) -> jax.Array:
+        """Logits of a batch.
+
+        Args:
+          x: `[B, H, W, C]` float32, normalised (`Preprocessing.normalise`).
+          train: batch statistics and dropout as in training.
+          frozen: parts ("backbone", "head") that run as in evaluation all the same:
+            their statistics stand still and nothing is dropped.
+
+        Returns:
+          `[B, num_classes]` float32 logits.
+
+        Raises:
+          InputError: a part or the layer `until` is unknown, or x is too small.
+        """
+        for part in frozen:
+            if part not in PARTS:
+                raise InputError(f"no part {part!r}; the parts are {', '.join(PARTS)}")
+        x = self.backbone(x, train=train and "backbone" not in frozen, until=self.until)
+        head = Head(
+            self.num_classes,
+            self.head_hidden,
+            self.head_dropout,
+            self.backbone.head_init(),
+            self.backbone.bn_axis_name,
+            self.backbone.dtype,
+            name="head",
+        )
+        return head(x.reshape(x.shape[0], -1), train=train and "head" not in frozen)

@@ -1,0 +1,290 @@
+"""The layers that the networks are built of, with the source of each default.
+
+Parameters and statistics are float32 always; `dtype` is what a layer computes in
+and returns. Padding is explicit everywhere, since frameworks differ in it.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+
+from jaxvision import ops
+
+Initializer = Callable[..., jax.Array]
+Pads = tuple[tuple[int, int], tuple[int, int]]
+"""Rows or columns added before and after: `((top, bottom), (left, right))`."""
+
+
+def _torch_kernel(
+    key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
+) -> jax.Array:
+    """torch.nn.Linear's and Conv2d's kaiming_uniform(a=sqrt(5)) for `[..., features]`.
+
+    Uniform in +-1/sqrt(fan_in);
+    https://github.com/pytorch/pytorch/blob/main/torch/nn/modules
+    """
+    return _uniform(key, shape, dtype, math.prod(shape[:-1]) ** -0.5)
+
+
+TORCH_KERNEL: Initializer = _torch_kernel
+
+
+def torch_bias(fan_in: int) -> Initializer:
+    """torch's default for biases: uniform in +-1/sqrt(fan_in)."""
+
+    def init(
+        key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
+    ) -> jax.Array:
+        return _uniform(key, shape, dtype, fan_in**-0.5)
+
+    return init
+
+
+def _uniform(
+    key: jax.Array, shape: tuple[int, ...], dtype: Any, bound: float
+) -> jax.Array:
+    # Drawn flat: the same numbers, but on CPUs the generator's program for an array
+    # of several axes takes seconds to compile, ten times as long.
+    flat = jax.random.uniform(key, (math.prod(shape),), dtype, -bound, bound)
+    return flat.reshape(shape)
+
+
+def same_pads(size: tuple[int, int], kernel: int, stride: int) -> Pads:
+    """TensorFlow's SAME padding of a picture `size` (height, width).
+
+    The output is ceil(size / stride) wide; an odd pad goes after the picture, so that
+    a 3x3 convolution of stride 2 pads (0, 1) on even sizes and (1, 1) on odd ones.
+    """
+
+    def one_side(length: int) -> tuple[int, int]:
+        total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
+        return total // 2, total - total // 2
+
+    return one_side(size[0]), one_side(size[1])
+
+
+def explicit_pads(
+    size: tuple[int, int], kernel: int, stride: int, padding: int | Literal["same"]
+) -> Pads:
+    """What a layer's `padding` adds to a picture `size` (height, width)."""
+    if padding == "same":
+        return same_pads(size, kernel, stride)
+    return (padding, padding), (padding, padding)
+
+
+def weight_norm(module: nn.Module, kernel: jax.Array) -> jax.Array:
+    """`kernel` `[..., features]` with a length of its own for each feature.
+
+    g v / ||v|| (arXiv:1602.07868) with v the kernel given and g a parameter `scale`
+    `[features]` of `module`, which starts as ||v||: the layer starts as without it,
+    as with torch.nn.utils.parametrizations.weight_norm(dim=0).
+    """
+    length = jnp.sqrt(jnp.square(kernel).sum(range(kernel.ndim - 1)))
+    scale = module.param("scale", lambda _: length)
+    return kernel * (scale / length).reshape((1,) * (kernel.ndim - 1) + (-1,))
+
+
+class Conv(nn.Module):
+    """Square convolution: `[B, H, W, C]` -> `[B, H', W', features]`.
+
+    `padding` is a number of pixels on every side (as torch's) or "same" (as
+    TensorFlow's). Parameters: `kernel` `[k, k, C, features]`, `bias` `[features]`; with
+    `weight_norm` also `scale` `[features]`, the length of each filter.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    padding: int | Literal["same"] = 0
+    use_bias: bool = True
+    weight_norm: bool = False
+    kernel_init: Initializer = TORCH_KERNEL
+    bias_init: Initializer = nn.initializers.zeros
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        size = self.kernel_size
+        shape = (size, size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        if self.weight_norm:
+            kernel = weight_norm(self, kernel)
+        y = ops.conv(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            stride=self.stride,
+            padding=explicit_pads(x.shape[1:3], size, self.stride, self.padding),
+        )
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, (self.features,))
+            y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+        return y
+
+
+class DepthwiseConv(nn.Module):
+    """One square filter a channel, no bias: `[B, H, W, C]` -> `[B, H', W', C]`.
+
+    Parameter: `kernel` `[k, k, 1, C]`.
+    """
+
+    kernel_size: int
+    stride: int = 1
+    padding: int | Literal["same"] = 0
+    kernel_init: Initializer = TORCH_KERNEL
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        size = self.kernel_size
+        kernel = self.param("kernel", self.kernel_init, (size, size, 1, x.shape[-1]))
+        return ops.depthwise_conv(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            stride=self.stride,
+            padding=explicit_pads(x.shape[1:3], size, self.stride, self.padding),
+        )
+
+
+class Dense(nn.Module):
+    """`[B, F]` -> `[B, features]`, drawn as torch.nn.Linear is.
+
+    Parameters: `kernel` `[F, features]`, `bias` `[features]`; with `weight_norm` also
+    `scale` `[features]`, the length of each unit's weights.
+    """
+
+    features: int
+    weight_norm: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        fan_in = x.shape[-1]
+        kernel = self.param("kernel", TORCH_KERNEL, (fan_in, self.features))
+        bias = self.param("bias", torch_bias(fan_in), (self.features,))
+        if self.weight_norm:
+            kernel = weight_norm(self, kernel)
+        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        return y + bias.astype(self.dtype).reshape(1, -1)
+
+
+class MaxPool(nn.Module):
+    """Greatest of each window: `[B, H, W, C]` -> `[B, H', W', C]`.
+
+    A module without parameters, so that a window can be seen from outside, as that of
+    a convolution can.
+    """
+
+    kernel_size: int
+    stride: int
+    padding: int | Literal["same"] = 0
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        size, stride = self.kernel_size, self.stride
+        pads = explicit_pads(x.shape[1:3], size, stride, self.padding)
+        return ops.max_pool(x, size, stride, pads)
+
+
+class LocalResponseNorm(nn.Module):
+    """Divides by the energy of the neighbouring channels: `[..., C]` -> `[..., C]`.
+
+    x / (k + alpha * mean of x^2)^beta, the mean over `size` channels of which one is
+    the value's own and size // 2 come before it; beyond the ends are zeros, which
+    count. AlexNet's of 2012 (section 3.3) but for the mean in place of the sum, as in
+    torch.nn.LocalResponseNorm, whose defaults these are.
+    """
+
+    size: int = 4
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 1.0
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        channel = np.arange(x.shape[-1])
+        before = channel.reshape(1, -1) - channel.reshape(-1, 1)
+        near = (before <= self.size // 2) & (before > self.size // 2 - self.size)
+        # A matrix product and a logarithm: both several times faster, on CPUs, than
+        # sums of shifted channels and a power.
+        mean = jnp.square(wide) @ jnp.asarray(near / self.size, wide.dtype)
+        divisor = jnp.exp(self.beta * jnp.log(self.k + self.alpha * mean))
+        return (wide / divisor).astype(x.dtype)
+
+
+WINDOWED = (Conv, DepthwiseConv, MaxPool)
+"""Layers that slide a window: they have `kernel_size`, `stride` and `padding`."""
+
+
+class BatchNorm(nn.Module):
+    """Batch norm over all axes but the last: `[..., C]` -> `[..., C]`.
+
+    Trains on the batch's own mean and (biased) variance and moves the running ones:
+    `running = momentum * running + (1 - momentum) * batch`. torch's momentum is
+    `1 - momentum` and its running variance takes the unbiased estimate, larger by
+    n / (n - 1); TensorFlow and Flax do as is done here.
+
+    Parameters: `scale`, `bias` `[C]`; statistics (`batch_stats`): `mean`, `var` `[C]`.
+    """
+
+    train: bool
+    momentum: float = 0.99
+    epsilon: float = 1e-5
+    axis_name: str | None = None
+    """Name of the mapped axis over whose devices the statistics are averaged."""
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        var = self.variable("batch_stats", "var", jnp.ones, shape)
+        if not self.train:
+            row = (1,) * (x.ndim - 1) + (-1,)
+            factor = (lax.rsqrt(var.value + self.epsilon) * scale).reshape(row)
+            y = (x.astype(jnp.float32) - mean.value.reshape(row)) * factor
+            return (y + bias.reshape(row)).astype(self.dtype)
+        initialising = self.is_initializing()
+        y, batch_mean, batch_var = ops.batch_norm_train(
+            x,
+            scale,
+            bias,
+            epsilon=self.epsilon,
+            # Initialisation happens outside the mapped axis.
+            axis_name=None if initialising else self.axis_name,
+        )
+        if not initialising:
+            keep = self.momentum
+            mean.value = keep * mean.value + (1 - keep) * batch_mean
+            var.value = keep * var.value + (1 - keep) * batch_var
+        return y.astype(self.dtype)
+
+
+class Dropout(nn.Module):
+    """Zeroes each value with probability `rate` in training and scales the others up.
+
+    `rate` is in [0, 1); it may be a traced scalar, so that a vmapped sweep can vary
+    it. With `per_example` whole examples are zeroed: the "drop connect" of
+    EfficientNet's residual branches (stochastic depth, arXiv:1603.09382).
+    """
+
+    rate: float | jax.Array
+    train: bool
+    per_example: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if not self.train or (isinstance(self.rate, int | float) and self.rate == 0):
+            return x
+        shape = x.shape[:1] + (1,) * (x.ndim - 1) if self.per_example else x.shape
+        keep = 1.0 - self.rate
+        # Flat: see `_uniform`.
+        size = (math.prod(shape),)
+        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, size).reshape(shape)
+        return jnp.where(kept, x / jnp.asarray(keep, x.dtype), jnp.zeros_like(x))

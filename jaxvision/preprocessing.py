@@ -1,0 +1,72 @@
+"""How a picture becomes a network's input: it travels with the weights.
+
+The geometry (size, fit, interpolation) is done once on the host by `jaxvision.data`,
+which hands out uint8 pictures of `size`; the numbers (channel order, mean, standard
+deviation) are applied once on the device by `Preprocessing.normalise`.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+Fit = Literal["crop", "squash", "pad"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """Geometry on the host, normalisation on the device."""
+
+    size: tuple[int, int] = (224, 224)
+    """Height and width of the network's input, in pixels."""
+    fit: Fit = "crop"
+    """crop: shorter side to `resize`, then the centre; squash: both sides to `size`,
+    whatever the picture's shape; pad: longer side to fit, black bars around."""
+    resize: int = 256
+    """Shorter side before the centre crop, in pixels; only for `crop`."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Pillow's filter of that name, which antialiases."""
+    grey: bool = False
+    """One channel (ITU-R 601 luma) in place of RGB."""
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    """Order in which the network wants the channels; files are always read as RGB."""
+    mean: tuple[float, ...] = (127.5, 127.5, 127.5)
+    """Subtracted from each channel, on the scale 0 to 255, in the network's order."""
+    std: tuple[float, ...] = (127.5, 127.5, 127.5)
+    """Divides each channel after the mean is subtracted, on the scale 0 to 255."""
+
+    def normalise(self, images: Any) -> Any:
+        """Scales pictures for the network; pure, and works in NumPy and in JAX alike.
+
+        Args:
+          images: `[..., H, W, C]` uint8, RGB or grey.
+
+        Returns:
+          `[..., H, W, C]` float32: `(images - mean) / std`, channels in
+          `channel_order`.
+        """
+        if self.channel_order == "bgr":
+            images = images[..., ::-1]
+        # float32 scalars per channel, not a float64 array: NumPy would promote.
+        images = images.astype("float32")
+        mean = _per_channel(self.mean, images)
+        std = _per_channel(self.std, images)
+        return (images - mean) / std
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Preprocessing":
+        """The inverse of `to_dict`; JSON's lists become tuples again."""
+        tuples = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**tuples)
+
+
+def _per_channel(values: tuple[float, ...], like: Any) -> Any:
+    import numpy as np
+
+    array = np.asarray(values, np.float32)
+    return array.reshape((1,) * (like.ndim - 1) + array.shape)

@@ -1,0 +1,26 @@
+"""Names for the shapes of data that pass between the layers."""
+
+from typing import Any, TypedDict
+
+import jax
+
+PyTree = Any
+"""A tree of arrays: nested dicts, tuples and dataclasses."""
+
+Metrics = dict[str, jax.Array]
+"""Float32 scalars that are sums over examples, so that they add across batches
+and devices; `count` is the number of examples they were summed over."""
+
+
+class Batch(TypedDict):
+    """One batch, as loaders yield it and steps take it; B is fixed during a run.
+
+    image: `[B, H, W, C]` uint8 pictures, or `[B, ...]` float32 features.
+    label: `[B]` int32 class indices.
+    mask: `[B]` float32, 1 where the example counts and 0 where it only fills the
+        batch up.
+    """
+
+    image: jax.Array
+    label: jax.Array
+    mask: jax.Array

@@ -1,0 +1,119 @@
+"""The layers against Flax, jax.lax and torch."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxvision.models.alexnet import adaptive_average_pool
+from jaxvision.models.layers import (
+    BatchNorm,
+    Conv,
+    DepthwiseConv,
+    Dropout,
+    same_pads,
+)
+
+
+@pytest.mark.parametrize("size", [1, 2, 6, 7, 12, 13, 224])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_same_pads_are_tensorflows(size, kernel, stride):
+    expected = lax.padtype_to_pads((size, 15), (kernel,) * 2, (stride,) * 2, "SAME")
+    assert same_pads((size, 15), kernel, stride) == tuple(map(tuple, expected))
+
+
+def test_same_pads_of_the_published_lite0():
+    assert same_pads((224, 224), 3, 2) == ((0, 1), (0, 1))
+    assert same_pads((56, 56), 5, 2) == ((1, 2), (1, 2))
+
+
+@pytest.mark.parametrize(("padding", "stride"), [(0, 1), (2, 2), ("same", 2)])
+def test_convolutions_agree_with_flax(padding, stride):
+    x = jax.random.normal(jax.random.key(0), (2, 9, 12, 6))
+    theirs_padding = "SAME" if padding == "same" else padding
+    ours = Conv(4, 3, stride, padding, bias_init=nn.initializers.normal())
+    variables = ours.init(jax.random.key(1), x)
+    theirs = nn.Conv(4, (3, 3), stride, theirs_padding)
+    np.testing.assert_allclose(
+        ours.apply(variables, x), theirs.apply(variables, x), atol=1e-5
+    )
+    ours = DepthwiseConv(5, stride, padding)
+    variables = ours.init(jax.random.key(1), x)
+    theirs = nn.Conv(
+        6, (5, 5), stride, theirs_padding, feature_group_count=6, use_bias=False
+    )
+    np.testing.assert_allclose(
+        ours.apply(variables, x), theirs.apply(variables, x), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (4, 6, 7, 5)])
+def test_batch_norm_agrees_with_flax(shape):
+    x = 3 + 2 * jax.random.normal(jax.random.key(0), shape)
+    fixed = {"momentum": 0.9, "epsilon": 1e-3}
+    ours, theirs = BatchNorm(True, **fixed), nn.BatchNorm(False, **fixed)
+    variables = ours.init(jax.random.key(1), x)
+    variables["params"] = {"scale": jnp.arange(5.0), "bias": jnp.ones(5)}
+    y, state = ours.apply(variables, x, mutable=["batch_stats"])
+    expected, expected_state = theirs.apply(variables, x, mutable=["batch_stats"])
+    np.testing.assert_allclose(y, expected, atol=1e-4)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), state, expected_state
+    )
+    still = BatchNorm(False, **fixed).apply({**variables, **state}, x)
+    expected = nn.BatchNorm(True, **fixed).apply({**variables, **state}, x)
+    np.testing.assert_allclose(still, expected, atol=1e-5)
+
+
+def test_running_statistics_move_as_torchs_but_for_the_unbiased_variance():
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).normal(3, 2, size=(4, 6, 7, 5)).astype(np.float32)
+    # torch's momentum 0.01 is 0.99 here.
+    theirs = torch.nn.BatchNorm2d(5, momentum=0.01, eps=1e-3)
+    expected = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2))).detach().numpy()
+    ours = BatchNorm(True, momentum=0.99, epsilon=1e-3)
+    y, state = ours.apply(ours.init(jax.random.key(0), x), x, mutable=["batch_stats"])
+    np.testing.assert_allclose(y, expected.transpose(0, 2, 3, 1), atol=1e-5)
+    statistics = state["batch_stats"]
+    np.testing.assert_allclose(
+        statistics["mean"], theirs.running_mean.numpy(), rtol=1e-5
+    )
+    n = x.size // 5
+    unbiased = 0.99 + (statistics["var"] - 0.99) * n / (n - 1)
+    np.testing.assert_allclose(unbiased, theirs.running_var.numpy(), rtol=1e-5)
+
+
+def test_dropout_keeps_the_mean_and_whole_examples():
+    x = jnp.ones((64, 10, 10, 3))
+    rngs = {"dropout": jax.random.key(0)}
+    y = Dropout(0.25, True).apply({}, x, rngs=rngs)
+    assert abs(float(y.mean()) - 1) < 0.02
+    assert set(np.unique(y)) == {0.0, np.float32(1 / 0.75)}
+    y = Dropout(0.25, True, per_example=True).apply({}, x, rngs=rngs)
+    assert (y.min((1, 2, 3)) == y.max((1, 2, 3))).all()
+    assert 0 < (y == 0).mean() < 0.5
+    assert Dropout(0.0, True).apply({}, x) is x
+    assert Dropout(0.5, False).apply({}, x) is x
+
+
+@pytest.mark.parametrize("size", [(6, 6), (12, 18), (7, 9), (2, 3), (1, 25)])
+def test_adaptive_pool_has_torchs_bins(size):
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    theirs = torch.nn.AdaptiveAvgPool2d(6)(torch.from_numpy(x.transpose(0, 3, 1, 2)))
+    np.testing.assert_allclose(
+        adaptive_average_pool(jnp.asarray(x), 6),
+        theirs.numpy().transpose(0, 2, 3, 1),
+        atol=1e-6,
+    )
+
+
+def test_adaptive_pool_by_hand():
+    x = jnp.arange(4.0).reshape(1, 4, 1, 1)
+    bins = [[0], [0, 1], [1], [2], [2, 3], [3]]  # floor(4i/6) to ceil(4(i+1)/6)
+    expected = [np.mean(b) for b in bins]
+    pooled = adaptive_average_pool(x, 6)
+    np.testing.assert_allclose(pooled[0, :, 0, 0], expected)

@@ -1,0 +1,423 @@
+"""One suite over the whole table of networks, and the few facts special to each."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.errors import InputError
+from jaxvision.models import MODELS, Classifier, create_model
+from jaxvision.models.efficientnet import Stage
+
+# Smaller networks of the same file where the whole one only takes longer.
+REDUCED: dict[str, dict[str, Any]] = {
+    "mlp": {"hidden": 16, "batch_norm": True},
+    "simple_cnn": {},
+    "convnet": {
+        "blocks": 2,
+        "norm": "weight",
+        "conv_dropout_rate": 0.2,
+        "dense_dropout_rate": 0.2,
+    },
+    "alexnet": {},
+    "efficientnet_lite0": {
+        "stages": (Stage(2, 5, 2, 2, 16),),
+    },
+}
+SIZES = {
+    "mlp": 28,
+    "simple_cnn": 13,
+    "convnet": 12,
+    "alexnet": 63,
+    "efficientnet_lite0": 12,
+}
+
+LAYERS = {
+    "mlp": "flatten fc1",
+    "simple_cnn": "conv1 conv2 fc1",
+    "convnet": "conv1 pool1 conv2 pool2 conv3 pool3 fc1",
+    "alexnet": "conv1 pool1 conv2 pool2 conv3 conv4 conv5 features fc6 fc7",
+    "efficientnet_lite0": "stem block1a block2a block2b block3a block3b block4a block4b"
+    " block4c block5a block5b block5c block6a block6b block6c block6d block7a conv_head"
+    " pooled",
+}
+
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def reduced(name: str, num_classes: int = 5, **options: Any) -> Classifier:
+    return create_model(name, num_classes, **{**REDUCED[name], **options})
+
+
+def pictures(name: str, batch_size: int = 4) -> jax.Array:
+    shape = (batch_size, SIZES[name], SIZES[name], 3)
+    return jax.random.normal(jax.random.key(1), shape)
+
+
+def shapes(model: Classifier, size: int) -> dict[str, Any]:
+    image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    return jax.eval_shape(
+        lambda key, x: model.init(key, x, train=False), jax.random.key(0), image
+    )
+
+
+def count(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def drawn(model: Classifier, x: jax.Array) -> dict[str, Any]:
+    """Values like initial ones, without compiling what draws those."""
+    rng = np.random.default_rng(0)
+
+    def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        values = rng.standard_normal(leaf.shape, np.float32)
+        if path[-1].key == "kernel":
+            return jnp.asarray(values * np.prod(leaf.shape[:-1]) ** -0.5)
+        centre = 1.0 if path[-1].key in ("scale", "var") else 0.0
+        return jnp.asarray(centre + 0.1 * values)
+
+    tree = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
+    return jax.tree_util.tree_map_with_path(draw, tree)
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict[str, dict[str, Any]]:
+    """Values of each reduced network, drawn once."""
+    return {name: drawn(reduced(name), pictures(name)) for name in MODELS}
+
+
+@pytest.fixture(scope="module")
+def logits(variables: dict[str, Any]) -> dict[str, jax.Array]:
+    """What each of them answers in evaluation."""
+    return {
+        name: evaluate(reduced(name), variables[name], pictures(name))
+        for name in MODELS
+    }
+
+
+def evaluate(model: Classifier, variables: Any, x: jax.Array) -> jax.Array:
+    return jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, x)
+
+
+def with_new_head(model: Classifier, variables: Any, x: jax.Array) -> Any:
+    """The variables' backbone, and new values for the model's own head."""
+    fresh = drawn(model, x)
+    return {
+        key: {**fresh[key], **{k: v for k, v in variables[key].items() if k != "head"}}
+        if key in variables
+        else fresh[key]
+        for key in fresh
+    }
+
+
+# 717,940: 2352 * 300 + 300 + 300 * 40 + 40.
+# 110,811: 1,216 + 6,416 in the convolutions, 1600 * 64 + 64 and 64 * 11 + 11.
+# 61,100,840: torchvision's AlexNet_Weights.IMAGENET1K_V1.meta["num_params"],
+# https://github.com/pytorch/vision/blob/main/torchvision/models/alexnet.py
+# 4,652,008 and 42,016: counted in efficientnet-lite0-57934424.pth.
+@pytest.mark.parametrize(
+    ("name", "size", "num_classes", "parameters", "statistics"),
+    [
+        ("mlp", 28, 40, 717_940, 0),
+        ("simple_cnn", 50, 11, 110_811, 0),
+        ("alexnet", 224, 1000, 61_100_840, 0),
+        ("efficientnet_lite0", 224, 1000, 4_652_008, 42_016),
+    ],
+)
+def test_parameter_counts(name, size, num_classes, parameters, statistics):
+    tree = shapes(create_model(name, num_classes), size)
+    assert count(tree["params"]) == parameters
+    assert count(tree.get("batch_stats", {})) == statistics
+
+
+@every_model
+def test_parts_and_dtypes(name):
+    tree = shapes(create_model(name, 7, dtype=jnp.bfloat16), 64)
+    assert set(tree["params"]) == {"backbone", "head"}
+    assert set(tree["params"]["head"]) == {"logits"}
+    assert tree["params"]["head"]["logits"]["kernel"].shape[1] == 7
+    assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {jnp.dtype("float32")}
+    assert "activations" not in tree
+
+
+@every_model
+def test_layers_are_named_as_in_the_paper(name):
+    assert create_model(name, 2).backbone.layer_names() == tuple(LAYERS[name].split())
+
+
+@every_model
+def test_every_layer_can_be_the_last(name):
+    names = reduced(name).backbone.layer_names()
+    x = pictures(name)
+    before = 0
+    for i, layer in enumerate(names):
+        model = reduced(name, until=layer)
+        tree = shapes(model, SIZES[name])
+        now = count(tree["params"].get("backbone", {}))
+        assert now >= before
+        before = now
+        output, state = jax.eval_shape(
+            lambda v, model=model: model.apply(
+                v, x, train=False, mutable=["activations"]
+            ),
+            tree,
+        )
+        assert output.shape == (4, 5)
+        activations = state["activations"]["backbone"]
+        assert set(activations) == set(names[: i + 1])
+        features = int(np.prod(activations[layer].shape[1:]))
+        assert tree["params"]["head"]["logits"]["kernel"].shape == (features, 5)
+    assert before == count(shapes(reduced(name), SIZES[name])["params"]["backbone"])
+
+
+@every_model
+def test_activations_are_those_of_the_forward_pass(name, variables):
+    model, x = reduced(name), pictures(name)
+    _, state = jax.jit(
+        lambda v: model.apply(v, x, train=False, mutable=["activations"])
+    )(variables[name])
+    first = model.backbone.layer_names()[0]
+    until = reduced(name, until=first)
+    _, alone = until.apply(
+        with_new_head(until, variables[name], x),
+        x,
+        train=False,
+        mutable=["activations"],
+    )
+    np.testing.assert_allclose(
+        alone["activations"]["backbone"][first],
+        state["activations"]["backbone"][first],
+        atol=1e-5,
+    )
+
+
+@every_model
+def test_logits_and_gradients(name, variables):
+    model, x = reduced(name), pictures(name)
+
+    def loss(params: Any) -> tuple[jax.Array, jax.Array]:
+        logits, state = model.apply(
+            {**variables[name], "params": params},
+            x,
+            train=True,
+            rngs={"dropout": jax.random.key(2)},
+            mutable=["batch_stats"],
+        )
+        return jnp.sum(logits * jnp.arange(5.0).reshape(1, 5)), (logits, state)
+
+    grads, (logits, state) = jax.jit(jax.grad(loss, has_aux=True))(
+        variables[name]["params"]
+    )
+    assert logits.shape == (4, 5)
+    assert logits.dtype == jnp.float32
+    assert jnp.isfinite(logits).all()
+    biases_before_batch_norm = {"['backbone']['fc1']['bias']"} if name == "mlp" else {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
+        assert jnp.isfinite(leaf).all(), path
+        if jax.tree_util.keystr(path) not in biases_before_batch_norm:
+            assert jnp.abs(leaf).max() > 0, path
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        old = variables[name]
+        for key in path:
+            old = old[key.key]
+        assert jnp.abs(leaf - old).max() > 0, path
+
+
+@every_model
+def test_bfloat16_computes_logits_close_to_float32(name, variables, logits):
+    exact = logits[name]
+    half = evaluate(reduced(name, dtype=jnp.bfloat16), variables[name], pictures(name))
+    assert half.dtype == jnp.float32
+    assert jnp.abs(half - exact).max() <= 0.03 * jnp.abs(exact).max()
+    assert (half != exact).any()
+
+
+@every_model
+def test_evaluation_needs_no_key_and_changes_nothing(name, variables, logits):
+    model, x = reduced(name), pictures(name)
+    again, state = jax.jit(
+        lambda v, x: model.apply(v, x, train=False, mutable=["batch_stats"])
+    )(variables[name], x[:2])
+    np.testing.assert_allclose(again, logits[name][:2], atol=1e-5)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        dict(state),
+        {key: variables[name][key] for key in state},
+    )
+
+
+@every_model
+def test_frozen_parts_stand_still(name, variables):
+    x = pictures(name)
+    model = reduced(name, head_hidden=(6,), head_dropout=0.5)
+    fresh = with_new_head(model, variables[name], x)
+
+    @partial(jax.jit, static_argnums=0)
+    def apply(frozen: tuple[str, ...], key: int, v: Any) -> tuple[jax.Array, Any]:
+        return model.apply(
+            v,
+            x,
+            train=True,
+            frozen=frozen,
+            rngs={"dropout": jax.random.key(key)},
+            mutable=["batch_stats"],
+        )
+
+    def run(frozen: tuple[str, ...], key: int) -> tuple[jax.Array, Any]:
+        return apply(frozen, key, fresh)
+
+    logits, state = run(("backbone", "head"), 0)
+    np.testing.assert_array_equal(logits, run(("backbone", "head"), 1)[0])
+    np.testing.assert_allclose(logits, evaluate(model, fresh, x), atol=1e-5)
+    jax.tree.map(
+        np.testing.assert_array_equal, state["batch_stats"], fresh["batch_stats"]
+    )
+    logits, state = run(("backbone",), 0)
+    old, new = fresh["batch_stats"], state["batch_stats"]
+    jax.tree.map(
+        np.testing.assert_array_equal, new.get("backbone"), old.get("backbone")
+    )
+    assert (new["head"]["bn1"]["mean"] != old["head"]["bn1"]["mean"]).any()
+    assert (logits != run(("backbone",), 1)[0]).any()
+
+
+@every_model
+def test_the_head_is_swapped_without_the_backbone(name, variables):
+    other = reduced(name, 3, head_hidden=(8,), head_dropout=0.1)
+    x = pictures(name)
+    mixed = with_new_head(other, variables[name], x)
+    assert evaluate(other, mixed, x).shape == (4, 3)
+    head = mixed["params"]["head"]
+    assert {k: set(v) for k, v in head.items()} == {
+        "fc1": {"kernel", "bias"},
+        "bn1": {"scale", "bias"},
+        "logits": {"kernel", "bias"},
+    }
+
+
+@pytest.mark.parametrize("name", ["mlp", "convnet", "efficientnet_lite0"])
+def test_the_axis_name_reaches_every_batch_norm(name):
+    x = pictures(name, 8)
+    options = {"head_hidden": (6,)}
+    if name == "efficientnet_lite0":
+        options |= {"drop_connect_rate": 0.0, "dropout_rate": 0.0}
+    if name == "convnet":
+        options |= {"conv_dropout_rate": 0.0, "dense_dropout_rate": 0.0}
+        options |= {"norm": "batch"}
+    alone = reduced(name, **options)
+    fresh = drawn(alone, x)
+    logits, state = jax.jit(
+        lambda v, x: alone.apply(v, x, train=True, mutable=["batch_stats"])
+    )(fresh, x)
+    synchronised = reduced(name, bn_axis_name="devices", **options)
+    step = jax.vmap(
+        lambda x: synchronised.apply(fresh, x, train=True, mutable=["batch_stats"]),
+        axis_name="devices",
+    )
+    split_logits, split_state = jax.jit(step)(x.reshape(2, 4, *x.shape[1:]))
+    np.testing.assert_allclose(split_logits.reshape(8, 5), logits, atol=2e-4)
+    for device in range(2):
+        jax.tree.map(
+            lambda whole, split, device=device: np.testing.assert_allclose(
+                split[device], whole, atol=1e-5
+            ),
+            state,
+            split_state,
+        )
+
+
+# -- Refusals -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("lexnet", 2), {}, "mlp, simple_cnn, convnet, alexnet"),
+        (("mlp", 0), {}, "num_classes is 0"),
+        (("alexnet", 2), {"until": "conv9"}, "conv1, pool1, conv2"),
+        (("mlp", 2), {"width": 3}, "hidden, batch_norm, dropout_rate, initialiser"),
+        (("mlp", 2), {"initialiser": "zeros"}, "xavier_uniform, kaiming_uniform"),
+        (("mlp", 2), {"hidden": 0}, "hidden is 0"),
+        (("alexnet", 2), {"dropout_rate": 1.0}, "dropout_rate is 1.0"),
+        (("alexnet", 2), {"head_dropout": -0.1}, "head_dropout is -0.1"),
+        (("alexnet", 2), {"head_hidden": (0,)}, "head_hidden"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(arguments, options, message):
+    with pytest.raises(InputError) as caught:
+        create_model(*arguments, **options)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [(62, 63), (63, 62), (28, 28)])
+def test_pictures_that_are_too_small_for_alexnet_are_refused(size):
+    model = create_model("alexnet", 2)
+    with pytest.raises(InputError, match="at least 63x63"):
+        jax.eval_shape(
+            lambda x: model.init(jax.random.key(0), x, train=False),
+            jax.ShapeDtypeStruct((1, *size, 3), jnp.float32),
+        )
+
+
+def test_unknown_frozen_parts_are_refused(variables):
+    with pytest.raises(InputError, match="backbone, head"):
+        reduced("mlp").apply(
+            variables["mlp"], pictures("mlp"), train=False, frozen=("body",)
+        )
+
+
+def test_mlp_initialisers_reach_the_head():
+    x = jnp.zeros((1, 28, 28, 3))
+    for initialiser, bounds in {
+        "xavier_uniform": ((6 / (2352 + 300)) ** 0.5, (6 / (300 + 40)) ** 0.5),
+        "kaiming_uniform": ((6 / 2352) ** 0.5, (6 / 300) ** 0.5),
+    }.items():
+        model = create_model("mlp", 40, initialiser=initialiser)
+        params = model.init(jax.random.key(0), x, train=False)["params"]
+        kernels = (
+            params["backbone"]["fc1"]["kernel"],
+            params["head"]["logits"]["kernel"],
+        )
+        for kernel, bound in zip(kernels, bounds, strict=True):
+            assert 0.98 * bound < jnp.abs(kernel).max() <= bound
+
+
+def test_alexnet_starts_as_torch_does():
+    model = create_model("alexnet", 2, until="conv1")
+    x = jnp.zeros((1, 64, 64, 3))
+    init = jax.jit(lambda key: model.init(key, x, train=False))
+    params = init(jax.random.key(0))["params"]["backbone"]
+    bound = (11 * 11 * 3) ** -0.5
+    for leaf in params["conv1"].values():
+        assert 0.9 * bound < jnp.abs(leaf).max() <= bound
+
+
+def test_drop_connect_grows_with_depth():
+    backbone = create_model("efficientnet_lite0", 2).backbone
+    rates = [
+        layer.args[0].args[4]
+        for name, layer in backbone.layers(train=True)
+        if name.startswith("block")
+    ]
+    np.testing.assert_allclose(rates, [0.2 * i / 16 for i in range(16)])
+
+
+def test_a_traced_dropout_rate_sweeps(variables):
+    x = pictures("mlp")
+
+    def logits(rate: jax.Array) -> jax.Array:
+        model = reduced("mlp", dropout_rate=rate, batch_norm=False)
+        return model.apply(
+            {"params": variables["mlp"]["params"]},
+            x,
+            train=True,
+            rngs={"dropout": jax.random.key(0)},
+        )
+
+    swept = jax.vmap(logits)(jnp.array([0.0, 0.5]))
+    np.testing.assert_allclose(swept[0], logits(0.0), atol=1e-6)
+    np.testing.assert_allclose(swept[1], logits(0.5), atol=1e-6)
+    assert (swept[0] != swept[1]).any()
