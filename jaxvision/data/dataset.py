@@ -1,0 +1,444 @@
+"""From a folder of pictures to batches: `load_dataset`."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import PIL
+
+from jaxvision.data import decode
+from jaxvision.data.folder import Scan, scan_folder
+from jaxvision.data.splits import (
+    SplitConfig,
+    SplitRow,
+    Splits,
+    apply_splits,
+    make_splits,
+    read_splits,
+    write_splits,
+)
+from jaxvision.data.store import PictureStore
+from jaxvision.data.transforms import AugmentConfig, augment, check_augment
+from jaxvision.errors import InputError
+from jaxvision.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from jaxvision.data.loader import Batches
+
+DEMO_FOLDER = Path("data/demo")
+"""Where the built-in sets are drawn, one sub-folder a kind."""
+
+Progress = Callable[[int, int], None]
+"""Told (pictures done, pictures in all)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which pictures, how they are divided, and what they may cost."""
+
+    root: Path | None = None
+    """Folder with one sub-folder of pictures a class; none: the built-in drawn set."""
+    split: SplitConfig = dataclasses.field(default_factory=SplitConfig)
+    splits: Path | None = None
+    """A splits.csv of an earlier run, to be used again exactly, in place of `split`."""
+    on_bad: Literal["skip", "error"] = "skip"
+    """A picture that can't be decoded is left out and listed, or ends the run."""
+    limit: int | None = None
+    """At most this many pictures of each class, for trials."""
+    cache_mb: int = 1024
+    """Decoded pictures are held in memory up to this many MiB, beyond it in a file."""
+    cache_dir: Path | None = None
+    """Folder of that file; the system's temporary folder if none."""
+    num_threads: int = 4
+    """Threads that decode pictures and make batches; the batches don't depend on it."""
+    num_workers: int = 0
+    """Processes that make batches, each with `num_threads`; 0: none but this one."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Decoded pictures with labels and splits.
+
+    Attributes:
+      name: of the folder, or of the drawn set.
+      root: the folder.
+      classes: names; a label is an index into them.
+      pictures: paths relative to `root`, those that can be used.
+      labels: `[N]` int32.
+      splits: ascending int32 indices for "train", "val" and "test".
+      bad: (path relative to `root`, reason) of each picture that can't be used.
+      duplicates: groups of paths with identical content, kept within one split.
+      conflicts: those of `duplicates` whose pictures carry different labels.
+      left_out: pictures that a given splits file doesn't list.
+      ignored: number of further files in the folder, by reason.
+      is_demo: whether the pictures were drawn by this package.
+      fingerprint: SHA-256 over paths, contents and preprocessing: a key for what is
+        computed from the pictures. It does not depend on the splits.
+    """
+
+    name: str
+    root: Path
+    classes: tuple[str, ...]
+    pictures: tuple[str, ...]
+    labels: np.ndarray
+    splits: Splits
+    bad: tuple[tuple[str, str], ...]
+    duplicates: tuple[tuple[str, ...], ...]
+    conflicts: tuple[tuple[str, ...], ...]
+    left_out: tuple[str, ...]
+    ignored: Mapping[str, int]
+    is_demo: bool
+    fingerprint: str
+    preprocessing: Preprocessing
+    config: DataConfig
+    _store: PictureStore = dataclasses.field(repr=False)
+
+    def picture(self, index: int) -> np.ndarray:
+        """`[H, W, C]` uint8, as the network sees it in evaluation."""
+        return decode.finish(self._store[index], self.preprocessing)
+
+    def batches(
+        self,
+        split: str | np.ndarray,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        train: bool,
+        augment: AugmentConfig | None = None,
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> "Batches":
+        """Batches of a split; see `jaxvision.data.loader.Batches` for their order.
+
+        Args:
+          split: "train", "val" or "test", or the indices of any pictures.
+          batch_size: of the global batch.
+          seed: of order and augmentation.
+          train: shuffled and endless, or in order and once.
+          augment: random changes of each picture; none if None.
+          process_index: this process's part of each batch.
+          process_count: number of parts.
+
+        Raises:
+          InputError: a batch size that can't be divided, an empty split, or a strength
+            of augmentation that means nothing.
+        """
+        # Grain takes a second to import, which --help must not wait for.
+        from jaxvision.data.loader import Batches
+
+        if augment is not None:
+            check_augment(augment)
+        return Batches(
+            self.splits[split] if isinstance(split, str) else split,
+            self.labels,
+            functools.partial(_load_picture, self._store, self.preprocessing, augment),
+            batch_size=batch_size,
+            seed=seed,
+            train=train,
+            process_index=process_index,
+            process_count=process_count,
+            num_threads=self.config.num_threads,
+            num_workers=self.config.num_workers,
+        )
+
+    def resplit(self, config: SplitConfig) -> "Dataset":
+        """The same pictures, not decoded again, in other splits."""
+        index_of = {picture: index for index, picture in enumerate(self.pictures)}
+        splits = make_splits(
+            config,
+            pictures=self.pictures,
+            labels=self.labels.tolist(),
+            classes=self.classes,
+            groups=[[index_of[path] for path in group] for group in self.duplicates],
+        )
+        config = dataclasses.replace(self.config, split=config, splits=None)
+        return dataclasses.replace(self, splits=splits, left_out=(), config=config)
+
+    def write_splits(self, path: Path) -> None:
+        """Writes the splits as CSV for `--data.splits`."""
+        write_splits(
+            path,
+            self.splits,
+            pictures=self.pictures,
+            labels=self.labels.tolist(),
+            classes=self.classes,
+        )
+
+
+def load_dataset(
+    config: DataConfig,
+    preprocessing: Preprocessing,
+    *,
+    demo_kind: str = "faces",
+    progress: Progress | None = None,
+) -> Dataset:
+    """Finds, decodes and splits the pictures of a folder.
+
+    Every picture is decoded here, once: so the bad ones are known before the split,
+    and the first epoch is as quick as every later one.
+
+    Args:
+      config: which pictures and how.
+      preprocessing: the geometry they are decoded to.
+      demo_kind: the built-in set for a config without `root`, drawn at first use.
+      progress: called as pictures are decoded.
+
+    Raises:
+      InputError: nothing usable there, with what would mend it.
+    """
+    decode.check_geometry(preprocessing)
+    _check(config)
+    root = _draw_demo(demo_kind) if config.root is None else config.root
+    demo = _read_demo_marker(root)
+    scan = _limit(scan_folder(root), config.limit)
+    rows, left_out = None, ()
+    if config.splits is not None:
+        rows = read_splits(config.splits)
+        scan, left_out = _only_listed(scan, rows, config.splits)
+    store = PictureStore(
+        config.cache_mb << 20, folder=config.cache_dir, shared=config.num_workers > 0
+    )
+    kept: list[int] = []
+    digests: list[str] = []
+    bad: list[tuple[str, str]] = []
+    with warnings.catch_warnings():
+        # Pillow warns of bombs, which are refused by name here, and of odd metadata,
+        # which cost no picture.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        decoded = _decode_all(scan, preprocessing, config.num_threads)
+        for index, (digest, outcome) in enumerate(decoded):
+            if isinstance(outcome, decode.BadPicture):
+                if config.on_bad == "error":
+                    raise InputError(
+                        f"{outcome}; mend or remove it, or leave such pictures out "
+                        "with --data.on-bad skip"
+                    )
+                bad.append((scan.pictures[index], outcome.reason))
+            else:
+                store.append(outcome)
+                kept.append(index)
+                digests.append(digest)
+            if progress is not None:
+                progress(index + 1, len(scan.pictures))
+    pictures = tuple(scan.pictures[index] for index in kept)
+    labels = [scan.labels[index] for index in kept]
+    groups = _identical(digests)
+    if rows is None:
+        _check_classes(scan, labels, bad)
+        splits = make_splits(
+            config.split,
+            pictures=pictures,
+            labels=labels,
+            classes=scan.classes,
+            groups=groups,
+        )
+    else:
+        splits = apply_splits(
+            rows,
+            source=config.splits,
+            pictures=pictures,
+            labels=labels,
+            classes=scan.classes,
+        )
+    return Dataset(
+        name=root.resolve().name if demo is None else f"drawn {demo['kind']}",
+        root=root,
+        classes=scan.classes,
+        pictures=pictures,
+        labels=np.array(labels, np.int32),
+        splits=splits,
+        bad=tuple(bad),
+        duplicates=tuple(tuple(pictures[i] for i in group) for group in groups),
+        conflicts=tuple(
+            tuple(pictures[i] for i in group)
+            for group in groups
+            if len({labels[i] for i in group}) > 1
+        ),
+        left_out=left_out,
+        ignored=scan.ignored,
+        is_demo=demo is not None,
+        fingerprint=_fingerprint(pictures, digests, preprocessing),
+        preprocessing=preprocessing,
+        config=config,
+        _store=store,
+    )
+
+
+def _load_picture(
+    store: PictureStore,
+    preprocessing: Preprocessing,
+    config: AugmentConfig | None,
+    index: int,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    if config is None:
+        return decode.finish(store[index], preprocessing)
+    return augment(store[index], config, generator, preprocessing)
+
+
+def _check(config: DataConfig) -> None:
+    for flag, value, least in (
+        ("limit", config.limit, 1),
+        ("cache-mb", config.cache_mb, 0),
+        ("num-threads", config.num_threads, 0),
+        ("num-workers", config.num_workers, 0),
+    ):
+        if value is not None and value < least:
+            raise InputError(f"--data.{flag} {value}: must be at least {least}")
+    if config.limit is not None and config.splits is not None:
+        raise InputError(
+            "--data.limit and --data.splits exclude each other: a splits file says "
+            "itself which pictures are used"
+        )
+
+
+def _draw_demo(kind: str) -> Path:
+    folder = DEMO_FOLDER / kind
+    if not (folder / "DEMO.json").is_file():
+        from jaxvision.data.demo import write_demo
+
+        write_demo(kind, folder)
+    return folder
+
+
+def _read_demo_marker(root: Path) -> dict | None:
+    """What `jaxvision.data.demo` wrote last into a folder that it drew."""
+    marker = root / "DEMO.json"
+    if not marker.is_file():
+        return None
+    try:
+        return {"kind": str(json.loads(marker.read_text("utf-8"))["kind"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{marker}: damaged; remove the folder to have it drawn again"
+        ) from error
+
+
+def _limit(scan: Scan, limit: int | None) -> Scan:
+    """The first `limit` of each class in the order of a hash of the path."""
+    if limit is None:
+        return scan
+    by_class: dict[int, list[int]] = defaultdict(list)
+    for index, label in enumerate(scan.labels):
+        by_class[label].append(index)
+
+    def rank(index: int) -> bytes:
+        return hashlib.sha256(os.fsencode(scan.pictures[index])).digest()
+
+    kept = sorted(
+        index
+        for members in by_class.values()
+        for index in sorted(members, key=rank)[:limit]
+    )
+    return dataclasses.replace(
+        scan,
+        pictures=tuple(scan.pictures[index] for index in kept),
+        labels=tuple(scan.labels[index] for index in kept),
+    )
+
+
+def _only_listed(
+    scan: Scan, rows: Sequence[SplitRow], source: Path
+) -> tuple[Scan, tuple[str, ...]]:
+    """What a splits file lists, with its classes alone, and the pictures left out."""
+    # For its errors: they need not wait for the decoding.
+    apply_splits(
+        rows,
+        source=source,
+        pictures=scan.pictures,
+        labels=scan.labels,
+        classes=scan.classes,
+    )
+    listed = {row.path for row in rows}
+    classes = tuple(sorted({row.label for row in rows}))
+    kept = [index for index, path in enumerate(scan.pictures) if path in listed]
+    restricted = dataclasses.replace(
+        scan,
+        classes=classes,
+        pictures=tuple(scan.pictures[index] for index in kept),
+        labels=tuple(classes.index(scan.classes[scan.labels[index]]) for index in kept),
+    )
+    return restricted, tuple(path for path in scan.pictures if path not in listed)
+
+
+def _decode_all(
+    scan: Scan, preprocessing: Preprocessing, num_threads: int
+) -> Iterator[tuple[str, np.ndarray | decode.BadPicture]]:
+    """(SHA-256 of the file, pixels or what is wrong) for each picture, in order."""
+    read = functools.partial(_decode_one, scan.root, preprocessing)
+    if num_threads == 0:
+        yield from map(read, scan.pictures)
+        return
+    with ThreadPoolExecutor(num_threads) as pool:
+        yield from _map_in_order(pool, read, scan.pictures, ahead=4 * num_threads)
+
+
+def _map_in_order(
+    pool: ThreadPoolExecutor, function: Callable, items: Iterable, *, ahead: int
+) -> Iterator:
+    """`pool.map` with at most `ahead` results waiting, so that memory is bounded."""
+    waiting: list[Future] = []
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.pop(0).result()
+        while waiting:
+            yield waiting.pop(0).result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _decode_one(
+    root: Path, preprocessing: Preprocessing, picture: str
+) -> tuple[str, np.ndarray | decode.BadPicture]:
+    path = root / picture
+    try:
+        _, data = decode.read_file(path)
+        digest = hashlib.sha256(data).hexdigest()
+        return digest, decode.decode_stored(data, preprocessing)
+    except decode.BadPicture as bad:
+        return "", decode.BadPicture(str(path), bad.reason)
+
+
+def _check_classes(
+    scan: Scan, labels: Sequence[int], bad: Sequence[tuple[str, str]]
+) -> None:
+    left = set(labels)
+    for label, name in enumerate(scan.classes):
+        if label not in left:
+            path, reason = next(
+                entry for entry in bad if entry[0].startswith(f"{name}/")
+            )
+            raise InputError(
+                f"class {name!r} has no usable picture ({path}: {reason}): "
+                "add pictures or remove the folder"
+            )
+
+
+def _identical(digests: Sequence[str]) -> list[list[int]]:
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, digest in enumerate(digests):
+        members[digest].append(index)
+    return [group for group in members.values() if len(group) > 1]
+
+
+def _fingerprint(
+    pictures: Sequence[str], digests: Sequence[str], preprocessing: Preprocessing
+) -> str:
+    # Pillow's version: its decoders and filters may change by a bit.
+    content = json.dumps(
+        [PIL.__version__, preprocessing.to_dict(), list(pictures), list(digests)],
+        sort_keys=True,
+    )
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -1,0 +1,213 @@
+"""One file over HTTP, from servers that nobody vouches for.
+
+Every wait and every size has a bound, only http and https are spoken, also after a
+redirect, and what comes back is bytes that the caller must still check.
+"""
+
+import dataclasses
+import itertools
+import socket
+import threading
+import time
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3.exceptions
+
+from jaxvision.errors import InputError
+
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP statuses worth another try; every other one but 200 is an answer."""
+
+_CHUNK = 64 * 1024
+_UNREACHABLE = 32
+_HEADERS = {
+    # Some old picture hosts turn away whoever does not look like a browser.
+    "User-Agent": "Mozilla/5.0 (compatible; jaxvision)",
+    "Accept-Encoding": "identity",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Bounds for the download of one file."""
+
+    connect_timeout: float = 10.0
+    """Seconds until a connection must stand."""
+    read_timeout: float = 20.0
+    """Seconds that a server may stay silent."""
+    time_limit: float = 90.0
+    """Seconds for one file, with all its tries and the waits between them."""
+    tries: int = 3
+    """Tries after time-outs, broken connections and HTTP 408, 425, 429 and 5xx."""
+    backoff: float = 0.5
+    """Seconds of wait before the second try; each further wait is twice as long."""
+    max_bytes: int = 25_000_000
+    """Largest file in bytes; the transfer is cut off beyond it."""
+    max_redirects: int = 5
+    """Redirects that are followed for one file."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            least_allowed = name in ("backoff", "max_redirects")
+            if not (value > 0 or (value == 0 and least_allowed)):
+                flag = name.replace("_", "-")
+                raise InputError(f"--limits.{flag} {value}: give a positive number")
+
+
+class FetchError(Exception):
+    """A file that could not be had; the message is a short reason.
+
+    Attributes:
+      unreachable: whether no connection could be made, so that the network itself
+        may be what is missing.
+      transient: whether another try may bring the file.
+    """
+
+    def __init__(
+        self, reason: str, *, unreachable: bool = False, transient: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.unreachable = unreachable
+        self.transient = transient
+
+
+class NoNetwork(FetchError):
+    """Not even tried: so far no server at all could be reached."""
+
+    def __init__(self) -> None:
+        super().__init__("no server can be reached", unreachable=True)
+
+
+class Stopped(Exception):
+    """The download was given up because `Downloader.stop` was called."""
+
+
+class Downloader:
+    """Fetches files for any number of threads at once.
+
+    After 32 files whose servers could not be reached, and none whose server could,
+    there is no network: from then on every `fetch` fails at once instead of waiting.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.reached = False
+        """Whether any server answered so far."""
+        self._unreachable = 0
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Makes transfers under way, and all later ones, raise `Stopped`."""
+        self._stop.set()
+
+    def fetch(self, url: str) -> bytes:
+        """The body of `url`, unchecked.
+
+        Raises:
+          FetchError: it could not be had within the limits.
+          Stopped: `stop` was called.
+        """
+        deadline = time.monotonic() + self.limits.time_limit
+        wait = self.limits.backoff
+        for tried in itertools.count(1):
+            if not self.reached and self._unreachable >= _UNREACHABLE:
+                raise NoNetwork
+            try:
+                return self._try(url, deadline)
+            except FetchError as error:
+                out_of_time = time.monotonic() + wait >= deadline
+                if not error.transient or tried >= self.limits.tries or out_of_time:
+                    self._unreachable += error.unreachable
+                    raise
+            if self._stop.wait(wait):
+                raise Stopped
+            wait *= 2
+
+    def _try(self, url: str, deadline: float) -> bytes:
+        try:
+            with _Session() as session:
+                for _ in range(self.limits.max_redirects + 1):
+                    with self._open(session, url, deadline) as response:
+                        if not response.is_redirect:
+                            return self._body(response, deadline)
+                        url = urljoin(url, response.headers["location"])
+        except (
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+            ValueError,  # host names that cannot be encoded, malformed addresses
+        ) as error:
+            raise _explained(error) from error
+        raise FetchError(f"more than {self.limits.max_redirects} redirects")
+
+    def _open(
+        self, session: requests.Session, url: str, deadline: float
+    ) -> requests.Response:
+        if self._stop.is_set():
+            raise Stopped
+        if urlsplit(url).scheme.lower() not in ("http", "https"):
+            raise FetchError("neither http nor https")
+        left = max(deadline - time.monotonic(), 0.01)
+        timeout = (
+            min(self.limits.connect_timeout, left),
+            min(self.limits.read_timeout, left),
+        )
+        response = session.get(url, stream=True, timeout=timeout, headers=_HEADERS)
+        self.reached = True
+        return response
+
+    def _body(self, response: requests.Response, deadline: float) -> bytes:
+        if response.status_code != 200:
+            raise FetchError(
+                f"HTTP {response.status_code}",
+                transient=response.status_code in TRANSIENT,
+            )
+        body = bytearray()
+        # read1 returns what has arrived: iter_content would wait for a whole chunk,
+        # and a server that drips a byte a second would never meet the deadline.
+        while chunk := response.raw.read1(_CHUNK, decode_content=True):
+            body += chunk
+            if len(body) > self.limits.max_bytes:
+                raise FetchError(f"larger than {self.limits.max_bytes} bytes")
+            if time.monotonic() > deadline:
+                raise FetchError(f"slower than {self.limits.time_limit:g} s")
+            if self._stop.is_set():
+                raise Stopped
+        return bytes(body)
+
+
+class _Session(requests.Session):
+    """Leaves redirects to the caller: requests would read their bodies unbounded."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
+def _explained(error: Exception) -> FetchError:
+    """The error of a try in a few words of ours: servers' words may be hostile."""
+    match error:
+        case requests.exceptions.SSLError():
+            return FetchError("no trusted TLS connection")
+        case requests.ConnectTimeout():
+            return FetchError("no connection in time", unreachable=True, transient=True)
+        case requests.Timeout() | urllib3.exceptions.TimeoutError():
+            return FetchError("no answer in time", transient=True)
+        case requests.ConnectionError() if _is_unknown_host(error):
+            return FetchError("unknown host name", unreachable=True)
+        case requests.ConnectionError():
+            return FetchError("no connection", unreachable=True, transient=True)
+        case urllib3.exceptions.ProtocolError():
+            return FetchError("broken transfer", transient=True)
+        case _:
+            return FetchError(f"no valid address or answer ({type(error).__name__})")
+
+
+def _is_unknown_host(error: requests.ConnectionError) -> bool:
+    """Whether the name servers know that there is no such host.
+
+    They answer so for most dead links; waiting to ask again would double the time of
+    a long list. A name server that does not answer is another matter.
+    """
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    cause = getattr(reason, "__cause__", None)
+    return isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME

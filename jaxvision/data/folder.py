@@ -1,0 +1,124 @@
+"""A folder with one sub-folder of pictures a class: which pictures it has."""
+
+import dataclasses
+import os
+from collections import Counter
+from pathlib import Path
+
+from jaxvision.data.decode import SUFFIXES
+from jaxvision.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """What a picture folder holds.
+
+    Attributes:
+      root: the folder.
+      classes: names of the sub-folders, sorted.
+      pictures: paths relative to `root` with "/" between the parts, sorted within a
+        class, classes in order.
+      labels: index into `classes` for each picture.
+      ignored: how many entries were left out, by reason.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    pictures: tuple[str, ...]
+    labels: tuple[int, ...]
+    ignored: dict[str, int]
+
+
+def scan_folder(root: Path) -> Scan:
+    """Lists the pictures under `root`: each sub-folder is a class, searched in depth.
+
+    Names that begin with a dot are hidden and skipped in silence; files whose ending is
+    no picture's are counted. A link to a file counts as the file if it stays inside
+    `root`; links that leave it and links to folders are counted and not followed.
+
+    Raises:
+      InputError: no such folder, no class, only one, or a class without pictures.
+    """
+    if not root.exists():
+        raise InputError(f"{root}: no such folder; give one with --data.root")
+    if not root.is_dir():
+        raise InputError(
+            f"{root}: is a file; --data.root wants a folder with one sub-folder a class"
+        )
+    ignored: Counter[str] = Counter()
+    folders = _class_folders(root, ignored)
+    if not folders:
+        loose = ignored["pictures outside any class"]
+        links = ignored["links that are not followed"]
+        found = f"; {loose} pictures lie directly in it" if loose else ""
+        found += f"; {links} links in it are not followed" if links else ""
+        raise InputError(
+            f"{root}: no class in it{found}: put the pictures of each class into a "
+            "sub-folder of its name"
+        )
+    if len(folders) == 1:
+        raise InputError(
+            f"{root}: only one class, {folders[0]!r}: add a sub-folder of pictures for "
+            "each other class"
+        )
+    pictures: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(folders):
+        found_here = sorted(_pictures_below(root, root / name, ignored))
+        if not found_here:
+            raise InputError(
+                f"{root / name}: an empty class, no picture in it: add pictures "
+                "or remove the folder"
+            )
+        pictures.extend(found_here)
+        labels.extend([label] * len(found_here))
+    return Scan(root, tuple(folders), tuple(pictures), tuple(labels), dict(ignored))
+
+
+def _class_folders(root: Path, ignored: Counter[str]) -> list[str]:
+    names = []
+    for entry in _entries(root):
+        if entry.is_dir(follow_symlinks=False):
+            names.append(entry.name)
+        elif entry.is_symlink():
+            ignored["links that are not followed"] += 1
+        elif _is_picture(entry.name):
+            ignored["pictures outside any class"] += 1
+        else:
+            ignored["files that are no pictures"] += 1
+    return sorted(names)
+
+
+def _pictures_below(root: Path, folder: Path, ignored: Counter[str]) -> list[str]:
+    found = []
+    for entry in _entries(folder):
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            found.extend(_pictures_below(root, path, ignored))
+        elif entry.is_symlink() and not _stays_inside(root, path):
+            ignored["links that are not followed"] += 1
+        elif _is_picture(entry.name):
+            found.append(path.relative_to(root).as_posix())
+        else:
+            ignored["files that are no pictures"] += 1
+    return found
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be listed ({error.strerror}): mend its permissions "
+            "or give another folder with --data.root"
+        ) from error
+
+
+def _is_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _stays_inside(root: Path, link: Path) -> bool:
+    target = link.resolve()
+    return target.is_file() and target.is_relative_to(root.resolve())

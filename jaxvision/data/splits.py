@@ -1,0 +1,290 @@
+"""Which pictures are for training, which for validation, which for the test."""
+
+import csv
+import dataclasses
+import hashlib
+import io
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxvision.errors import InputError
+from jaxvision.files import write_atomically, writing
+
+SPLITS = ("train", "val", "test")
+Splits = dict[str, np.ndarray]
+"""For each name in `SPLITS` the ascending int32 indices of its pictures."""
+
+_HEADER = ["path", "label", "split"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitConfig:
+    """Fractions of every class, or a number for training and fractions of the rest."""
+
+    train: float = 0.7
+    """Fraction of each class for training; `train_per_class` takes its place."""
+    val: float = 0.15
+    """Fraction of each class for validation."""
+    test: float = 0.15
+    """Fraction of each class for the test."""
+    train_per_class: int | None = None
+    """Exactly this many pictures of each class for training; the rest is divided
+    between validation and test in the ratio of `val` to `test`."""
+    seed: int = 0
+    """Another seed is another split."""
+
+
+def make_splits(
+    config: SplitConfig,
+    *,
+    pictures: Sequence[str],
+    labels: Sequence[int],
+    classes: Sequence[str],
+    groups: Sequence[Sequence[int]] = (),
+) -> Splits:
+    """Divides every class by `config`; deterministic.
+
+    Within a class the pictures are ordered by a hash of the seed and their path, and
+    the splits are taken off that order. So a picture's place depends on nothing but
+    its own path and how many precede it: when k pictures are added to a class, at most
+    2k of those that were there change their split, at most k with `train_per_class`
+    and one of `val` and `test` zero, and no picture of another class does.
+
+    Args:
+      config: how much goes where.
+      pictures: paths relative to the root.
+      labels: index into `classes` for each picture.
+      classes: names, for messages.
+      groups: disjoint lists of indices of pictures that must stay on one side, such as
+        identical ones. They are placed before single pictures, so most of them go to
+        training; counts stay exact as long as there are single pictures enough.
+
+    Returns:
+      Indices for each of `SPLITS`; together every picture once.
+
+    Raises:
+      InputError: impossible fractions, or a class that is too small for them.
+    """
+    counts = Counter(labels)
+    room = {
+        label: dict(zip(SPLITS, _sizes(config, counts[label], name), strict=True))
+        for label, name in enumerate(classes)
+    }
+    grouped = {index for group in groups for index in group}
+    units = [list(group) for group in groups if group]
+    units += [[index] for index in range(len(pictures)) if index not in grouped]
+    members: dict[str, list[int]] = {name: [] for name in SPLITS}
+    # Groups first: what remains is then filled up exactly by single pictures.
+    for unit in sorted(
+        units,
+        key=lambda unit: (
+            len(unit) == 1,
+            _rank(config.seed, min(pictures[index] for index in unit)),
+        ),
+    ):
+        needed = Counter(labels[index] for index in unit)
+        split = _first_with_room(room, needed)
+        members[split].extend(unit)
+        for label, count in needed.items():
+            room[label][split] -= count
+    return {
+        name: np.array(sorted(indices), np.int32) for name, indices in members.items()
+    }
+
+
+def make_folds(
+    count: int,
+    *,
+    seed: int,
+    pictures: Sequence[str],
+    labels: Sequence[int],
+    groups: Sequence[Sequence[int]] = (),
+) -> np.ndarray:
+    """For each picture its fold, `[N]` int32 from 0 to `count` - 1; deterministic.
+
+    Classes are spread evenly over the folds, and folds are of nearly one size.
+
+    Args:
+      count: of folds, at least 2.
+      seed: another seed is another division.
+      pictures, labels, groups: as in `make_splits`; a group stays in one fold.
+
+    Raises:
+      InputError: fewer than 2 folds, or more than there are pictures in a class.
+    """
+    smallest = min(Counter(labels).values())
+    if not 2 <= count <= smallest:
+        raise InputError(
+            f"{count} folds: must be at least 2 and at most {smallest}, the number of "
+            "pictures in the smallest class"
+        )
+    first = {index: min(group) for group in groups for index in group}
+    heads = [i for i in range(len(pictures)) if first.get(i, i) == i]
+    # Class after class, each in random order, dealt out one by one.
+    heads.sort(key=lambda index: (labels[index], _rank(seed, pictures[index])))
+    fold = {index: place % count for place, index in enumerate(heads)}
+    return np.array([fold[first.get(i, i)] for i in range(len(pictures))], np.int32)
+
+
+def _first_with_room(
+    room: Mapping[int, Mapping[str, int]], needed: Mapping[int, int]
+) -> str:
+    for split in SPLITS:
+        if all(room[label][split] >= count for label, count in needed.items()):
+            return split
+    # It fits nowhere: where it does least harm.
+    return max(SPLITS, key=lambda split: min(room[label][split] for label in needed))
+
+
+def _rank(seed: int, path: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{path}".encode(errors="surrogateescape")).digest()
+
+
+def _sizes(config: SplitConfig, count: int, name: str) -> tuple[int, int, int]:
+    """How many of a class of `count` go to each of `SPLITS`; each wanted gets one."""
+    fractions = (config.train, config.val, config.test)
+    if min(fractions) < 0 or not all(np.isfinite(fractions)):
+        raise InputError(f"--data.split: fractions {fractions} must not be negative")
+    wanted = [fraction > 0 for fraction in fractions]
+    if config.train_per_class is not None:
+        return _sizes_by_count(config, count, name)
+    if abs(sum(fractions) - 1) > 1e-6:
+        raise InputError(
+            f"--data.split: fractions {fractions} of train, val and test add to "
+            f"{sum(fractions):g}, not to 1"
+        )
+    if count < sum(wanted):
+        raise _too_small(name, count, sum(wanted))
+    ends = np.floor(np.cumsum(fractions) * count + 0.5 + 1e-9).astype(int)
+    sizes = np.diff(ends, prepend=0)
+    for index in range(3):
+        if wanted[index] and sizes[index] == 0:
+            sizes[index] += 1
+            sizes[np.argmax(sizes)] -= 1
+    return tuple(int(size) for size in sizes)
+
+
+def _sizes_by_count(config: SplitConfig, count: int, name: str) -> tuple[int, int, int]:
+    train = config.train_per_class
+    if train < 1:
+        raise InputError(f"--data.split.train-per-class {train}: must be at least 1")
+    needed = train + (config.val > 0) + (config.test > 0)
+    if count < needed:
+        raise _too_small(name, count, needed)
+    rest = count - train
+    both = config.val + config.test
+    if both == 0:
+        raise InputError(
+            "--data.split.train-per-class: the rest has nowhere to go; give val or "
+            "test a fraction above 0"
+        )
+    val = int(np.floor(rest * config.val / both + 0.5 + 1e-9))
+    # Each of the two that is wanted gets at least one.
+    val = min(max(val, int(config.val > 0)), rest - int(config.test > 0))
+    return train, val, rest - val
+
+
+def _too_small(name: str, count: int, needed: int) -> InputError:
+    return InputError(
+        f"class {name!r} has {count} usable pictures, but the split needs {needed}: "
+        "add pictures, remove the folder, or ask for less with --data.split"
+    )
+
+
+def write_splits(
+    path: Path,
+    splits: Splits,
+    *,
+    pictures: Sequence[str],
+    labels: Sequence[int],
+    classes: Sequence[str],
+) -> None:
+    """Writes a CSV of path, label (the class's name) and split; atomic.
+
+    `read_splits` gives the same splits back, also when files were added since.
+    """
+    rows = sorted(
+        (pictures[index], classes[labels[index]], name)
+        for name, indices in splits.items()
+        for index in indices
+    )
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, lineterminator="\n").writerows([_HEADER, *rows])
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue().encode("utf-8", "surrogateescape"))
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitRow:
+    """One line of a splits file."""
+
+    path: str
+    label: str
+    split: str
+
+
+def read_splits(path: Path) -> list[SplitRow]:
+    """Reads what `write_splits` wrote.
+
+    Raises:
+      InputError: no such file, another header, an unknown split, a path twice.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            lines = list(csv.reader(file))
+    except (OSError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a splits file: {error}") from error
+    if not lines or lines[0] != _HEADER:
+        raise InputError(
+            f"{path}: not a splits file: its first line must be {','.join(_HEADER)}"
+        )
+    rows: dict[str, SplitRow] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != 3 or line[2] not in SPLITS:
+            raise InputError(
+                f"{path}: line {number} must be path,label and one of "
+                f"{', '.join(SPLITS)}"
+            )
+        if line[0] in rows:
+            raise InputError(f"{path}: line {number} lists {line[0]} a second time")
+        rows[line[0]] = SplitRow(*line)
+    if not rows:
+        raise InputError(f"{path}: lists no picture")
+    return list(rows.values())
+
+
+def apply_splits(
+    rows: Sequence[SplitRow],
+    *,
+    source: Path,
+    pictures: Sequence[str],
+    labels: Sequence[int],
+    classes: Sequence[str],
+) -> Splits:
+    """The splits of a file for the pictures at hand; others are in none of them.
+
+    Raises:
+      InputError: a listed picture is missing or lies in another class's folder.
+    """
+    index_of = {picture: index for index, picture in enumerate(pictures)}
+    missing = [row.path for row in rows if row.path not in index_of]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise InputError(
+            f"{source}: lists pictures that are not there or can't be used: "
+            f"{', '.join(missing[:3])}{more}; restore them or make a new split"
+        )
+    members: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        index = index_of[row.path]
+        if classes[labels[index]] != row.label:
+            raise InputError(
+                f"{source}: {row.path} is labelled {row.label!r} there, but its folder "
+                f"says {classes[labels[index]]!r}; make a new split"
+            )
+        members[row.split].append(index)
+    return {name: np.array(sorted(members[name]), np.int32) for name in SPLITS}

@@ -1,0 +1,359 @@
+"""From folders to batches: what is loaded, what is said, and every way it can fail."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvision.data import dataset as dataset_module
+from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
+from jaxvision.data.decode import decode_picture
+from jaxvision.data.loader import Batches
+from jaxvision.data.splits import SPLITS, SplitConfig
+from jaxvision.data.transforms import AugmentConfig
+from jaxvision.errors import InputError
+from jaxvision.preprocessing import Preprocessing
+
+SMALL = Preprocessing(size=(16, 16), fit="crop", resize=20)
+
+
+def draw(path: Path, value: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(value)
+    pixels = rng.integers(0, 256, (24, 20 + value % 9, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "people"
+    for label, name in enumerate(("anna", "bob")):
+        for number in range(12):
+            draw(folder / name / f"{number:02}.png", 100 * label + number)
+    return folder
+
+
+def load(root: Path, **options: object) -> Dataset:
+    return load_dataset(DataConfig(root=root, **options), SMALL)
+
+
+def everything(dataset: Dataset, **options: object) -> dict[str, np.ndarray]:
+    indices = np.arange(len(dataset.pictures))
+    batches = dataset.batches(indices, batch_size=5, train=False, **options)
+    stream = list(batches.iterate())
+    return {
+        name: np.concatenate([b[name] for b in stream])[: len(indices)]
+        for name in ("image", "label")
+    }
+
+
+def test_a_folder_becomes_a_dataset(root: Path) -> None:
+    dataset = load(root)
+    assert dataset.name == "people"
+    assert dataset.classes == ("anna", "bob")
+    assert len(dataset.pictures) == 24
+    assert dataset.labels.dtype == np.int32
+    assert dataset.labels.tolist() == [0] * 12 + [1] * 12
+    assert {name: len(dataset.splits[name]) for name in SPLITS} == {
+        "train": 16,
+        "val": 4,
+        "test": 4,
+    }
+    assert not dataset.is_demo
+    assert dataset.bad == dataset.duplicates == dataset.left_out == ()
+    for index, picture in enumerate(dataset.pictures):
+        expected = decode_picture(root / picture, SMALL)
+        np.testing.assert_array_equal(dataset.picture(index), expected)
+
+
+def test_batches_of_a_split(root: Path) -> None:
+    dataset = load(root)
+    batches = dataset.batches("train", batch_size=6, seed=1, train=True)
+    assert isinstance(batches, Batches)
+    assert (batches.num_examples, batches.steps_per_epoch) == (16, 3)
+    batch = next(batches.iterate())
+    assert batch["image"].shape == (6, 16, 16, 3)
+    everything_there = {dataset.picture(i).tobytes() for i in dataset.splits["train"]}
+    assert {image.tobytes() for image in batch["image"]} <= everything_there
+    test = list(dataset.batches("test", batch_size=3, train=False).iterate())
+    labels = np.concatenate([b["label"][b["mask"] > 0] for b in test])
+    np.testing.assert_array_equal(labels, dataset.labels[dataset.splits["test"]])
+
+
+def test_augmentation_changes_training_and_repeats_by_seed(root: Path) -> None:
+    dataset = load(root)
+    config = AugmentConfig(resized_crop=0.5, brightness=0.3)
+
+    def first(seed: int, augment: AugmentConfig | None) -> np.ndarray:
+        batches = dataset.batches(
+            "train", batch_size=6, seed=seed, train=True, augment=augment
+        )
+        return next(batches.iterate())["image"]
+
+    np.testing.assert_array_equal(first(1, config), first(1, config))
+    assert (first(1, config) != first(2, config)).any()
+    assert (first(1, config) != first(1, None)).any()
+
+
+def test_costs_change_no_pixel(root: Path, tmp_path: Path) -> None:
+    expected = everything(load(root))
+    cache = tmp_path / "cache"
+    for options in (
+        {"cache_mb": 0, "cache_dir": cache},
+        {"num_threads": 0},
+        {"num_threads": 1},
+        {"num_workers": 2, "cache_dir": cache},
+    ):
+        dataset = load(root, **options)
+        for name, values in everything(dataset).items():
+            np.testing.assert_array_equal(values, expected[name])
+        assert dataset.fingerprint == load(root).fingerprint
+    assert (cache).is_dir()
+
+
+def test_no_picture_is_decoded_twice(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    read = dataset_module.decode.read_file
+    monkeypatch.setattr(
+        dataset_module.decode,
+        "read_file",
+        lambda path: opened.append(path) or read(path),
+    )
+    dataset = load(root)
+    for _ in range(3):
+        everything(dataset)
+    assert sorted(opened) == sorted(root / picture for picture in dataset.pictures)
+
+
+def test_progress_is_told(root: Path) -> None:
+    calls = []
+    load_dataset(
+        DataConfig(root=root), SMALL, progress=lambda *numbers: calls.append(numbers)
+    )
+    assert calls == [(number, 24) for number in range(1, 25)]
+
+
+# Bad pictures.
+
+
+def spoil(root: Path) -> None:
+    whole = (root / "anna" / "03.png").read_bytes()
+    (root / "anna" / "03.png").write_bytes(whole[: len(whole) // 2])
+    (root / "bob" / "05.png").write_bytes(b"<html>")
+    (root / "bob" / "empty.jpg").write_bytes(b"")
+
+
+@pytest.mark.parametrize("num_threads", [0, 3])
+def test_bad_pictures_are_skipped_and_listed(root: Path, num_threads: int) -> None:
+    spoil(root)
+    dataset = load(root, num_threads=num_threads)
+    assert len(dataset.pictures) == len(dataset.labels) == 22
+    assert [path for path, _ in dataset.bad] == [
+        "anna/03.png",
+        "bob/05.png",
+        "bob/empty.jpg",
+    ]
+    reasons = [reason for _, reason in dataset.bad]
+    assert "cut short" in reasons[0]
+    assert "not a picture" in reasons[1]
+    assert reasons[2] == "the file is empty"
+    for index, picture in enumerate(dataset.pictures):
+        expected = decode_picture(root / picture, SMALL)
+        np.testing.assert_array_equal(dataset.picture(index), expected)
+
+
+def test_bad_pictures_end_the_run_where_wanted(root: Path) -> None:
+    spoil(root)
+    with pytest.raises(InputError, match=r"03\.png: damaged.*--data\.on-bad skip"):
+        load(root, on_bad="error")
+
+
+def test_bombs_are_listed_without_a_warning(
+    root: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    Image.new("1", (12_000, 12_000)).save(root / "anna" / "bomb.png")
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xee" * 9
+    Image.new("RGB", (30, 30)).save(root / "anna" / "odd.jpg", exif=exif)
+    ((path, reason),) = load(root).bad
+    assert path == "anna/bomb.png"
+    assert "decompression bomb" in reason
+    assert not recwarn.list
+
+
+def test_a_class_of_bad_pictures_only(root: Path) -> None:
+    (root / "cleo").mkdir()
+    (root / "cleo" / "1.png").write_bytes(b"")
+    message = r"class 'cleo' has no usable picture \(cleo/1.png: the file is empty\)"
+    with pytest.raises(InputError, match=message):
+        load(root)
+
+
+def test_a_class_that_became_too_small(root: Path) -> None:
+    draw(root / "cleo" / "1.png", 1)
+    with pytest.raises(InputError, match="'cleo' has 1 usable pictures"):
+        load(root)
+
+
+# Identical pictures.
+
+
+def test_identical_pictures_stay_together_and_are_named(root: Path) -> None:
+    same = (root / "anna" / "00.png").read_bytes()
+    for name in ("anna/copy.png", "anna/deep.png", "bob/copy.png"):
+        (root / name).write_bytes(same)
+    for seed in range(8):
+        dataset = load(root, split=SplitConfig(seed=seed))
+        group = ("anna/00.png", "anna/copy.png", "anna/deep.png", "bob/copy.png")
+        assert dataset.duplicates == (group,)
+        assert dataset.conflicts == (group,)
+        sides = {
+            name
+            for name in SPLITS
+            for index in dataset.splits[name]
+            if dataset.pictures[index] in group
+        }
+        assert len(sides) == 1
+    assert load(root).resplit(SplitConfig(seed=3)).duplicates == (group,)
+
+
+def test_identical_pictures_of_one_class_are_no_conflict(root: Path) -> None:
+    (root / "anna" / "copy.png").write_bytes((root / "anna" / "00.png").read_bytes())
+    dataset = load(root)
+    assert dataset.duplicates == (("anna/00.png", "anna/copy.png"),)
+    assert dataset.conflicts == ()
+
+
+# Splits.
+
+
+def test_a_split_is_used_again(root: Path, tmp_path: Path) -> None:
+    first = load(root, split=SplitConfig(seed=7))
+    first.write_splits(tmp_path / "splits.csv")
+    draw(root / "anna" / "new.png", 999)
+    draw(root / "zoe" / "new.png", 998)
+    again = load(root, splits=tmp_path / "splits.csv")
+    assert again.left_out == ("anna/new.png", "zoe/new.png")
+    assert again.classes == ("anna", "bob")
+    for name in SPLITS:
+        ours = [first.pictures[i] for i in first.splits[name]]
+        assert ours == [again.pictures[i] for i in again.splits[name]]
+    (root / "anna" / "00.png").unlink()
+    with pytest.raises(InputError, match=r"can't be used: anna/00.png; restore"):
+        load(root, splits=tmp_path / "splits.csv")
+    draw(root / "anna" / "00.png", 0)
+    (root / "bob" / "05.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"can't be used: bob/05.png; restore"):
+        load(root, splits=tmp_path / "splits.csv")
+
+
+def test_resplit_decodes_nothing(root: Path) -> None:
+    dataset = load(root)
+    other = dataset.resplit(SplitConfig(seed=4))
+    expected = load(root, split=SplitConfig(seed=4))
+    for name in SPLITS:
+        np.testing.assert_array_equal(other.splits[name], expected.splits[name])
+    assert other._store is dataset._store
+    assert other.config == expected.config
+
+
+# Fingerprints, limits, flags.
+
+
+def test_fingerprint_follows_pictures_and_preprocessing(root: Path) -> None:
+    first = load(root)
+    assert load(root, split=SplitConfig(seed=9)).fingerprint == first.fingerprint
+    grey = load_dataset(DataConfig(root=root), dataclasses.replace(SMALL, grey=True))
+    assert grey.fingerprint != first.fingerprint
+    assert grey.picture(0).shape == (16, 16, 1)
+    draw(root / "anna" / "00.png", 77)
+    changed = load(root)
+    assert changed.fingerprint != first.fingerprint
+    (root / "anna" / "00.png").rename(root / "anna" / "zz.png")
+    assert load(root).fingerprint not in (first.fingerprint, changed.fingerprint)
+
+
+def test_limit_is_a_number_of_each_class(root: Path) -> None:
+    dataset = load(root, limit=5)
+    assert np.bincount(dataset.labels).tolist() == [5, 5]
+    assert set(load(root, limit=4).pictures) < set(dataset.pictures)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit": 0}, "--data.limit 0: must be at least 1"),
+        ({"cache_mb": -1}, "--data.cache-mb -1: must be at least 0"),
+        ({"num_threads": -1}, "--data.num-threads -1"),
+        ({"num_workers": -2}, "--data.num-workers -2"),
+        ({"limit": 1, "splits": Path("x.csv")}, "exclude each other"),
+    ],
+)
+def test_impossible_flags(root: Path, options: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(root, **options)
+
+
+def test_a_crop_larger_than_its_picture_is_refused(root: Path) -> None:
+    with pytest.raises(InputError, match="resize 20 is smaller"):
+        load_dataset(DataConfig(root=root), Preprocessing((32, 32), resize=20))
+
+
+def test_errors_of_the_folder_come_through(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        load(tmp_path / "none")
+
+
+# Demo sets.
+
+
+def test_a_drawn_set_is_labelled_so(root: Path) -> None:
+    (root / "DEMO.json").write_text(json.dumps({"kind": "faces", "seed": 0}))
+    dataset = load(root)
+    assert dataset.is_demo
+    assert dataset.name == "drawn faces"
+    (root / "DEMO.json").write_text("{")
+    with pytest.raises(InputError, match=r"DEMO\.json: damaged"):
+        load(root)
+
+
+def test_without_a_root_the_demo_is_drawn_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jaxvision.data import demo
+
+    drawn = []
+
+    def write_demo(kind: str, out: Path) -> None:
+        drawn.append(kind)
+        root.rename(out)
+        (out / "DEMO.json").write_text(json.dumps({"kind": kind}))
+
+    monkeypatch.setattr(demo, "write_demo", write_demo)
+    monkeypatch.setattr(dataset_module, "DEMO_FOLDER", tmp_path)
+    for _ in range(2):
+        dataset = load_dataset(DataConfig(), SMALL, demo_kind="paintings")
+        assert dataset.root == tmp_path / "paintings"
+        assert dataset.is_demo
+    assert drawn == ["paintings"]
+
+
+def test_importing_loads_neither_jax_nor_grain() -> None:
+    program = (
+        "import sys, jaxvision.data, jaxvision.data.dataset;"
+        "print({'jax', 'grain', 'matplotlib'} & set(sys.modules))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).resolve().parents[2],
+    ).stdout
+    assert output.strip() == "set()"

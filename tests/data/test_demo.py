@@ -1,0 +1,267 @@
+"""The drawn demo sets: always the same, whole folders or none, and not too easy."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvision import files
+from jaxvision.data import demo
+from jaxvision.data.demo import __main__ as command
+from jaxvision.data.demo.paintings import COUNTS, PAINTERS
+from jaxvision.errors import InputError
+
+CLASSES = [(kind, name) for kind in demo.KINDS for name in demo.KINDS[kind].counts]
+SMALL = {"count": 2, "size": 16, "processes": 1}
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Every picture below the folder, by relative path."""
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*.jpg")}
+
+
+@pytest.mark.parametrize(("kind", "name"), CLASSES)
+def test_a_picture_depends_on_its_key_alone(kind: str, name: str) -> None:
+    first = demo.draw_picture(kind, name, 3, size=32)
+    demo.draw_picture(kind, name, 1, size=48)
+    assert first.dtype == np.uint8
+    assert first.shape == (32, 32, 3)
+    np.testing.assert_array_equal(first, demo.draw_picture(kind, name, 3, size=32))
+    for other in (
+        demo.draw_picture(kind, name, 4, size=32),
+        demo.draw_picture(kind, name, 3, size=32, seed=1),
+    ):
+        assert (first != other).mean() > 0.3
+
+
+@pytest.mark.parametrize(("kind", "name"), CLASSES)
+def test_a_larger_picture_shows_the_same(kind: str, name: str) -> None:
+    size = 64
+    small = demo.draw_picture(kind, name, 0, size=size).astype(float)
+    large = Image.fromarray(demo.draw_picture(kind, name, 0, size=3 * size))
+    reduced = np.asarray(large.reduce(3), float)
+    unlike = np.asarray(Image.fromarray(demo.draw_picture(kind, name, 1, size=size)))
+    # Grain, edges and single strokes differ; what is depicted does not.
+    difference = np.abs(small - reduced).mean()
+    assert difference < 14
+    assert difference < 0.6 * np.abs(small - unlike).mean()
+
+
+def test_the_sets_are_as_large_as_promised() -> None:
+    assert len(demo.KINDS["faces"].counts) >= 12
+    assert len(PAINTERS) >= 8
+    assert set(demo.class_counts("faces").values()) == {96}
+    assert demo.class_counts("paintings") == COUNTS
+    assert min(COUNTS.values()) == 20
+    assert max(COUNTS.values()) == 70
+    few = demo.class_counts("paintings", 7)
+    assert max(few.values()) == 7
+    assert min(few.values()) == 2
+    assert set(demo.class_counts("paintings", 1).values()) == {1}
+
+
+def test_paintings_are_padded_with_black() -> None:
+    bars = [
+        demo.draw_picture("paintings", "hoku_arai", index, size=64)[0].max() == 0
+        for index in range(6)
+    ]
+    assert any(bars)
+
+
+@pytest.mark.parametrize("kind", demo.KINDS)
+def test_a_folder_a_class_and_the_marker(kind: str, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    out = tmp_path / "new" / "set"
+    assert demo.write_demo(
+        kind, out, **SMALL, seed=5, progress=lambda *done: calls.append(done)
+    )
+    counts = demo.class_counts(kind, 2)
+    assert {p.name for p in out.iterdir()} == {*counts, "DEMO.json"}
+    for name, number in counts.items():
+        found = sorted(p.name for p in (out / name).iterdir())
+        assert found == [f"{index:04d}.jpg" for index in range(number)]
+    marker = json.loads((out / "DEMO.json").read_text())
+    assert {key: marker[key] for key in ("kind", "seed", "size", "count")} == {
+        "kind": kind, "seed": 5, "size": 16, "count": 2,
+    }  # fmt: skip
+    assert "drawn" in marker["note"].lower()
+    assert calls[-1] == (sum(counts.values()),) * 2
+    name = next(iter(counts))
+    with Image.open(out / name / "0000.jpg") as picture:
+        assert picture.size == (16, 16)
+        assert b"Drawn" in picture.info["comment"]
+
+
+def test_neither_count_nor_processes_change_a_picture(tmp_path: Path) -> None:
+    demo.write_demo("faces", tmp_path / "a", count=1, size=16, processes=1)
+    demo.write_demo("faces", tmp_path / "b", count=2, size=16, processes=2)
+    fewer, more = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert len(more) == 2 * len(fewer)
+    assert fewer == {name: more[name] for name in fewer}
+
+
+def test_a_complete_set_is_left_alone_and_a_hole_is_filled(tmp_path: Path) -> None:
+    demo.write_demo("faces", tmp_path, **SMALL)
+    before = contents(tmp_path)
+    times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    assert not demo.write_demo("faces", tmp_path, **SMALL)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == times
+    (tmp_path / "edda_fjord" / "0001.jpg").unlink()
+    assert demo.write_demo("faces", tmp_path, **SMALL)
+    assert contents(tmp_path) == before
+
+
+def test_an_interrupted_set_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo.write_demo("faces", tmp_path / "whole", **SMALL)
+    out, drawn = tmp_path / "cut", []
+
+    def draw(*args: object, **kwargs: object) -> np.ndarray:
+        drawn.append(args)
+        if len(drawn) > 9:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    original = demo.draw_picture
+    monkeypatch.setattr(demo, "draw_picture", draw)
+    with pytest.raises(KeyboardInterrupt):
+        demo.write_demo("faces", out, **SMALL)
+    assert not (out / "DEMO.json").exists()
+    assert (out / "DEMO.json.partial").is_file()
+    assert len(contents(out)) == 9
+    # What a killed process leaves, and what a user may have put there.
+    leftover = out / "alma_quill" / ".0001.jpg.4711.part"
+    leftover.write_bytes(b"half")
+    own = out / "alma_quill" / "notes.txt"
+    own.write_text("mine")
+    monkeypatch.setattr(demo, "draw_picture", original)
+    with pytest.raises(InputError, match="seed 0"):
+        demo.write_demo("faces", out, **SMALL, seed=1)
+    assert demo.write_demo("faces", out, **SMALL)
+    assert contents(out) == contents(tmp_path / "whole")
+    assert (out / "DEMO.json").is_file()
+    assert not (out / "DEMO.json.partial").exists()
+    assert not leftover.exists()
+    assert own.read_text() == "mine"
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(b"precious")
+    with pytest.raises(InputError, match="choose a new or empty folder"):
+        demo.write_demo("faces", tmp_path, **SMALL)
+    assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_another_demo_set_is_refused(tmp_path: Path) -> None:
+    demo.write_demo("paintings", tmp_path, count=1, size=16, processes=1)
+    for kind, changes in (("faces", {}), ("paintings", {"seed": 1})):
+        with pytest.raises(InputError, match="says that it holds") as caught:
+            demo.write_demo(kind, tmp_path, count=1, size=16, processes=1, **changes)
+        assert "\n" not in str(caught.value)
+    (tmp_path / "DEMO.json").write_text("{")
+    with pytest.raises(InputError, match="that cannot be told"):
+        demo.write_demo("paintings", tmp_path, count=1, size=16, processes=1)
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        demo.write_demo("faces", path, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("change", "flag"),
+    [
+        ({"kind": "cats"}, "--kind cats"),
+        ({"count": 0}, "--count 0"),
+        ({"size": 8}, "--size 8"),
+        ({"size": 5000}, "--size 5000"),
+        ({"seed": -1}, "--seed -1"),
+    ],
+)
+def test_bad_parameters_are_named(change: dict, flag: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=flag):
+        demo.write_demo(**{"kind": "faces", "out": tmp_path / "x"} | change)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_full_disk_is_one_line_and_no_complete_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def fsync(descriptor: int) -> None:
+        written.append(descriptor)
+        if len(written) > 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    with pytest.raises(
+        InputError, match=r"No space left on device.*free some"
+    ) as error:
+        demo.write_demo("faces", tmp_path / "set", **SMALL)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "set" / "DEMO.json").exists()
+
+
+def test_raw_pixels_do_not_give_the_faces_away() -> None:
+    """Ridge regression on 32×32 pixels: better than chance (.08), far from perfect."""
+    names = list(demo.KINDS["faces"].counts)
+    count, trained = 84, 70
+    pictures = np.stack(
+        [
+            demo.draw_picture("faces", name, index, size=32)
+            for name in names
+            for index in range(count)
+        ]
+    )
+    x = pictures.reshape(len(pictures), -1).astype(np.float64) / 255
+    label = np.repeat(np.arange(len(names)), count)
+    train = np.tile(np.arange(count) < trained, len(names))
+    centred = x - x[train].mean(0)
+    kernel = centred @ centred[train].T
+    target = np.eye(len(names))[label]
+    accuracies = []
+    for ridge in (10.0, 100.0, 1000.0):
+        penalty = ridge * np.eye(train.sum())
+        weights = np.linalg.solve(kernel[train] + penalty, target[train] - 1 / 12)
+        accuracies.append(
+            np.mean((kernel[~train] @ weights).argmax(1) == label[~train])
+        )
+    assert 0.3 <= max(accuracies) <= 0.75
+
+
+def test_contact_sheet_has_a_row_a_class(tmp_path: Path) -> None:
+    demo.write_demo("paintings", tmp_path / "set", count=3, size=16, processes=1)
+    sheet = demo.contact_sheet(tmp_path / "set", per_class=4, tile=32)
+    rows = len(PAINTERS)
+    assert sheet.height > rows * 32
+    assert sheet.width > 5 * 32
+    with pytest.raises(InputError, match="no class folders"):
+        demo.contact_sheet(tmp_path / "nothing")
+
+
+def test_command_writes_once_and_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, sheet = tmp_path / "set", tmp_path / "sheet.png"
+    arguments = ["--out", str(out), "--count", "1", "--size", "16"]
+    command.main([*arguments, "--contact-sheet", str(sheet)])
+    assert "12 pictures of 12 classes, drawn" in capsys.readouterr().out
+    with Image.open(sheet) as picture:
+        assert picture.format == "PNG"
+    command.main(arguments)
+    assert "already complete" in capsys.readouterr().out
+
+
+def test_command_names_a_sheet_that_cannot_be_written(tmp_path: Path) -> None:
+    arguments = ["--out", str(tmp_path / "set"), "--count", "1", "--size", "16"]
+    sheet = tmp_path / "missing" / "sheet.png"
+    with pytest.raises(InputError, match="missing"):
+        command.main([*arguments, "--contact-sheet", str(sheet)])

@@ -1,0 +1,268 @@
+"""Stratified, seeded, stable, and identical pictures on one side."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxvision.data.splits import (
+    SPLITS,
+    SplitConfig,
+    Splits,
+    apply_splits,
+    make_folds,
+    make_splits,
+    read_splits,
+    write_splits,
+)
+from jaxvision.errors import InputError
+
+CLASSES = ("anna", "bob", "cleo")
+
+
+def example(*counts: int) -> tuple[list[str], list[int]]:
+    pictures = [
+        f"{CLASSES[label]}/{number:03}.png"
+        for label, count in enumerate(counts)
+        for number in range(count)
+    ]
+    return pictures, [CLASSES.index(path.split("/")[0]) for path in pictures]
+
+
+def split(
+    config: SplitConfig, pictures: list[str], labels: list[int], groups: tuple = ()
+) -> Splits:
+    return make_splits(
+        config, pictures=pictures, labels=labels, classes=CLASSES, groups=groups
+    )
+
+
+def counts_by_class(splits: Splits, labels: list[int]) -> list[list[int]]:
+    return [
+        np.bincount(np.array(labels)[splits[name]], minlength=3).tolist()
+        for name in SPLITS
+    ]
+
+
+def side_of(splits: Splits, pictures: list[str]) -> dict[str, str]:
+    return {pictures[i]: name for name in SPLITS for i in splits[name]}
+
+
+def test_every_class_is_divided_by_the_fractions() -> None:
+    pictures, labels = example(100, 40, 20)
+    splits = split(SplitConfig(), pictures, labels)
+    assert counts_by_class(splits, labels) == [[70, 28, 14], [15, 6, 3], [15, 6, 3]]
+    everything = np.concatenate([splits[name] for name in SPLITS])
+    assert sorted(everything) == list(range(160))
+    for name in SPLITS:
+        assert splits[name].dtype == np.int32
+        assert (np.diff(splits[name]) > 0).all()
+
+
+def test_a_number_for_training_and_the_rest_halved() -> None:
+    pictures, labels = example(100, 73, 72)
+    splits = split(SplitConfig(train_per_class=70), pictures, labels)
+    assert counts_by_class(splits, labels) == [[70, 70, 70], [15, 2, 1], [15, 1, 1]]
+
+
+def test_the_smallest_classes_reach_every_split() -> None:
+    pictures, labels = example(3, 4, 5)
+    for config in (
+        SplitConfig(),
+        SplitConfig(train_per_class=1),
+        SplitConfig(0.9, 0.05, 0.05),
+    ):
+        for row in counts_by_class(split(config, pictures, labels), labels):
+            assert min(row) >= 1
+
+
+def test_without_a_test_set() -> None:
+    pictures, labels = example(10, 20, 5)
+    splits = split(SplitConfig(train=0.8, val=0.2, test=0.0), pictures, labels)
+    assert counts_by_class(splits, labels) == [[8, 16, 4], [2, 4, 1], [0, 0, 0]]
+
+
+def test_a_seed_is_a_split() -> None:
+    pictures, labels = example(50, 50, 50)
+    one, again, other = (
+        split(SplitConfig(seed=seed), pictures, labels)["train"] for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_golden_split() -> None:
+    # A split that changes between versions would make old results incomparable.
+    pictures, labels = example(8, 4, 4)
+    splits = split(SplitConfig(), pictures, labels)
+    assert {name: splits[name].tolist() for name in SPLITS} == GOLDEN
+
+
+GOLDEN = {
+    "train": [1, 2, 3, 4, 5, 6, 8, 10, 12, 14],
+    "val": [0, 11, 15],
+    "test": [7, 9, 13],
+}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_added_files_move_few(data: st.DataObject) -> None:
+    counts = data.draw(st.lists(st.integers(10, 60), min_size=3, max_size=3))
+    added = data.draw(st.integers(1, 10))
+    by_count = data.draw(st.booleans())
+    config = SplitConfig(train_per_class=5 if by_count else None, seed=added)
+    pictures, labels = example(*counts)
+    before = side_of(split(config, pictures, labels), pictures)
+    more = [f"anna/new{number}.png" for number in range(added)] + pictures
+    after = side_of(split(config, more, [0] * added + labels), more)
+    moved = [path for path in pictures if before[path] != after[path]]
+    assert len(moved) <= 2 * added
+    assert all(path.startswith("anna/") for path in moved)
+
+
+def test_a_group_stays_on_one_side() -> None:
+    pictures, labels = example(30, 30, 30)
+    # Within classes, over classes, and large.
+    groups = [[0, 1], [2, 31], [3, 32, 61], list(range(62, 72))]
+    for seed in range(20):
+        splits = split(SplitConfig(seed=seed), pictures, labels, groups)
+        sides = side_of(splits, pictures)
+        for group in groups:
+            assert len({sides[pictures[index]] for index in group}) == 1
+        assert len(sides) == 90
+        assert counts_by_class(splits, labels)[0][:2] == [21, 21]
+
+
+def test_counts_are_exact_in_spite_of_groups() -> None:
+    pictures, labels = example(20, 20, 20)
+    groups = [[2 * index, 2 * index + 1] for index in range(8)]
+    for seed in range(20):
+        config = SplitConfig(train_per_class=13, seed=seed)
+        splits = split(config, pictures, labels, groups)
+        assert counts_by_class(splits, labels)[0] == [13, 13, 13]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (SplitConfig(0.5, 0.2, 0.2), "add to 0.9, not to 1"),
+        (SplitConfig(1.2, -0.1, -0.1), "must not be negative"),
+        (SplitConfig(float("nan"), 0.5, 0.5), "must not be negative"),
+        (SplitConfig(train_per_class=0), "train-per-class 0: must be at least 1"),
+        (SplitConfig(0.7, 0.0, 0.0, train_per_class=1), "nowhere to go"),
+        (SplitConfig(train_per_class=4), "class 'bob' has 5 usable pictures.*needs 6"),
+    ],
+)
+def test_impossible_splits(config: SplitConfig, message: str) -> None:
+    pictures, labels = example(10, 5, 10)
+    with pytest.raises(InputError, match=message):
+        split(config, pictures, labels)
+
+
+def test_a_class_that_is_too_small_is_named() -> None:
+    pictures, labels = example(10, 2, 10)
+    with pytest.raises(InputError, match=r"'bob' has 2 usable pictures.* needs 3: add"):
+        split(SplitConfig(), pictures, labels)
+
+
+# Files.
+
+
+def written(path: Path, pictures: list[str], labels: list[int]) -> Splits:
+    splits = split(SplitConfig(seed=5), pictures, labels)
+    write_splits(path, splits, pictures=pictures, labels=labels, classes=CLASSES)
+    return splits
+
+
+def applied(path: Path, pictures: list[str], labels: list[int]) -> Splits:
+    return apply_splits(
+        read_splits(path),
+        source=path,
+        pictures=pictures,
+        labels=labels,
+        classes=CLASSES,
+    )
+
+
+def test_a_written_split_is_read_exactly(tmp_path: Path) -> None:
+    pictures, labels = example(10, 10, 10)
+    pictures[3], pictures[4] = 'anna/a "quoted", \n name.png', "anna/\udcff.png"
+    path = tmp_path / "deep" / "splits.csv"
+    splits = written(path, pictures, labels)
+    again = applied(path, pictures, labels)
+    for name in SPLITS:
+        np.testing.assert_array_equal(splits[name], again[name])
+    assert [entry.name for entry in path.parent.iterdir()] == ["splits.csv"]
+
+
+def test_new_files_are_left_out(tmp_path: Path) -> None:
+    pictures, labels = example(10, 10, 10)
+    splits = written(tmp_path / "splits.csv", pictures, labels)
+    again = applied(tmp_path / "splits.csv", ["anna/new.png", *pictures], [0, *labels])
+    for name in SPLITS:
+        np.testing.assert_array_equal(splits[name] + 1, again[name])
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    pictures, labels = example(10, 10, 10)
+    written(tmp_path / "splits.csv", pictures, labels)
+    message = "anna/000.png, anna/001.png, anna/002.png and 2 more; restore them"
+    with pytest.raises(InputError, match=message):
+        applied(tmp_path / "splits.csv", pictures[5:], labels[5:])
+
+
+def test_another_label_is_named(tmp_path: Path) -> None:
+    pictures, labels = example(10, 10, 10)
+    written(tmp_path / "splits.csv", pictures, labels)
+    labels[0] = 1
+    message = "anna/000.png is labelled 'anna' there, but its folder says 'bob'"
+    with pytest.raises(InputError, match=message):
+        applied(tmp_path / "splits.csv", pictures, labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a splits file"),
+        ("a,b\n", "not a splits file"),
+        ("path,label,split\n", "lists no picture"),
+        ("path,label,split\na/1.png,a,dev\n", "line 2 must be path,label and one of"),
+        ("path,label,split\na/1.png,a\n", "line 2 must be"),
+        ("path,label,split\na,a,test\na,a,train\n", "line 3 lists a a second time"),
+        ("path,label,split\n" + "x" * 200_000, "cannot be read as a splits file"),
+    ],
+)
+def test_damaged_splits_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "splits.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_splits(path)
+    with pytest.raises(InputError, match="cannot be read as a splits file"):
+        read_splits(tmp_path / "none.csv")
+
+
+def test_folds_spread_every_class_and_keep_groups_together():
+    labels = [0] * 13 + [1] * 7
+    pictures = [f"{label}/{i}.png" for i, label in enumerate(labels)]
+    groups = [[0, 1, 2], [15, 16]]
+    make = functools.partial(make_folds, 3, pictures=pictures, labels=labels)
+    fold = make(seed=0, groups=groups)
+    assert fold.dtype == np.int32
+    for group in groups:
+        assert len(set(fold[group])) == 1
+    alone = make(seed=0)
+    for label in (0, 1):
+        sizes = np.bincount(alone[np.array(labels) == label], minlength=3)
+        assert sizes.max() - sizes.min() <= 1
+    assert (make(seed=0) == alone).all()
+    assert (make(seed=1) != alone).any()
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_impossible_folds_are_refused(count):
+    with pytest.raises(InputError, match=f"{count} folds"):
+        make_folds(count, seed=0, pictures=["a", "b", "c"], labels=[0, 0, 0])
