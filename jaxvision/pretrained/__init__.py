@@ -1,0 +1,25 @@
+"""Published weights: where they come from, reading them safely, converting them.
+
+    pretrained = load("efficientnet_lite0")
+    variables, report = fit_into(pretrained.variables, model.init(key, x, train=False))
+
+Importing this imports no JAX; the functions do when they need it.
+"""
+
+from jaxvision.pretrained.convert import Report, fit_into
+from jaxvision.pretrained.fetch import cache_folder
+from jaxvision.pretrained.sources import SOURCES, Source, find_source
+from jaxvision.pretrained.weights import Choice, Pretrained, choose_backbone, load
+
+__all__ = [
+    "SOURCES",
+    "Choice",
+    "Pretrained",
+    "Report",
+    "Source",
+    "cache_folder",
+    "choose_backbone",
+    "find_source",
+    "fit_into",
+    "load",
+]

@@ -1,0 +1,245 @@
+"""From a foreign file's tensors to a network's variables, checked both ways."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxvision.errors import InputError
+from jaxvision.pretrained.sources import Source
+
+_SHOWN = 20
+
+Variables = dict[str, Any]
+"""Collections (`params`, `batch_stats`) of nested dicts of arrays."""
+
+Transform = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One tensor's way from the file to the network."""
+
+    source: str
+    """Its name in the file."""
+    target: str
+    """Its path in the variables, such as `params/head/logits/kernel`."""
+    transform: Transform
+    """Turns its axes; raises ValueError where it has another number of them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """All of a file: what is used, and what is left out on purpose."""
+
+    entries: tuple[Entry, ...]
+    ignored: tuple[str, ...] = ()
+    """Endings of the names of tensors that have no place in the network."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What became of the arrays, by name."""
+
+    kept: tuple[str, ...]
+    """Parameters and statistics that hold the pretrained values."""
+    replaced: tuple[str, ...] = ()
+    """Those that keep the new network's own values: a new head."""
+    ignored: tuple[str, ...] = ()
+    """Pretrained arrays that have no place in the network."""
+
+    def summary(self) -> str:
+        """One line for people."""
+        return (
+            f"{len(self.kept)} arrays kept, {len(self.replaced)} replaced,"
+            f" {len(self.ignored)} ignored"
+        )
+
+
+def abstract_variables(source: Source) -> Variables:
+    """Shapes of the variables of a source's network, without computing anything."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxvision.models import create_model
+
+    model = create_model(source.model, source.num_classes)
+    image = jax.ShapeDtypeStruct((1, *source.preprocessing.size, 3), jnp.float32)
+    return jax.eval_shape(
+        lambda key, x: model.init(key, x, train=False), jax.random.key(0), image
+    )
+
+
+def read_variables(path: Path, source: Source) -> tuple[Variables, Report]:
+    """Reads a file of weights and converts it for its network.
+
+    Raises:
+      InputError: the file is damaged, or it is not this network's.
+    """
+    from jaxvision.pretrained.tables import TABLES
+    from jaxvision.pretrained.torch_file import read_state_dict
+
+    tensors = read_state_dict(path)
+    table = TABLES[source.name]()
+    try:
+        return convert(tensors, table, abstract_variables(source))
+    except InputError as error:
+        raise InputError(
+            f"{path} does not hold the weights {source.name}: {error}; its file is"
+            f" {source.location.rsplit('/', 1)[-1]} of {source.origin}"
+        ) from None
+
+
+def convert(
+    tensors: Mapping[str, np.ndarray], table: Table, template: Variables
+) -> tuple[Variables, Report]:
+    """Converts by a table, and accepts nothing that is left over on either side.
+
+    Args:
+      tensors: the file's arrays by name.
+      table: where each of them goes.
+      template: the network's variables, or their shapes.
+
+    Returns:
+      Variables like the template (float32), and what was kept and ignored.
+
+    Raises:
+      InputError: every tensor that is missing, left over, of the wrong shape or kind
+        or not finite, and every parameter that is not filled, in one message.
+    """
+    from flax.traverse_util import flatten_dict, unflatten_dict
+
+    wanted = flatten_dict(template, sep="/")
+    ignored = [name for name in tensors if name.endswith(table.ignored)]
+    filled: dict[str, np.ndarray] = {}
+    problems: list[str] = []
+    for entry in table.entries:
+        if entry.source not in tensors:
+            problems.append(f"{entry.source} is missing")
+        elif entry.target not in wanted:
+            problems.append(f"{entry.source} has no place {entry.target}")
+        elif entry.target in filled:
+            problems.append(f"{entry.target} is filled twice")
+        else:
+            shape = wanted[entry.target].shape
+            filled[entry.target] = np.zeros(shape, np.float32)
+            try:
+                turned = _turned(tensors[entry.source], entry.transform, shape)
+                filled[entry.target] = turned
+            except ValueError as error:
+                problems.append(f"{entry.source} {error}")
+    used = {entry.source for entry in table.entries}
+    problems += [
+        f"{name} is not expected" for name in tensors if name not in {*used, *ignored}
+    ]
+    targets = {entry.target for entry in table.entries}
+    problems += [f"{name} is not filled" for name in wanted if name not in targets]
+    if problems:
+        raise InputError(_listed(problems))
+    variables = {"params": {}, "batch_stats": {}, **unflatten_dict(filled, sep="/")}
+    return variables, Report(kept=tuple(filled), ignored=tuple(ignored))
+
+
+def fit_into(
+    pretrained: Variables,
+    template: Variables,
+    *,
+    replace_head: bool = True,
+) -> tuple[Variables, Report]:
+    """Puts pretrained values into a new network's variables.
+
+    The new network may have another head (classes, hidden layers), and it may end
+    earlier (`until`): whole layers that it lacks are ignored, and listed.
+
+    Args:
+      pretrained: variables of the published network (`Pretrained.variables`).
+      template: variables of the new one, from `model.init`; only those of its head are
+        used, so the others may be shapes.
+      replace_head: keep the new head; False to demand that the pretrained one fits.
+
+    Returns:
+      Variables with the template's structure, and what was kept, replaced, ignored.
+
+    Raises:
+      InputError: the backbone (or the head that is to be kept) does not fit; every
+        difference in one message.
+    """
+    from flax.traverse_util import flatten_dict, unflatten_dict
+
+    theirs = flatten_dict(pretrained, sep="/")
+    ours = flatten_dict(template, sep="/")
+    layers = {_layer(name) for name in ours}
+    fitted: dict[str, Any] = {}
+    problems: list[str] = []
+    replaced: list[str] = []
+    for name, value in ours.items():
+        if replace_head and _part(name) == "head":
+            fitted[name] = value
+            replaced.append(name)
+        elif name not in theirs:
+            problems.append(f"{name} is not among the pretrained weights")
+        elif theirs[name].shape != value.shape:
+            problems.append(
+                f"{name} is {list(value.shape)} here and"
+                f" {list(theirs[name].shape)} pretrained"
+            )
+        else:
+            fitted[name] = theirs[name]
+    ignored = [name for name in theirs if name not in ours]
+    for name in ignored:
+        if _part(name) != "head" and _layer(name) in layers:
+            problems.append(f"{name} has no place in this network")
+    if not replace_head:
+        problems += [
+            f"{name} has no place in this head"
+            for name in ignored
+            if _part(name) == "head"
+        ]
+    if problems:
+        raise InputError(
+            f"the pretrained weights do not fit the network: {_listed(problems)}; a"
+            " head for other classes must be a new one (replace_head=True)"
+        )
+    variables = {name: {} for name in template} | unflatten_dict(fitted, sep="/")
+    kept = tuple(name for name in fitted if name not in set(replaced))
+    return variables, Report(kept, tuple(replaced), tuple(ignored))
+
+
+def _turned(
+    array: np.ndarray, transform: Transform, shape: tuple[int, ...]
+) -> np.ndarray:
+    if array.dtype.kind != "f":
+        raise ValueError(f"holds {array.dtype} numbers, not floating-point ones")
+    try:
+        turned = transform(array)
+    except ValueError:
+        raise ValueError(
+            f"has the shape {list(array.shape)}, which cannot be"
+        ) from None
+    if turned.shape != shape:
+        raise ValueError(
+            f"has the shape {list(array.shape)}, which makes {list(turned.shape)}, not"
+            f" {list(shape)}"
+        )
+    with np.errstate(over="ignore"):  # caught as infinity below
+        turned = turned.astype(np.float32)
+    if not np.isfinite(turned).all():
+        raise ValueError("holds values that are not finite")
+    return np.ascontiguousarray(turned).reshape(shape)
+
+
+def _part(name: str) -> str:
+    return name.split("/")[1]
+
+
+def _layer(name: str) -> tuple[str, ...]:
+    """Collections have the same layers: `backbone/stem_bn` of `params/...` too."""
+    return tuple(name.split("/")[1:3])
+
+
+def _listed(problems: Collection[str]) -> str:
+    shown = list(problems)[:_SHOWN]
+    more = len(problems) - len(shown)
+    return "; ".join(shown) + (f"; and {more} more" if more else "")

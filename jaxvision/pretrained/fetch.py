@@ -1,0 +1,243 @@
+"""Brings a file of weights to this machine: out of a package, or by download, once."""
+
+import importlib.util
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from jaxvision.errors import InputError
+from jaxvision.manifest import file_sha256
+from jaxvision.pretrained.sources import Source
+
+CACHE_VARIABLE = "JAXVISION_CACHE"
+
+CONNECT_SECONDS = 3.0
+"""How long a host may take to answer at all before it counts as out of reach."""
+READ_SECONDS = 30.0
+"""How long a download may stand still."""
+_CHUNK_BYTES = 2**16
+_DAY_SECONDS = 86_400
+
+
+def cache_folder() -> Path:
+    """Where downloads and converted weights are kept.
+
+    The environment variable JAXVISION_CACHE, or `~/.cache/jaxvision`.
+    """
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "jaxvision"
+
+
+def how_to_mend(source: Source) -> str:
+    """What a user without network can do about a source that is downloaded."""
+    return (
+        f"get {source.location} elsewhere and pass it as --weights PATH, or run:"
+        f" python -m jaxvision.pretrained convert {source.name} FILE"
+    )
+
+
+def find_file(source: Source) -> Path | None:
+    """The file if it is on this machine and whole (size and SHA-256), else None.
+
+    Raises:
+      InputError: the package that brings it is not installed or not whole.
+    """
+    if source.package is not None:
+        return _packaged(source)
+    path = download_path(source)
+    return path if path.is_file() and difference(path, source) is None else None
+
+
+def fetch(source: Source, *, download: bool = True) -> Path:
+    """The file of a source, downloaded if it is not here yet.
+
+    A download goes to a temporary name and gets its own only when size and SHA-256
+    are right; a cached file is hashed again each time it is asked for.
+
+    Args:
+      source: what to bring.
+      download: False to use only what is on this machine.
+
+    Raises:
+      InputError: it is not here and cannot or must not be downloaded, or what came is
+        another file.
+    """
+    found = find_file(source)
+    if found is not None:
+        return found
+    if not download:
+        raise InputError(
+            f"the weights {source.name} are not in {cache_folder()};"
+            f" {how_to_mend(source)}"
+        )
+    problem = out_of_reach(source.location)
+    if problem is not None:
+        raise InputError(
+            f"the weights {source.name} cannot be downloaded: {problem};"
+            f" {how_to_mend(source)}"
+        )
+    return _download(source)
+
+
+def download_path(source: Source) -> Path:
+    """Where the download of a source is kept."""
+    return cache_folder() / "downloads" / source.location.rsplit("/", 1)[-1]
+
+
+def difference(path: Path, source: Source) -> str | None:
+    """How a file differs from the published one, in words; None where it is the same.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    try:
+        size = path.stat().st_size
+        if size != source.size_bytes:
+            return f"it has {size} bytes, not {source.size_bytes}"
+        digest = file_sha256(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    if digest != source.sha256:
+        return f"its SHA-256 is {digest}, not {source.sha256}"
+    return None
+
+
+def out_of_reach(url: str, seconds: float = CONNECT_SECONDS) -> str | None:
+    """Why an address does not answer within `seconds`; None if it does.
+
+    Only headers are asked for. The time limit is kept by a thread, since looking up a
+    name without a network can hang much longer than any connection's time limit.
+    """
+    if not url.startswith(("https://", "http://")):
+        return f"{url} is neither https nor http"
+    answers: list[str | None] = []
+
+    def ask() -> None:
+        import requests
+
+        try:
+            answer = requests.head(url, timeout=seconds, allow_redirects=True)
+        except requests.RequestException as error:
+            answers.append(f"{url} does not answer ({type(error).__name__})")
+        else:
+            refused = answer.status_code >= 400
+            answers.append(f"{url} answers {answer.status_code}" if refused else None)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    # The import and a proxy's handshake come on top of the connection.
+    thread.join(seconds + 1)
+    return answers[0] if answers else f"{url} does not answer within {seconds:g} s"
+
+
+def _packaged(source: Source) -> Path:
+    spec = importlib.util.find_spec(source.package)
+    mend = f"install it again: pip install {source.package.replace('_', '-')}"
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"the package {source.package} is not installed; {mend}")
+    path = Path(spec.submodule_search_locations[0]) / source.location
+    if not path.is_file():
+        raise InputError(f"{path} is missing from its package; {mend}")
+    problem = difference(path, source)
+    if problem is not None:
+        raise InputError(f"{path} is not the published file: {problem}; {mend}")
+    return path
+
+
+def _download(source: Source) -> Path:
+    # Imported here: `--help` and packaged weights need neither.
+    import pooch
+    import requests
+
+    path = download_path(source)
+    pooch.get_logger().setLevel("WARNING")
+    progress = _Progress(source)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_killed_downloads(path.parent)
+        pooch.retrieve(
+            source.location,
+            known_hash=f"sha256:{source.sha256}",
+            fname=path.name,
+            path=path.parent,
+            downloader=pooch.HTTPDownloader(
+                progressbar=progress,
+                chunk_size=_CHUNK_BYTES,
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
+            ),
+        )
+    except requests.RequestException as error:
+        raise InputError(
+            f"the download of {source.location} broke off ({type(error).__name__}); run"
+            f" the command again, or {how_to_mend(source)}"
+        ) from None
+    except ValueError as error:
+        # pooch's way to say that the hash is wrong, with both hashes; nothing is kept.
+        raise InputError(
+            f"{source.location} sent another file than the published one:"
+            f" {' '.join(str(error).split())} Run the command again, or"
+            f" {how_to_mend(source)}"
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror or error}); make room, or set"
+            f" {CACHE_VARIABLE} to another folder"
+        ) from None
+    finally:
+        progress.close()
+    return path
+
+
+def _clear_killed_downloads(folder: Path) -> None:
+    # pooch's temporary names; a younger one may be another process at work.
+    for leftover in folder.glob("tmp*"):
+        if time.time() - leftover.stat().st_mtime > _DAY_SECONDS:
+            leftover.unlink(missing_ok=True)
+
+
+class _Progress:
+    """The progress bar that pooch drives; breaks off what is longer than published."""
+
+    def __init__(self, source: Source) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self.total = 0
+        self._source = source
+        self._received = 0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task(source.name, total=source.size_bytes)
+        self._bar.start()
+
+    def update(self, num_bytes: int) -> None:
+        self._received += num_bytes
+        # pooch counts whole chunks, also for the last.
+        if self._received >= self._source.size_bytes + 2 * _CHUNK_BYTES:
+            raise InputError(
+                f"{self._source.location} sends more than the published"
+                f" {self._source.size_bytes} bytes; {how_to_mend(self._source)}"
+            )
+        self._bar.update(self._task, completed=self._received)
+
+    def reset(self) -> None:
+        self._received = 0
+
+    def close(self) -> None:
+        self._bar.stop()

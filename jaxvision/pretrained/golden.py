@@ -1,0 +1,43 @@
+"""What a network with its published weights answers to a picture drawn by code.
+
+It tells a right conversion from one that only has the right shapes, with neither
+pictures nor the original implementation at hand.
+"""
+
+import numpy as np
+
+GOLDEN_CLASSES = tuple(range(0, 1000, 67))
+
+# Written by tests/pretrained/make_golden.py from the original implementation in torch:
+# the logits of GOLDEN_CLASSES for `drawn_picture(224)`.
+GOLDEN_LOGITS: dict[str, tuple[float, ...]] = {
+    "efficientnet_lite0": (
+        -0.10172,
+        -2.34495,
+        -0.31706,
+        0.36372,
+        0.3388,
+        0.40888,
+        -0.58175,
+        0.40333,
+        -0.6536,
+        -0.03603,
+        0.067,
+        -2.84003,
+        -2.32372,
+        -0.0854,
+        0.82018,
+    ),
+}
+
+
+def drawn_picture(size: int) -> np.ndarray:
+    """Waves, rings and blocks in colour: `[size, size, 3]` uint8, always the same.
+
+    Whole-number arithmetic only, so that every machine draws the same bytes.
+    """
+    y, x = np.mgrid[:size, :size]
+    waves = (x * x + 3 * y) // 7 % 256
+    rings = ((2 * x - size) ** 2 + (2 * y - size) ** 2) // 97 % 256
+    blocks = (x // 16 * 37 + y // 16 * 91) % 256
+    return np.stack([waves, rings, blocks], axis=-1).astype(np.uint8)

@@ -1,0 +1,101 @@
+"""Converted weights in the cache: an Orbax checkpoint with a card and a manifest."""
+
+import json
+import shutil
+import uuid
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from jaxvision.errors import InputError
+from jaxvision.manifest import find_damage, publish
+from jaxvision.pretrained.convert import Report, Variables
+from jaxvision.pretrained.fetch import CACHE_VARIABLE, cache_folder
+from jaxvision.pretrained.sources import Source
+
+FORMAT = 1
+"""Part of the folder's name: raised when what is stored or how changes."""
+
+
+def converted_folder(source: Source, sha256: str) -> Path:
+    """Where the conversion of the file with that hash is kept."""
+    return cache_folder() / "converted" / f"{source.name}-{sha256[:16]}-v{FORMAT}"
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a conversion is there and unchanged since it was written."""
+    return folder.is_dir() and find_damage(folder) is None
+
+
+def save(
+    folder: Path, variables: Variables, report: Report, source: Source, sha256: str
+) -> None:
+    """Writes a conversion: all of it or nothing; one that is broken is replaced.
+
+    Args:
+      folder: from `converted_folder`.
+      variables: NumPy arrays.
+      report: what became of the file's tensors.
+      source: what they are of.
+      sha256: of the file that was converted.
+
+    Raises:
+      InputError: the cache cannot be written.
+    """
+    import orbax.checkpoint as ocp
+
+    writing = folder.parent / f".writing-{uuid.uuid4().hex}"
+    try:
+        writing.mkdir(parents=True)
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            checkpointer.save(writing / "variables", variables)
+        card = json.dumps(_card(source, sha256, report), indent=2)
+        (writing / "card.json").write_text(card)
+        if folder.exists() and not is_whole(folder):
+            shutil.rmtree(folder)
+        if not folder.exists():
+            publish(writing, folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror or error}); make room, or set"
+            f" {CACHE_VARIABLE} to another folder"
+        ) from error
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)
+
+
+def restore(folder: Path) -> tuple[Variables, Report]:
+    """A conversion that `is_whole`: NumPy arrays, and what was kept of the file."""
+    import orbax.checkpoint as ocp
+
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        variables = checkpointer.restore(folder / "variables")
+    card = json.loads((folder / "card.json").read_text())
+    return variables, Report(tuple(card["kept"]), ignored=tuple(card["ignored"]))
+
+
+def _card(source: Source, sha256: str, report: Report) -> dict[str, Any]:
+    """What a person or a program must know to use the variables."""
+    packages = ("jaxvision-classics", "jax", "flax", "orbax-checkpoint", "numpy")
+    return {
+        "name": source.name,
+        "model": source.model,
+        "num_classes": source.num_classes,
+        "origin": source.origin,
+        "file": source.location.rsplit("/", 1)[-1],
+        "sha256": sha256,
+        "is_published_file": sha256 == source.sha256,
+        "licence": source.licence,
+        "note": source.note,
+        "preprocessing": source.preprocessing.to_dict(),
+        "kept": report.kept,
+        "ignored": report.ignored,
+        "versions": {package: _version(package) for package in packages},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from the source, not installed
+        return "not installed"

@@ -1,0 +1,36 @@
+"""Inputs and weights drawn by code, the same with torch and without."""
+
+import numpy as np
+
+from jaxvision.pretrained import SOURCES
+from jaxvision.pretrained.golden import drawn_picture
+
+ALEXNET_SHAPES = {
+    "features.0": (64, 3, 11, 11),
+    "features.3": (192, 64, 5, 5),
+    "features.6": (384, 192, 3, 3),
+    "features.8": (256, 384, 3, 3),
+    "features.10": (256, 256, 3, 3),
+    "classifier.1": (4096, 9216),
+    "classifier.4": (4096, 4096),
+    "classifier.6": (1000, 4096),
+}
+
+
+def normalised_pictures(name: str) -> np.ndarray:
+    """Two pictures as the network wants them: `[2, 224, 224, 3]` float32."""
+    picture = drawn_picture(224)
+    pictures = np.stack([picture, picture[::-1, :, ::-1]])
+    return SOURCES[name].preprocessing.normalise(pictures)
+
+
+def alexnet_state_dict() -> dict[str, np.ndarray]:
+    """Random weights under torchvision's names; activations keep their size."""
+    rng = np.random.default_rng(0)
+    tensors = {}
+    for name, shape in ALEXNET_SHAPES.items():
+        bound = np.float32((6 / np.prod(shape[1:])) ** 0.5)
+        weight = rng.random(shape, np.float32) * 2 - 1
+        tensors[f"{name}.weight"] = weight * bound
+        tensors[f"{name}.bias"] = rng.random(shape[:1], np.float32) - 0.5
+    return tensors

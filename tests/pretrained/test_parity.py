@@ -1,0 +1,140 @@
+"""Our networks with published weights answer as the original implementations do.
+
+The gate is on logits: accuracy alone hides a wrong epsilon or padding. Float32 on CPU.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from drawn_inputs import alexnet_state_dict, normalised_pictures
+
+from jaxvision.data.decode import decode_picture
+from jaxvision.models import create_model
+from jaxvision.pretrained import SOURCES, load
+from jaxvision.pretrained.convert import abstract_variables, convert, read_variables
+from jaxvision.pretrained.golden import GOLDEN_CLASSES, GOLDEN_LOGITS
+from jaxvision.pretrained.tables import TABLES
+
+GOLDEN = Path(__file__).parent
+CONVOLUTIONS = {  # our layer -> the ReLU's place in torchvision's `features`
+    "conv1": 1,
+    "conv2": 4,
+    "conv3": 7,
+    "conv4": 9,
+    "conv5": 11,
+}
+
+pytestmark = pytest.mark.usefixtures("full_precision")
+
+
+@pytest.fixture(scope="module")
+def lite0_logits() -> Callable[[dict, np.ndarray], np.ndarray]:
+    """Compiled once: variables and at most 20 pictures in, logits out."""
+    model = create_model("efficientnet_lite0", 1000)
+    apply = jax.jit(lambda v, x: model.apply(v, x, train=False))
+
+    def logits(variables: dict, images: np.ndarray) -> np.ndarray:
+        padded = np.zeros((20, *images.shape[1:]), np.float32)
+        padded[: len(images)] = images
+        return np.asarray(apply(variables, padded))[: len(images)]
+
+    return logits
+
+
+@pytest.fixture(scope="module")
+def alexnet_tensors() -> dict[str, np.ndarray]:
+    return alexnet_state_dict()
+
+
+@pytest.fixture(scope="module")
+def alexnet_variables(alexnet_tensors) -> dict:
+    template = abstract_variables(SOURCES["alexnet"])
+    variables, _ = convert(alexnet_tensors, TABLES["alexnet"](), template)
+    return variables
+
+
+@pytest.mark.usefixtures("converted_once")
+def test_lite0_gives_the_golden_logits(lite0_logits):
+    golden = np.load(GOLDEN / "golden_efficientnet_lite0.npz")["logits"]
+    variables = load("efficientnet_lite0").variables
+    logits = lite0_logits(variables, normalised_pictures("efficientnet_lite0"))
+    difference = np.abs(logits - golden)
+    assert difference.max() <= 5e-4
+    assert difference.mean() <= 5e-5
+    np.testing.assert_allclose(
+        golden[0, list(GOLDEN_CLASSES)], GOLDEN_LOGITS["efficientnet_lite0"], atol=1e-5
+    )
+
+
+@pytest.mark.usefixtures("converted_once")
+def test_lite0_agrees_with_torch_on_real_pictures(lite0_logits, shared_data):
+    pytest.importorskip("torch")
+    pytest.importorskip("efficientnet_lite_pytorch")
+    from torch_references import answer, efficientnet_lite0
+
+    pretrained = load("efficientnet_lite0")
+    preprocessing = pretrained.source.preprocessing
+    reference = efficientnet_lite0()
+    paths = sorted((shared_data / "imagenet_sample").glob("*.jpg"))
+    assert len(paths) == 100
+    right = 0
+    for start in range(0, len(paths), 20):
+        batch = paths[start : start + 20]
+        pictures = np.stack([decode_picture(path, preprocessing) for path in batch])
+        images = preprocessing.normalise(pictures)
+        logits = lite0_logits(pretrained.variables, images)
+        theirs = answer(reference, images)
+        difference = np.abs(logits - theirs)
+        assert difference.max() <= 5e-4
+        assert difference.mean() <= 5e-5
+        top1 = logits.argmax(1)
+        np.testing.assert_array_equal(top1, theirs.argmax(1))
+        # Files are named after their class: 0003_n01491361_tiger_shark.jpg
+        right += sum(top1 == [int(path.name[:4]) for path in batch])
+    # 0.888 on 1,000 such pictures with the original implementation.
+    assert right >= 85
+
+
+def test_alexnet_gives_the_golden_logits(alexnet_variables):
+    golden = np.load(GOLDEN / "golden_alexnet.npz")["logits"]
+    logits = create_model("alexnet", 1000).apply(
+        alexnet_variables, normalised_pictures("alexnet"), train=False
+    )
+    assert np.abs(logits - golden).max() <= 1e-4
+
+
+# At other sizes torch averages over 6x6 bins; 100x140 gives it 2x3 pixels to fill them.
+@pytest.mark.parametrize("size", [(224, 224), (100, 140)])
+def test_alexnet_agrees_with_torch(alexnet_tensors, alexnet_variables, size):
+    pytest.importorskip("torch")
+    pytest.importorskip("efficientnet_lite_pytorch")
+    from torch_references import alexnet, answer
+
+    images = np.tile(normalised_pictures("alexnet"), (1, 1, 2, 1))
+    images = np.ascontiguousarray(images[:, : size[0], : size[1]])
+    logits, state = create_model("alexnet", 1000).apply(
+        alexnet_variables, images, train=False, mutable=["activations"]
+    )
+    reference = alexnet(alexnet_tensors)
+    assert np.abs(logits - answer(reference, images)).max() <= 1e-4
+    for name, place in CONVOLUTIONS.items():
+        theirs = answer(reference.features[: place + 1], images)
+        ours = state["activations"]["backbone"][name]
+        assert np.abs(ours - theirs.transpose(0, 2, 3, 1)).max() <= 1e-4, name
+
+
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
+def test_alexnet_weights_are_read_from_both_formats(
+    alexnet_tensors, alexnet_variables, tmp_path, is_zip
+):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "alexnet.pth"
+    tensors = {name: torch.from_numpy(a) for name, a in alexnet_tensors.items()}
+    torch.save(tensors, path, _use_new_zipfile_serialization=is_zip)
+    variables, report = read_variables(path, SOURCES["alexnet"])
+    path.unlink()
+    jax.tree.map(np.testing.assert_array_equal, variables, alexnet_variables)
+    assert len(report.kept) == 16
