@@ -1,0 +1,153 @@
+"""Optimizers and learning-rate schedules, with PyTorch's arithmetic and defaults.
+
+What a sweep varies (peak learning rate, weight decay) is data in the optimizer's
+state, by `optax.inject_hyperparams`; a schedule is a curve of height one under it.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxvision.typing import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """Which optimizer, how fast, and how that changes over the epochs."""
+
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    """Update rule."""
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    schedule: Literal["constant", "step", "exponential", "cosine"] = "constant"
+    """How the rate falls from its peak: not at all, times `decay` every
+    `decay_epochs`, times `decay` every epoch after `hold_epochs`, or along half a
+    cosine to zero."""
+    decay: float = 0.1
+    """Factor of the step and exponential schedules."""
+    decay_epochs: int = 10
+    """Epochs between two falls of the step schedule."""
+    hold_epochs: int = 0
+    """Epochs at the peak before the exponential schedule begins to fall."""
+    warmup_epochs: float = 0.0
+    """Epochs over which the rate first rises linearly from zero."""
+    weight_decay: float = 0.0
+    """Decoupled in adamw; in the others an L2 term in the gradient, as in PyTorch.
+    Kernels only: biases and normalisation are left out."""
+    decay_all: bool = False
+    """Decay biases and normalisation too."""
+    momentum: float = 0.9
+    """Momentum of sgd; 0 is plain gradient descent."""
+    nesterov: bool = False
+    """Nesterov's momentum in sgd."""
+    clip_norm: float | None = None
+    """Longest allowed gradient, all parameters together; longer ones are scaled."""
+    backbone_factor: float = 1.0
+    """Multiplies the learning rate of the backbone, where it is trained."""
+
+
+def schedule_factor(
+    config: OptimConfig, *, steps_per_epoch: int, epochs: int
+) -> Callable[[jax.Array], jax.Array]:
+    """The curve of height one under the peak learning rate.
+
+    Args:
+      config: the schedule and its settings.
+      steps_per_epoch: optimizer steps in an epoch.
+      epochs: epochs in all; where the cosine reaches zero.
+
+    Returns:
+      A function from the step (from 0) to the factor, a float32 scalar in [0, 1].
+      Step and exponential schedules change between epochs only, as Keras's and
+      PyTorch's do; cosine and warm-up change at every step.
+    """
+    warmup_steps = config.warmup_epochs * steps_per_epoch
+    total_steps = max(epochs * steps_per_epoch, 1)
+
+    def factor(step: jax.Array) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        epoch = jnp.floor(step / steps_per_epoch)
+        match config.schedule:
+            case "constant":
+                value = jnp.float32(1.0)
+            case "step":
+                value = config.decay ** jnp.floor(epoch / config.decay_epochs)
+            case "exponential":
+                value = config.decay ** jnp.maximum(epoch - config.hold_epochs, 0.0)
+            case "cosine":
+                done = (step - warmup_steps) / max(total_steps - warmup_steps, 1.0)
+                value = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(done, 0.0, 1.0)))
+        if warmup_steps > 0:
+            value = value * jnp.minimum((step + 1.0) / warmup_steps, 1.0)
+        return value
+
+    return factor
+
+
+def make_optimizer(
+    config: OptimConfig, *, steps_per_epoch: int, epochs: int
+) -> optax.GradientTransformation:
+    """The optimizer of a config.
+
+    Its state holds `hyperparams["learning_rate"]` (the peak) and
+    `hyperparams["weight_decay"]` as arrays, so that a sweep can set one a model.
+    """
+    factor = schedule_factor(config, steps_per_epoch=steps_per_epoch, epochs=epochs)
+
+    def build(
+        learning_rate: jax.Array, weight_decay: jax.Array
+    ) -> optax.GradientTransformation:
+        mask = None if config.decay_all else _kernels
+        decay = optax.add_decayed_weights(weight_decay, mask)
+        decoupled = config.optimizer == "adamw"
+        clip = config.clip_norm
+        return optax.chain(
+            optax.identity() if clip is None else optax.clip_by_global_norm(clip),
+            optax.identity() if decoupled else decay,
+            _update_rule(config),
+            decay if decoupled else optax.identity(),
+            _scale_parts({"backbone": config.backbone_factor}),
+            optax.scale_by_schedule(factor),
+            optax.scale_by_learning_rate(learning_rate),
+        )
+
+    return optax.inject_hyperparams(build, hyperparam_dtype=jnp.float32)(
+        learning_rate=config.learning_rate, weight_decay=config.weight_decay
+    )
+
+
+def _update_rule(config: OptimConfig) -> optax.GradientTransformation:
+    match config.optimizer:
+        case "adam" | "adamw":
+            return optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
+        case "rmsprop":
+            # PyTorch's alpha and epsilon, which stands outside the root.
+            return optax.scale_by_rms(decay=0.99, eps=1e-8, eps_in_sqrt=False)
+        case "sgd" if config.momentum > 0:
+            return optax.trace(decay=config.momentum, nesterov=config.nesterov)
+        case "sgd":
+            return optax.identity()
+
+
+def _kernels(params: PyTree) -> PyTree:
+    """True for convolution and dense kernels, False for biases, norms and slopes."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[-1].key == "kernel", params
+    )
+
+
+def _scale_parts(factors: dict[str, float]) -> optax.GradientTransformation:
+    """Multiplies the update of each part of the network that `factors` names."""
+
+    def update(updates: PyTree, params: PyTree | None = None) -> PyTree:
+        del params
+        return {
+            part: optax.tree.scale(factors.get(part, 1.0), values)
+            for part, values in updates.items()
+        }
+
+    return optax.stateless(update)

@@ -1,0 +1,477 @@
+"""`fit` and `evaluate`: the Python loops around the pure steps."""
+
+import dataclasses
+import math
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+
+from jaxvision.errors import InputError
+from jaxvision.metrics import Loss, summarise
+from jaxvision.train.checkpoint import CheckpointFolder, unflatten_like
+from jaxvision.train.parallel import Runner, synchronise
+from jaxvision.train.state import TrainState
+from jaxvision.train.step import (
+    EvalStep,
+    Normalise,
+    TrainStep,
+    make_eval_step,
+    make_train_step,
+)
+from jaxvision.typing import Batch, Metrics
+
+Row = dict[str, float]
+"""One epoch of the history."""
+
+_LAG = 2
+"""Steps that a metric is fetched after its own: the device never waits for us."""
+
+
+class Batches(Protocol):
+    """What `fit` needs of a data set; `jaxvision.data` has the implementations."""
+
+    num_examples: int
+    steps_per_epoch: int
+    batch_size: int
+
+    def iterate(self, start: int = 0) -> Iterator[Batch]:
+        """Batches from number `start` of the run on; batch i is the same always."""
+        ...
+
+
+class Listener(Protocol):
+    """Who watches a run: a progress bar, a log, a run folder."""
+
+    def started(
+        self,
+        total_epochs: int,
+        steps_per_epoch: int,
+        start_step: int,
+        num_examples: int,
+    ) -> None: ...
+
+    def stepped(self, step: int, images: int, metrics: Row | None) -> None: ...
+
+    def epoch_ended(self, row: Row) -> None: ...
+
+    def finished(self, reason: str) -> None: ...
+
+
+class Listeners:
+    """Several listeners as one."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def started(
+        self,
+        total_epochs: int,
+        steps_per_epoch: int,
+        start_step: int,
+        num_examples: int,
+    ) -> None:
+        for listener in self._listeners:
+            listener.started(total_epochs, steps_per_epoch, start_step, num_examples)
+
+    def stepped(self, step: int, images: int, metrics: Row | None) -> None:
+        for listener in self._listeners:
+            listener.stepped(step, images, metrics)
+
+    def epoch_ended(self, row: Row) -> None:
+        for listener in self._listeners:
+            listener.epoch_ended(row)
+
+    def finished(self, reason: str) -> None:
+        for listener in self._listeners:
+            listener.finished(reason)
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (Ctrl-C, SIGTERM) and has saved where it was."""
+
+    def __init__(self, checkpoint: Path | None, signal_number: int) -> None:
+        super().__init__("training was interrupted")
+        self.checkpoint = checkpoint
+        self.signal_number = signal_number
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """How a run ended.
+
+    state: the last state, with the best epoch's parameters and statistics in it if
+        there were validation pictures to choose by.
+    history: one row an epoch.
+    best_epoch: from 1; 0 if no epoch had a finite metric.
+    reason: why it ended, in words.
+    """
+
+    state: TrainState
+    history: list[Row]
+    best_epoch: int
+    reason: str
+
+
+@dataclasses.dataclass
+class _Progress:
+    """What a run knows beside its state; saved with it as plain values."""
+
+    sums: Row = dataclasses.field(default_factory=dict)
+    """Metric sums of the epoch under way."""
+    seconds: float = 0.0
+    """Time spent in the epoch under way."""
+    history: list[Row] = dataclasses.field(default_factory=list)
+    best_epoch: int = 0
+    best_score: tuple[float, float] = (-math.inf, -math.inf)
+
+    @classmethod
+    def from_info(cls, info: dict[str, Any]) -> "_Progress":
+        fields = {field.name: info[field.name] for field in dataclasses.fields(cls)}
+        return cls(**{**fields, "best_score": tuple(fields["best_score"])})
+
+    def exhausted(self, patience: int | None) -> bool:
+        """Whether the last `patience` epochs were none of them better."""
+        waited = len(self.history) - self.best_epoch
+        return patience is not None and waited >= patience
+
+
+class _Run:
+    """A run under way: the placed state, where it is, and what it has to show."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        update: TrainStep,
+        state: TrainState,
+        train: Batches,
+        checkpoints: CheckpointFolder | None,
+        listener: Listener,
+    ) -> None:
+        self.runner = runner
+        self.update = update
+        self.train = train
+        self.checkpoints = checkpoints
+        self.listener = listener
+        self.progress = _Progress()
+        self.best = {"params": state.params, "batch_stats": state.batch_stats}
+        self.frozen = state.frozen
+        self.saved_best = 0
+        self.saved_step = -1
+        if checkpoints is not None and (last := checkpoints.load("last")) is not None:
+            state = unflatten_like(state, last.arrays)
+            self._restore_progress(last.info, state)
+            self.saved_step = last.step
+        self.step = int(state.step)
+        self.placed = runner.place(state)
+
+    def _restore_progress(self, info: dict[str, Any], state: TrainState) -> None:
+        self.progress = progress = _Progress.from_info(info)
+        entry = self.checkpoints.load("best") if progress.best_epoch else None
+        if entry is None:
+            # Nothing to go back to (or it was damaged): the next epoch is the best.
+            progress.best_epoch, progress.best_score = 0, (-math.inf, -math.inf)
+            return
+        if entry.info["epoch"] < progress.best_epoch:
+            # The best was damaged; the one before it stands in.
+            progress.best_epoch = int(entry.info["epoch"])
+            progress.best_score = _score(entry.info)
+        self.saved_best = progress.best_epoch
+        whole = unflatten_like(state.variables, entry.arrays)
+        trained = {name: whole["params"][name] for name in state.params}
+        self.best = {**whole, "params": trained}
+
+    def train_epoch(
+        self, batches: Iterator[Batch], stop: "_StopRequest", save_seconds: float
+    ) -> None:
+        """Steps until the epoch ends; saves on the way, and leaves if asked to."""
+        began = time.monotonic()
+        waiting: deque[tuple[int, Metrics]] = deque()
+        while True:
+            self.placed, metrics = self.update(self.placed, next(batches))
+            self.step += 1
+            waiting.append((self.step, metrics))
+            shown = self._collect(waiting, leave=_LAG)
+            self.listener.stepped(self.step, self.train.batch_size, shown)
+            if self.step % self.train.steps_per_epoch == 0:
+                break
+            if stop.requested or time.monotonic() - self.saved_at >= save_seconds:
+                self._collect(waiting, leave=0)
+                self.progress.seconds += time.monotonic() - began
+                began = time.monotonic()
+                self.save()
+                stop.leave_if_requested(self.checkpoints, self.listener)
+        self._collect(waiting, leave=0)
+        self.progress.seconds += time.monotonic() - began
+
+    def _collect(self, waiting: deque[tuple[int, Metrics]], leave: int) -> Row | None:
+        """Adds up metrics that are surely computed by now; the latest, for showing."""
+        shown = None
+        while len(waiting) > leave:
+            step, metrics = waiting.popleft()
+            sums = {k: float(v) for k, v in jax.device_get(metrics).items()}
+            if sums["nonfinite"]:
+                self._fail(step)
+            for name, value in sums.items():
+                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
+            shown = summarise(sums)
+        return shown
+
+    def _fail(self, step: int) -> None:
+        kept = ""
+        if self.checkpoints is not None:
+            self.checkpoints.wait()
+            if (path := self.checkpoints.path("last")) is not None:
+                kept = f"; the last good checkpoint is {path}"
+        self.listener.finished("the loss is not finite")
+        epoch = (step - 1) // self.train.steps_per_epoch + 1
+        raise InputError(
+            f"the loss is not finite at step {step} (epoch {epoch}); lower "
+            f"--optim.learning-rate or set --optim.clip-norm{kept}"
+        )
+
+    def end_epoch(self, val_sums: Row | None, learning_rate: float | None) -> None:
+        """Writes the epoch into the history and keeps its parameters if best."""
+        progress = self.progress
+        row: Row = {"epoch": self.step // self.train.steps_per_epoch, "step": self.step}
+        row |= {f"train_{k}": v for k, v in summarise(progress.sums).items()}
+        if val_sums is not None:
+            row |= {f"val_{k}": v for k, v in summarise(val_sums).items()}
+        if learning_rate is not None:
+            row["learning_rate"] = learning_rate
+        row["seconds"] = progress.seconds
+        row["images_per_second"] = self.train.num_examples / progress.seconds
+        progress.history.append(row)
+        progress.sums, progress.seconds = {}, 0.0
+        score = _score(row)
+        if score > progress.best_score:
+            progress.best_score, progress.best_epoch = score, int(row["epoch"])
+            trained = {
+                "params": self.placed.params,
+                "batch_stats": self.placed.batch_stats,
+            }
+            self.best = self.runner.fetch(trained)
+        self.listener.epoch_ended(row)
+
+    def save(self) -> None:
+        """Saves the best epoch if it is new, and the state."""
+        self.saved_at = time.monotonic()
+        if self.checkpoints is None or self.step == self.saved_step:
+            return
+        progress = self.progress
+        if progress.best_epoch != self.saved_best:
+            # Before `last`, which relies on it: a kill between the two only makes the
+            # resumed run find the same best epoch again.
+            row = progress.history[progress.best_epoch - 1]
+            params = {**self.best["params"], **self.frozen}
+            self.checkpoints.save(
+                "best", int(row["step"]), {**self.best, "params": params}, row
+            )
+            self.saved_best = progress.best_epoch
+        info = {**dataclasses.asdict(progress), "next_batch": self.step}
+        self.checkpoints.save("last", self.step, self.runner.fetch(self.placed), info)
+        self.saved_step = self.step
+
+
+def fit(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    loss: Loss,
+    state: TrainState,
+    train: Batches,
+    *,
+    normalise: Normalise,
+    epochs: int,
+    val: Batches | None = None,
+    patience: int | None = None,
+    checkpoints: CheckpointFolder | None = None,
+    save_seconds: float = 30.0,
+    learning_rate_at: Callable[[int], float] | None = None,
+    listener: Listener | None = None,
+    runner: Runner | None = None,
+) -> FitResult:
+    """Trains until the epochs are over, or patience is.
+
+    The best epoch is that of the highest validation accuracy, of the lower loss where
+    accuracies are equal (without validation pictures: the last); an epoch whose loss
+    is not finite never is. With `checkpoints` that hold a run already, that run is
+    continued exactly: on one kind of device and with one number of them the result
+    is bit-identical to that of a run never stopped.
+
+    Args:
+      model: network; on several devices its batch norm is synchronised.
+      tx: the optimizer that made the state's `opt_state`.
+      loss: loss of each example.
+      state: where to begin; stays valid.
+      train: training batches, endless.
+      normalise: the network's preprocessing.
+      epochs: at most so many, in all.
+      val: validation batches, one pass.
+      patience: epochs without a better one after which to stop; None: never.
+      checkpoints: where to save to and continue from; None: nowhere.
+      save_seconds: time between two saves; there is one more at the end, and on
+        Ctrl-C.
+      learning_rate_at: step -> rate, for the history.
+      listener: is told of every step and epoch.
+      runner: on which devices; None: all of this process.
+
+    Raises:
+      InputError: the loss became infinite or NaN; a batch cannot be spread over the
+        devices; a checkpoint is of another network or cannot be written.
+      Interrupted: on SIGINT or SIGTERM, after saving.
+    """
+    runner = runner or Runner.local()
+    listener = listener or Listeners()
+    runner.check_batch_size(train.batch_size)
+    axis_name = runner.axis_name
+    model = synchronise(model, axis_name)
+    train_step = make_train_step(
+        model, tx, loss, normalise=normalise, axis_name=axis_name
+    )
+    eval_step = make_eval_step(model, loss, normalise=normalise, axis_name=axis_name)
+    evaluate_batch = runner.compile_eval(eval_step)
+    run = _Run(
+        runner, runner.compile_train(train_step), state, train, checkpoints, listener
+    )
+    per_epoch = train.steps_per_epoch
+    listener.started(epochs, per_epoch, run.step, train.num_examples)
+    with _StopRequest() as stop:
+        run.save()
+        batches = _place_ahead(train.iterate(start=run.step), runner)
+        while run.step < epochs * per_epoch and not run.progress.exhausted(patience):
+            run.train_epoch(batches, stop, save_seconds)
+            val_sums = None
+            if val is not None:
+                val_sums, _ = _evaluate(evaluate_batch, run.placed, val, runner)
+            rate = None if learning_rate_at is None else learning_rate_at(run.step - 1)
+            run.end_epoch(val_sums, rate)
+            if stop.requested or time.monotonic() - run.saved_at >= save_seconds:
+                run.save()
+            stop.leave_if_requested(checkpoints, listener)
+        run.save()
+        if checkpoints is not None:
+            checkpoints.wait()
+    reason = f"{epochs} epochs"
+    if run.progress.exhausted(patience):
+        reason = f"no better epoch in {patience}"
+    listener.finished(f"{reason}; best: epoch {run.progress.best_epoch}")
+    final = runner.fetch(run.placed)
+    if run.progress.best_epoch:
+        final = final.replace(**run.best)
+    return FitResult(final, run.progress.history, run.progress.best_epoch, reason)
+
+
+def evaluate(
+    model: nn.Module,
+    loss: Loss,
+    state: TrainState,
+    batches: Batches,
+    *,
+    normalise: Normalise,
+    runner: Runner | None = None,
+) -> tuple[Row, np.ndarray]:
+    """One pass over a split.
+
+    Args:
+      model, loss, normalise, runner: as in `fit`.
+      state: whose parameters to use; its optimizer plays no part.
+      batches: one pass of evaluation batches.
+
+    Returns:
+      Mean `loss` and `accuracy`, and the logits `[N, K]` float32 in the split's order.
+    """
+    runner = runner or Runner.local()
+    runner.check_batch_size(batches.batch_size)
+    axis_name = runner.axis_name
+    step = make_eval_step(
+        synchronise(model, axis_name), loss, normalise=normalise, axis_name=axis_name
+    )
+    placed = runner.place(state)
+    sums, logits = _evaluate(runner.compile_eval(step), placed, batches, runner)
+    return summarise(sums), logits
+
+
+def _evaluate(
+    evaluate_batch: EvalStep, placed: TrainState, batches: Batches, runner: Runner
+) -> tuple[Row, np.ndarray]:
+    sums: Row = {}
+    logits = []
+    waiting: deque[tuple[Metrics, jax.Array, np.ndarray]] = deque()
+
+    def collect(leave: int) -> None:
+        while len(waiting) > leave:
+            metrics, batch_logits, mask = waiting.popleft()
+            for name, value in jax.device_get(metrics).items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+            logits.append(np.asarray(batch_logits)[mask > 0])
+
+    for batch in batches.iterate():
+        metrics, batch_logits = evaluate_batch(placed, runner.place_batch(batch))
+        waiting.append((metrics, batch_logits, np.asarray(batch["mask"])))
+        collect(leave=_LAG)
+    collect(leave=0)
+    return sums, np.concatenate(logits)
+
+
+def _place_ahead(batches: Iterator[Batch], runner: Runner) -> Iterator[Batch]:
+    """Sends the next batch to the device while the present one is being used."""
+    placed = deque([runner.place_batch(next(batches))])
+    while True:
+        placed.append(runner.place_batch(next(batches)))
+        yield placed.popleft()
+
+
+def _score(row: Row) -> tuple[float, float]:
+    """Higher is better; validation if there is any, else the later epoch."""
+    if "val_loss" not in row:
+        return row["epoch"], 0.0
+    if not math.isfinite(row["val_loss"]):
+        return -math.inf, -math.inf
+    return row["val_accuracy"], -row["val_loss"]
+
+
+class _StopRequest:
+    """Turns the first SIGINT or SIGTERM into a request; the second acts at once."""
+
+    def __init__(self) -> None:
+        self.requested = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "_StopRequest":
+        # Python allows handlers in the main thread only.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _request(self, number: int, _: FrameType | None) -> None:
+        self.requested = number
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._previous:
+            signal.signal(*self._previous.popitem())
+
+    def leave_if_requested(
+        self, checkpoints: CheckpointFolder | None, listener: Listener
+    ) -> None:
+        """Raises Interrupted, once the checkpoint is on the disk, if asked to stop."""
+        if not self.requested:
+            return
+        if checkpoints is not None:
+            checkpoints.wait()
+        listener.finished("interrupted")
+        path = None if checkpoints is None else checkpoints.folder
+        raise Interrupted(path, self.requested)

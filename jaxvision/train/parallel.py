@@ -1,0 +1,194 @@
+"""How a step runs: jit, scan, vmap, pmap. The only place where one is transformed."""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision.errors import InputError
+from jaxvision.train.state import TrainState
+from jaxvision.train.step import EvalStep, TrainStep
+from jaxvision.typing import Batch, Metrics, PyTree
+
+AXIS = "batch"
+"""Name of the axis over which `pmap_step` spreads a batch."""
+
+
+def jit_step(step: TrainStep) -> TrainStep:
+    """One step as one program; the old state's memory is reused."""
+    return jax.jit(step, donate_argnums=0)
+
+
+def scan_steps(
+    step: TrainStep,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """N steps as one program: batches and metrics get a leading axis `[N, ...]`."""
+    return jax.jit(
+        lambda state, batches: jax.lax.scan(step, state, batches), donate_argnums=0
+    )
+
+
+def vmap_step(step: TrainStep) -> TrainStep:
+    """M models at once on the same batch: states and metrics lead with `[M, ...]`."""
+    return jax.jit(jax.vmap(step, in_axes=(0, None)), donate_argnums=0)
+
+
+SweepStep = Callable[[PyTree, PyTree, PyTree, PyTree], PyTree]
+"""(carry, what all models share, what is the model's own, one row) -> carry."""
+
+Epoch = Callable[[PyTree, PyTree, PyTree, PyTree], PyTree]
+"""As `SweepStep`, on all rows of an epoch: they lead with `[S, ...]`."""
+
+
+def loop_epoch(step: SweepStep) -> Epoch:
+    """One model, row after row, by one compiled step; the carry's memory is reused.
+
+    Compiled for the shapes of its first call, once, whichever threads call it. On CPUs
+    convolutions run about seven times slower inside a scan.
+    """
+
+    def indexed(
+        carry: PyTree, shared: PyTree, own: PyTree, rows: PyTree, i: jax.Array
+    ) -> PyTree:
+        return step(carry, shared, own, jax.tree.map(lambda x: x[i], rows))
+
+    compiled, lock = [], threading.Lock()
+
+    def epoch(carry: PyTree, shared: PyTree, own: PyTree, rows: PyTree) -> PyTree:
+        first = np.int32(0)
+        with lock:
+            if not compiled:
+                jitted = jax.jit(indexed, donate_argnums=0)
+                lowered = jitted.lower(carry, shared, own, rows, first)
+                compiled.append(lowered.compile())
+        for i in range(len(jax.tree.leaves(rows)[0])):
+            carry = compiled[0](carry, shared, own, rows, np.int32(i))
+        return carry
+
+    return epoch
+
+
+def sweep_epoch(step: SweepStep) -> Epoch:
+    """M models at once, the epoch as one program (`jax.jit`, can be lowered).
+
+    Carry, own and rows lead with `[M, ...]`, rows with `[M, S, ...]`. `own["active"]`
+    `[M]` is False for models that stand still: their carry comes back as it was.
+    """
+
+    def one_model(carry: PyTree, shared: PyTree, own: PyTree, rows: PyTree) -> PyTree:
+        new, _ = jax.lax.scan(
+            lambda carry, row: (step(carry, shared, own, row), None), carry, rows
+        )
+        return jax.tree.map(lambda n, o: jnp.where(own["active"], n, o), new, carry)
+
+    return jax.jit(jax.vmap(one_model, in_axes=(0, None, 0, 0)), donate_argnums=0)
+
+
+def pmap_step(step: TrainStep, devices: Sequence[jax.Device]) -> TrainStep:
+    """One batch spread over D devices: states and batches lead with `[D, ...]`.
+
+    The step must have been made with `axis_name=AXIS`. Metrics come back once.
+    """
+    return jax.pmap(
+        step,
+        axis_name=AXIS,
+        devices=devices,
+        out_axes=(0, None),
+        donate_argnums=0,
+    )
+
+
+def synchronise(model: nn.Module, axis_name: str | None) -> nn.Module:
+    """The same network with its batch norm averaging over `axis_name` (None: not)."""
+    return model.clone(backbone=model.backbone.clone(bn_axis_name=axis_name))
+
+
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """Runs steps on one device with jit, or on several with pmap, alike.
+
+    Placed states and batches are what its own compiled steps take; `fetch` gives an
+    ordinary state back.
+    """
+
+    devices: tuple[jax.Device, ...]
+
+    @classmethod
+    def local(cls) -> "Runner":
+        """On all devices of this process."""
+        return cls(tuple(jax.local_devices()))
+
+    @property
+    def axis_name(self) -> str | None:
+        """The axis that steps and batch norm average over; None on one device."""
+        return AXIS if len(self.devices) > 1 else None
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raises InputError unless the batch can be spread evenly."""
+        if batch_size % len(self.devices):
+            raise InputError(
+                f"--batch-size {batch_size}: cannot be spread evenly over "
+                f"{len(self.devices)} devices; take a multiple of {len(self.devices)}"
+            )
+
+    def place(self, state: TrainState) -> TrainState:
+        """The state on the devices; the argument stays valid."""
+        if self.axis_name is None:
+            # A copy: the compiled step reuses the memory of what it is given.
+            return jax.tree.map(
+                lambda x: jax.device_put(np.array(x), self.devices[0]), state
+            )
+        return jax.device_put(
+            jax.tree.map(
+                lambda x: np.broadcast_to(
+                    np.asarray(x), (len(self.devices), *np.shape(x))
+                ),
+                state,
+            ),
+            self._sharding(),
+        )
+
+    def fetch(self, state: PyTree) -> PyTree:
+        """The tree of a placed state as NumPy arrays of their own memory."""
+        first = self.axis_name is not None
+        # Only one device's shard crosses to the host.
+        return jax.tree.map(
+            lambda x: np.array(x.addressable_shards[0].data[0] if first else x), state
+        )
+
+    def place_batch(self, batch: Batch) -> Batch:
+        """A batch of NumPy arrays on the devices, on its way while others compute."""
+        if self.axis_name is None:
+            return jax.device_put(batch, self.devices[0])
+        split = jax.tree.map(
+            lambda x: x.reshape(len(self.devices), -1, *x.shape[1:]), batch
+        )
+        return jax.device_put(split, self._sharding())
+
+    def compile_train(self, step: TrainStep) -> TrainStep:
+        """The training step on placed states and batches."""
+        if self.axis_name is None:
+            return jit_step(step)
+        return pmap_step(step, self.devices)
+
+    def compile_eval(self, step: EvalStep) -> EvalStep:
+        """The evaluation step on placed states and batches; logits come as `[B, K]`."""
+        if self.axis_name is None:
+            return jax.jit(step)
+        spread = jax.pmap(
+            step, axis_name=AXIS, devices=self.devices, out_axes=(None, 0)
+        )
+
+        def joined(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
+            metrics, logits = spread(state, batch)
+            return metrics, logits.reshape(-1, *logits.shape[2:])
+
+        return joined
+
+    def _sharding(self) -> jax.sharding.Sharding:
+        mesh = jax.sharding.Mesh(np.asarray(self.devices), (AXIS,))
+        return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))

@@ -1,0 +1,114 @@
+"""What training changes: arrays only, so that it maps, shards, saves and compares."""
+
+from collections.abc import Collection
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxvision.typing import PyTree
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a training step reads and writes.
+
+    step: int32 scalar, optimizer steps done.
+    params: parts of the network (`backbone`, `head`) that are trained.
+    frozen: parts that are not; no gradient is computed for them.
+    batch_stats: moving statistics of batch norm; {} where there is none.
+    opt_state: the optimizer's state.
+    key: `[2]` uint32; step n draws from (key, n), so that a resumed run draws what
+        the uninterrupted one would have drawn.
+    """
+
+    step: jax.Array
+    params: PyTree
+    frozen: PyTree
+    batch_stats: PyTree
+    opt_state: PyTree
+    key: jax.Array
+
+    @property
+    def variables(self) -> dict[str, PyTree]:
+        """The network's variables as `Module.apply` takes them."""
+        return {
+            "params": {**self.params, **self.frozen},
+            "batch_stats": self.batch_stats,
+        }
+
+
+def init_variables(
+    model: nn.Module,
+    seed: int,
+    image_shape: tuple[int, ...],
+    *,
+    only: Collection[str] | None = None,
+) -> dict[str, PyTree]:
+    """Fresh `params` and `batch_stats` of a network.
+
+    Args:
+      model: a network of `jaxvision.models`.
+      seed: of the initialisation.
+      image_shape: (H, W, C) of one picture.
+      only: parts to draw, where pretrained values take the others' place; those are
+        given as `jax.ShapeDtypeStruct`s. None: all.
+    """
+
+    def init(key: jax.Array) -> dict[str, PyTree]:
+        image = jnp.zeros((1, *image_shape), jnp.float32)
+        variables = model.init(key, image, train=False)
+        return {
+            "params": variables["params"],
+            "batch_stats": variables.get("batch_stats", {}),
+        }
+
+    def drawn(key: jax.Array) -> dict[str, PyTree]:
+        return {
+            collection: {
+                part: values
+                for part, values in parts.items()
+                if only is None or part in only
+            }
+            for collection, parts in init(key).items()
+        }
+
+    key = jax.random.PRNGKey(seed)
+    # One program: leaf by leaf would compile hundreds. What it leaves out costs
+    # nothing, which matters: a deep backbone's draws take many seconds to compile.
+    fresh, shapes = jax.jit(drawn)(key), jax.eval_shape(init, key)
+    return {name: {**shapes[name], **fresh[name]} for name in shapes}
+
+
+def create_state(
+    variables: dict[str, PyTree],
+    tx: optax.GradientTransformation,
+    *,
+    seed: int,
+    frozen: Collection[str] = (),
+) -> TrainState:
+    """A state at step 0.
+
+    Args:
+      variables: `params` and `batch_stats`, fresh or pretrained.
+      tx: the optimizer; it sees the trained parts only.
+      seed: of what training draws (dropout).
+      frozen: names of parts (keys of `params`) that are not trained.
+
+    Raises:
+      ValueError: `frozen` names a part that the network does not have.
+    """
+    params = variables["params"]
+    if unknown := set(frozen) - set(params):
+        raise ValueError(f"frozen: no part {sorted(unknown)}; has {sorted(params)}")
+    trained = {name: part for name, part in params.items() if name not in frozen}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=trained,
+        frozen={name: params[name] for name in params if name in frozen},
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=tx.init(trained),
+        key=jax.random.PRNGKey(seed),
+    )

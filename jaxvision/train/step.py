@@ -1,0 +1,112 @@
+"""The one pure step, (state, batch) -> (state, metrics), and its evaluation."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxvision.metrics import Loss, classification_sums
+from jaxvision.train.state import TrainState
+from jaxvision.typing import Batch, Metrics, PyTree
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+EvalStep = Callable[[TrainState, Batch], tuple[Metrics, jax.Array]]
+Normalise = Callable[[jax.Array], jax.Array]
+"""`[B, ...]` as the loader yields it -> `[B, ...]` float32 as the network takes it."""
+
+
+def make_train_step(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    loss: Loss,
+    *,
+    normalise: Normalise,
+    axis_name: str | None = None,
+) -> TrainStep:
+    """One optimizer step on one batch, as a pure function for jit, scan, pmap, vmap.
+
+    Metrics are the sums of `classification_sums` over the batch before the update,
+    and `nonfinite`: 1 where loss or gradient was not finite. Such a step changes
+    nothing but the step counter, so that the parameters never become NaN; whether
+    to go on is the loop's decision.
+
+    Args:
+      model: network; parts that the state holds as frozen run as in evaluation.
+      tx: the optimizer that made the state's `opt_state`.
+      loss: loss of each example; the step minimises its mean over the mask.
+      normalise: the network's preprocessing, applied here and nowhere else.
+      axis_name: the mapped axis over which the batch is spread under pmap:
+        gradients and metrics are those of the whole batch. None: not spread.
+    """
+
+    def psum(tree: PyTree) -> PyTree:
+        return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(state.key, state.step)
+        if axis_name is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+        count = psum(jnp.sum(batch["mask"].astype(jnp.float32)))
+
+        def mean_loss(params: PyTree) -> tuple[jax.Array, tuple[Metrics, PyTree]]:
+            logits, updates = model.apply(
+                {**state.variables, "params": {**params, **state.frozen}},
+                normalise(batch["image"]),
+                train=True,
+                frozen=tuple(state.frozen),
+                rngs={"dropout": key},
+                mutable=["batch_stats"],
+            )
+            losses = loss(logits, batch["label"])
+            sums = classification_sums(logits, batch["label"], batch["mask"], losses)
+            stats = updates.get("batch_stats", state.batch_stats)
+            # This device's share of the mean over the whole batch: the shares of
+            # loss and gradient add up to it.
+            return sums["loss"] / jnp.maximum(count, 1.0), (sums, stats)
+
+        grads, (sums, stats) = jax.grad(mean_loss, has_aux=True)(state.params)
+        grads, sums = psum((grads, sums))
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(optax.tree.norm(grads))
+
+        def keep_if_finite(new: PyTree, old: PyTree) -> PyTree:
+            return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
+        new_state = state.replace(
+            step=state.step + 1,
+            params=keep_if_finite(
+                optax.apply_updates(state.params, updates), state.params
+            ),
+            batch_stats=keep_if_finite(stats, state.batch_stats),
+            opt_state=keep_if_finite(opt_state, state.opt_state),
+        )
+        return new_state, {**sums, "nonfinite": 1.0 - finite.astype(jnp.float32)}
+
+    return train_step
+
+
+def make_eval_step(
+    model: nn.Module,
+    loss: Loss,
+    *,
+    normalise: Normalise,
+    axis_name: str | None = None,
+) -> EvalStep:
+    """(state, batch) -> (sums of `classification_sums`, logits `[B, K]` float32).
+
+    No dropout, moving statistics in batch norm, nothing changes. Arguments as in
+    `make_train_step`; under pmap the sums are those of the whole batch and the
+    logits those of the device's own part.
+    """
+
+    def eval_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
+        logits = model.apply(state.variables, normalise(batch["image"]), train=False)
+        losses = loss(logits, batch["label"])
+        sums = classification_sums(logits, batch["label"], batch["mask"], losses)
+        if axis_name is not None:
+            sums = jax.lax.psum(sums, axis_name)
+        return sums, logits
+
+    return eval_step
