@@ -1,0 +1,784 @@
+"""Arrays in, matplotlib `Figure` out.
+
+Figures are built on the `Figure` object itself: no pyplot, no global state, no
+window, so that they can be drawn in any thread and on a machine without a screen.
+Style is given to each artist rather than to `rcParams`, which all threads share.
+Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which people
+with colour-blindness tell apart. `demo=True` stamps a figure as made from demo data.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+INK, GREY, LIGHT = "#222222", "#777777", "#DDDDDD"
+DPI = 140
+LINE = 1.35 / 72
+"""Inches from one line to the next, for each point of the letters' size."""
+DEMO_STAMP = "demo data (drawn by code)"
+
+SPLITS = {  # prefix of the column: (name in the legend, colour, dashes)
+    "train": ("training", BLUE, "-"),
+    "val": ("validation", VERMILION, "-"),
+    "test": ("test", GREEN, "--"),
+}
+METRICS = {  # end of the column: label of the axis
+    "loss": "Loss (nats per picture)",
+    "accuracy": "Accuracy (share of pictures)",
+}
+
+Row = Mapping[str, float]
+"""One epoch of a history: `epoch`, `train_loss`, `val_accuracy` and so on."""
+
+
+def learning_curves(
+    history: Sequence[Row],
+    *,
+    title: str,
+    best_epoch: int | None = None,
+    demo: bool = False,
+) -> Figure:
+    """Loss and accuracy over the epochs of one run.
+
+    history: rows with `epoch` and any of `{train,val,test}_{loss,accuracy}`; what is
+        missing or not finite is left out.
+    best_epoch: marked in both panels, with the value of the validation curve.
+    """
+    figure, panels = _curve_panels(title, demo)
+    for metric, axes in panels.items():
+        for prefix, (name, colour, dashes) in SPLITS.items():
+            epochs, values = _series([history], f"{prefix}_{metric}")
+            if not len(epochs):
+                continue
+            axes.plot(
+                epochs,
+                values[0],
+                dashes,
+                color=colour,
+                label=name,
+                linewidth=1.8,
+                marker="o" if len(epochs) <= 30 else None,
+                markersize=3.5,
+            )
+        if best_epoch is not None:
+            _mark_best(axes, history, metric, best_epoch)
+        _finish_panel(axes, metric)
+    return figure
+
+
+def learning_curves_seeds(
+    histories: Sequence[Sequence[Row]], *, title: str, demo: bool = False
+) -> Figure:
+    """Loss and accuracy of several seeds: mean, a band of ± one standard deviation
+    (n − 1 in the denominator) and, faintly, each seed.
+
+    Seeds may stop at different epochs: at each, those that are still running count.
+    """
+    count = len(histories)
+    subtitle = f"{title}\nmean of {count} seeds, band ± 1 standard deviation"
+    figure, panels = _curve_panels(subtitle, demo)
+    for metric, axes in panels.items():
+        for prefix, (name, colour, dashes) in SPLITS.items():
+            epochs, values = _series(histories, f"{prefix}_{metric}")
+            if not len(epochs):
+                continue
+            mean, sd = _mean_and_sd(values)
+            axes.plot(epochs, values.T, color=colour, linewidth=0.6, alpha=0.35)
+            axes.fill_between(
+                epochs, mean - sd, mean + sd, color=colour, alpha=0.18, linewidth=0
+            )
+            axes.plot(epochs, mean, dashes, color=colour, label=name, linewidth=2)
+        _finish_panel(axes, metric)
+    return figure
+
+
+def accuracy_by_configuration(
+    histories: Mapping[str, Sequence[Sequence[Row]]],
+    *,
+    title: str,
+    demo: bool = False,
+) -> Figure:
+    """Training and validation accuracy over the epochs, a line a configuration: the
+    mean of its seeds, and a band of ± one standard deviation (n − 1 in the denominator)
+    where there are several. At each epoch those seeds count that are still running.
+
+    histories: legend's label -> one history a seed; at most eight labels.
+    """
+    seeds = max(map(len, histories.values()))
+    if seeds > 1:
+        title = f"{title}\nmean of {seeds} seeds, band ± 1 standard deviation"
+    figure = Figure(figsize=(10.6, 4.2), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(wspace=0.04, w_pad=0.08, h_pad=0.06)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, split in zip(panels, ("train", "val"), strict=True):
+        for (label, several), style in zip(histories.items(), _LINES, strict=False):
+            epochs, values = _series(several, f"{split}_accuracy")
+            if len(epochs):
+                marker = "o" if len(epochs) <= 12 else None
+                _mean_curve(axes, epochs, values, label, (*style, marker))
+        _finish_panel(axes, "accuracy")
+        axes.set_title(f"{SPLITS[split][0]} pictures", fontsize=10, color=INK)
+        if (legend := axes.get_legend()) is not None:
+            legend.remove()
+    panels[1].set_ylabel("")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside right center",
+        fontsize=9, edgecolor=LIGHT, labelcolor=INK,
+    )  # fmt: skip
+    _title(figure, title)
+    if demo:
+        _stamp_below(figure)
+    return figure
+
+
+def confusion_matrix(
+    matrix: np.ndarray,
+    classes: Sequence[str],
+    *,
+    title: str = "Confusion matrix",
+    normalise: bool = True,
+    demo: bool = False,
+) -> Figure:
+    """True classes down, predicted classes across; every count above zero is written.
+
+    matrix: `[K, K]` counts; row i holds the pictures whose true class is i.
+    normalise: the shade is the share of the row, so that rare classes are seen as
+        well as common ones; otherwise it is the count.
+    """
+    matrix = np.asarray(matrix)
+    count = len(classes)
+    if matrix.shape != (count, count):
+        raise ValueError(f"{count} classes and a matrix of shape {matrix.shape}")
+    totals = matrix.sum(axis=1, keepdims=True)
+    shades = matrix / np.maximum(totals, 1) if normalise else matrix
+    top = 1.0 if normalise else max(matrix.max(), 1)
+
+    # Cells shrink as classes grow in number, but stay large enough for 3 digits.
+    cell = float(np.clip(5.0 / count, 0.27, 0.8))
+    names = [shorten(name, 22) for name in classes]
+    slanted = count <= 12
+    label = 0.075 * max(map(len, names)) + 0.4
+    width = count * cell + label + 1.3
+    height = count * cell + label * (0.7 if slanted else 1) + (1.1 if demo else 0.8)
+    figure = Figure(
+        figsize=(max(width, 4.6), max(height, 3.4)),
+        dpi=DPI,
+        layout="constrained",
+    )
+    axes = figure.subplots()
+    # Zero is white, and the palest blue is dark enough for a single mistake to show.
+    colours = LinearSegmentedColormap.from_list(
+        "blues", colormaps["Blues"](np.linspace(0.14, 1, 256))
+    )
+    picture = axes.imshow(
+        np.ma.masked_equal(shades, 0), cmap=colours, vmin=0, vmax=top, aspect="equal"
+    )
+
+    size = 9 if slanted else 7.5
+    rows = [
+        f"{name} ({total})" for name, total in zip(names, totals[:, 0], strict=True)
+    ]
+    across: dict[str, Any] = {"rotation": 90, "ha": "center"}
+    if slanted:
+        across = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(count), names, fontsize=size, parse_math=False, **across)
+    axes.set_yticks(range(count), rows, fontsize=size, parse_math=False)
+    for i, j in zip(*np.nonzero(matrix), strict=True):
+        axes.text(
+            j,
+            i,
+            f"{matrix[i, j]}",
+            ha="center",
+            va="center",
+            fontsize=float(np.clip(cell * 16, 5.5, 10)),
+            color="white" if shades[i, j] > 0.55 * top else INK,
+        )
+    # A light line between the cells, on minor ticks that show no mark.
+    axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color=LIGHT, linewidth=0.5)
+    axes.tick_params(which="both", length=0, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("predicted", color=INK)
+    axes.set_ylabel("true (number of pictures)", color=INK)
+    bar = figure.colorbar(picture, ax=axes, shrink=0.7, aspect=30, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0, labelsize=8, labelcolor=GREY)
+    bar.set_label(
+        "share of the true class" if normalise else "pictures", fontsize=9, color=GREY
+    )
+    right, everything = int(np.trace(matrix)), int(matrix.sum())
+    share = right / max(everything, 1)
+    _title(figure, f"{title}: {right} of {everything} right ({share:.3f})")
+    if demo:
+        _stamp_below(figure)
+    return figure
+
+
+def gallery(
+    pictures: Sequence[np.ndarray],
+    captions: Sequence[str],
+    correct: Sequence[bool],
+    *,
+    columns: int = 6,
+    title: str,
+    demo: bool = False,
+) -> Figure:
+    """Pictures with their predictions; right ones framed in green with ✓, wrong ones
+    in vermilion, dashed, with ✗.
+
+    pictures: uint8 `[h, w]` or `[h, w, C]` with C 1 or 3; sizes may differ.
+    captions: one or two lines each, see `prediction_caption`.
+    """
+    tiles = [
+        _verdict_tile(picture, caption, right)
+        for picture, caption, right in zip(pictures, captions, correct, strict=True)
+    ]
+    return _tile_figure(tiles, columns=columns, title=title, width=1.75, demo=demo)
+
+
+def prediction_caption(true: str | None, predicted: str, probability: float) -> str:
+    """Two lines for `gallery`: what was predicted, how surely, and what it is.
+
+    true: None where nobody knows; the caption then has one line.
+    """
+    first = f"{shorten(predicted, 17)}  {probability:.2f}"
+    return first if true is None else f"{first}\ntrue: {shorten(true, 19)}"
+
+
+def contact_sheet(
+    pictures: Sequence[np.ndarray],
+    labels: Sequence[str],
+    *,
+    columns: int = 10,
+    title: str = "",
+    demo: bool = False,
+) -> Figure:
+    """Pictures side by side, each with its label beneath.
+
+    pictures: uint8 `[h, w]` or `[h, w, C]` with C 1 or 3; sizes may differ.
+    """
+    tiles = [
+        _Tile(picture, shorten(label, 15), LIGHT, "-")
+        for picture, label in zip(pictures, labels, strict=True)
+    ]
+    return _tile_figure(tiles, columns=columns, title=title, width=1.2, demo=demo)
+
+
+@dataclass(frozen=True)
+class TransformPanel:
+    """Accuracy under one change of the pictures.
+
+    name: of the change.
+    unit: what its strengths count.
+    strengths: `[n]`; one where a picture is either changed or not.
+    accuracies: legend's label -> `[S, n]`, a row a seed.
+    """
+
+    name: str
+    unit: str
+    strengths: Sequence[float]
+    accuracies: Mapping[str, np.ndarray]
+
+
+def transform_curves(
+    panels: Sequence[TransformPanel],
+    baselines: Mapping[str, np.ndarray],
+    *,
+    chance: float,
+    title: str,
+    demo: bool = False,
+) -> Figure:
+    """A small curve for each change of the pictures; mean over the seeds and a band of
+    ± one standard deviation (n − 1 in the denominator) where there are several.
+
+    panels: those of a single strength share the last panel, as points.
+    baselines: legend's label -> `[S]`, accuracy on unchanged pictures, of at most
+        three networks: the curves begin with it, at strength 0.
+    chance: accuracy of guessing, drawn as a dotted line.
+    """
+    curves = [panel for panel in panels if len(panel.strengths) > 1]
+    switches = [panel for panel in panels if len(panel.strengths) == 1]
+    count = len(curves) + bool(switches)
+    # Fewest rows of at most five; then no wider than those rows need.
+    rows = -(-count // 5)
+    columns = -(-count // rows)
+    figure = Figure(
+        # Never so narrow that title and legend meet.
+        figsize=(max(2.45 * columns + 0.4, 10.5), 2.3 * rows + (1.3 if demo else 1.0)),
+        dpi=DPI,
+        layout="constrained",
+    )
+    figure.get_layout_engine().set(h_pad=0.06, w_pad=0.05)
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for panel, axes in zip(curves, grid.flat, strict=False):
+        strengths = np.array([0.0, *panel.strengths])
+        for (label, values), style in zip(
+            panel.accuracies.items(), _MODELS, strict=False
+        ):
+            values = np.column_stack([baselines[label], values])
+            _mean_curve(axes, strengths, values, label, style)
+        _finish_small_panel(axes, panel.name, chance)
+        axes.set_xlabel(
+            f"strength ({panel.unit})", color=INK, fontsize=8, parse_math=False
+        )
+    if switches:
+        axes = grid.flat[len(curves)]
+        _switches(axes, switches, baselines)
+        _finish_small_panel(axes, "on or off", chance)
+        axes.tick_params(axis="x", labelsize=6.5)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("Accuracy (share)", color=INK, fontsize=8.5)
+    for axes in grid.flat[count:]:
+        axes.set_axis_off()
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(
+        handles, [shorten(label, 24) for label in labels], loc="outside upper right",
+        ncols=4, fontsize=9, edgecolor=LIGHT, labelcolor=INK,
+    )  # fmt: skip
+    _title(figure, title)
+    if demo:
+        _stamp_below(figure)
+    return figure
+
+
+@dataclass(frozen=True)
+class TransformRow:
+    """One picture under one change.
+
+    name: of the change.
+    unit: what its strengths count.
+    labels: one a picture, its strength.
+    pictures: uint8 `[h, w]` or `[h, w, C]` with C 1 or 3.
+    correct: whether each was named rightly; None: not known.
+    """
+
+    name: str
+    unit: str
+    labels: Sequence[str]
+    pictures: Sequence[np.ndarray]
+    correct: Sequence[bool] | None = None
+
+
+def transform_sheet(
+    rows: Sequence[TransformRow], *, title: str, demo: bool = False
+) -> Figure:
+    """One picture under many changes: a strip for each, from weak to strong, in two
+    columns; rightly named ones framed in green with ✓, others in vermilion, dashed,
+    with ✗."""
+    width, gap, size = 1.0, 0.12, 8.0
+    heading = 0.42 if title else 0.1
+    name_height = 0.24
+    height = name_height + width + size * LINE + gap
+    longest = max(len(row.pictures) for row in rows)
+    columns = min(2, len(rows))
+    per_column = -(-len(rows) // columns)
+    strip = longest * width + 3 * gap
+    figure_width = max(columns * strip, 0.085 * len(title) + 0.3)
+    figure_height = heading + per_column * height + (0.32 if demo else 0.05)
+    figure = Figure(figsize=(figure_width, figure_height), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    for index, row in enumerate(rows):
+        column, place = divmod(index, per_column)
+        left, top = gap + column * strip, heading + place * height
+        axes.text(
+            left, top + 0.16, _printable(row.name), fontsize=9.5, fontweight="bold",
+            color=INK, parse_math=False,
+        )  # fmt: skip
+        axes.text(
+            left + longest * width - gap, top + 0.16, _printable(row.unit),
+            fontsize=size, color=GREY, ha="right", parse_math=False,
+        )  # fmt: skip
+        for number, (picture, label) in enumerate(
+            zip(row.pictures, row.labels, strict=True)
+        ):
+            right = None if row.correct is None else row.correct[number]
+            _draw_tile(
+                axes,
+                _verdict_tile(picture, label, right),
+                left + number * width + (width - gap) / 2,
+                top + name_height + width - gap,
+                room=width - gap,
+                size=size,
+            )
+    _finish_sheet(axes, figure_width, figure_height, title=title, demo=demo)
+    return figure
+
+
+@dataclass(frozen=True)
+class FieldPanel:
+    """One layer of `receptive_field_maps`.
+
+    gradient: `[H, W]`, of one node by each pixel, nowhere below zero.
+    box: top, left, bottom and right pixel that the node is said to see.
+    """
+
+    title: str
+    gradient: np.ndarray
+    box: tuple[int, int, int, int]
+
+
+def receptive_field_maps(panels: Sequence[FieldPanel], *, title: str) -> Figure:
+    """For each layer, what one node's gradient reaches of the picture, and a frame
+    around what it is said to see. Pixels without any gradient stay white."""
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(
+        figsize=(max(2.35 * columns + 1.1, 4.6), 2.45 * rows + 0.9),
+        dpi=DPI,
+        layout="constrained",
+    )
+    _title(figure, title)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    # The darkest shade stands for everything fainter: no pixel that counts is white.
+    shades = LogNorm(vmin=1e-4, vmax=1, clip=True)
+    colours = LinearSegmentedColormap.from_list(
+        "blues", colormaps["Blues"](np.linspace(0.2, 1, 256))
+    )
+    for panel, axes in zip_longest(panels, grid.flat):
+        if panel is None:
+            axes.set_axis_off()
+            continue
+        gradient = np.asarray(panel.gradient, float)
+        largest = gradient.max() or 1.0
+        picture = axes.imshow(
+            np.ma.masked_equal(gradient / largest, 0),
+            cmap=colours,
+            norm=shades,
+            interpolation="nearest",
+        )
+        top, left, bottom, right = panel.box
+        frame = Rectangle(
+            (left - 0.5, top - 0.5),
+            right - left + 1,
+            bottom - top + 1,
+            fill=False,
+            edgecolor=VERMILION,
+            linewidth=1.6,
+            clip_on=False,
+            zorder=5,
+            label="by recursion",
+        )
+        axes.add_patch(frame)
+        axes.set_title(_printable(panel.title), fontsize=9, color=INK, parse_math=False)
+        axes.tick_params(color=GREY, labelcolor=INK, labelsize=8)
+        axes.spines[:].set_color(LIGHT)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    figure.supxlabel("column (pixels)", fontsize=9, color=INK)
+    figure.supylabel("row (pixels)", fontsize=9, color=INK)
+    bar = figure.colorbar(picture, ax=grid, aspect=18 * rows, extend="min")
+    bar.set_label("gradient by a pixel / the largest", fontsize=9, color=INK)
+    figure.legend(
+        handles=[frame], loc="outside lower right", fontsize=9, edgecolor=LIGHT,
+        labelcolor=INK,
+    )  # fmt: skip
+    return figure
+
+
+def shorten(text: str, limit: int) -> str:
+    """`text` on one line of at most `limit` characters, `…` in place of its middle:
+    the ends of names (surnames, numbers) tell them apart as often as the beginnings."""
+    text = _printable(" ".join(text.split()))
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 3
+    return f"{text[: limit - 1 - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"
+
+
+def _printable(line: str) -> str:
+    """Spaces for what has no glyph: tabs, or bytes of a file name that are no text."""
+    return "".join(c if c.isprintable() else " " for c in line)
+
+
+_MODELS = ((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, "-.", "^"))
+"""Colour, dashes and marker of each of several networks in one panel."""
+
+
+_LINES = [
+    (colour, dashes)
+    for dashes in ("-", "--")
+    for colour in (BLUE, VERMILION, GREEN, ORANGE)
+]
+
+
+def _mean_curve(
+    axes: Axes,
+    places: np.ndarray,
+    values: np.ndarray,
+    label: str,
+    style: tuple[str, str, str | None],
+) -> None:
+    """`[S, n]` values at `[n]` places: their mean, and a band where S is above 1."""
+    colour, dashes, marker = style
+    mean, sd = _mean_and_sd(values)
+    if len(values) > 1:
+        axes.fill_between(
+            places, mean - sd, mean + sd, color=colour, alpha=0.18, linewidth=0
+        )
+    axes.plot(
+        places, mean, dashes, color=colour, label=label, linewidth=1.6, marker=marker,
+        markersize=3.5,
+    )  # fmt: skip
+
+
+def _switches(
+    axes: Axes, panels: Sequence[TransformPanel], baselines: Mapping[str, np.ndarray]
+) -> None:
+    """Changes without a strength, side by side, beside the unchanged pictures."""
+    names = ["unchanged", *(panel.name for panel in panels)]
+    for number, ((label, baseline), style) in enumerate(
+        zip(baselines.items(), _MODELS, strict=False)
+    ):
+        values = np.column_stack([baseline, *(p.accuracies[label] for p in panels)])
+        mean, sd = _mean_and_sd(values)
+        colour, _, marker = style
+        axes.errorbar(
+            # Beside each other, so that two networks of one accuracy are both seen.
+            np.arange(len(names)) + 0.18 * (number - (len(baselines) - 1) / 2),
+            mean,
+            yerr=sd if len(values) > 1 else None,
+            fmt=marker,
+            color=colour,
+            label=label,
+            markersize=5,
+            capsize=3,
+            linewidth=1.4,
+        )
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names])
+
+
+def _finish_small_panel(axes: Axes, title: str, chance: float) -> None:
+    axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.2, label="guessing")
+    axes.set_title(title, fontsize=9.5, color=INK, parse_math=False)
+    axes.set_ylim(0, 1)
+    axes.grid(color=LIGHT, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(color=GREY, labelcolor=INK, labelsize=8)
+
+
+def _curve_panels(title: str, demo: bool) -> tuple[Figure, dict[str, Axes]]:
+    figure = Figure(figsize=(9.6, 4.0), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06, w_pad=0.08, h_pad=0.06)
+    _title(figure, title)
+    if demo:
+        _stamp_below(figure)
+    return figure, dict(zip(METRICS, figure.subplots(1, 2), strict=True))
+
+
+def _series(
+    histories: Sequence[Sequence[Row]], column: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The epochs `[E]` at which any history has the column, and values `[N, E]` with
+    NaN where one has not."""
+    known = [
+        {
+            int(row["epoch"]): float(row[column])
+            for row in history
+            if row.get(column) is not None and np.isfinite(row[column])
+        }
+        for history in histories
+    ]
+    epochs = sorted(set().union(*known))
+    values = [[history.get(epoch, np.nan) for epoch in epochs] for history in known]
+    return np.array(epochs), np.array(values, float).reshape(len(known), len(epochs))
+
+
+def _mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Over the rows of `[N, E]`, NaN left out; sd is 0 where only one value is left."""
+    count = np.isfinite(values).sum(axis=0)
+    mean = np.nansum(values, axis=0) / count
+    squares = np.nansum((values - mean) ** 2, axis=0)
+    return mean, np.sqrt(squares / np.maximum(count - 1, 1))
+
+
+def _mark_best(
+    axes: Axes, history: Sequence[Row], metric: str, best_epoch: int
+) -> None:
+    axes.axvline(best_epoch, color=GREY, linewidth=1, linestyle=":", zorder=1)
+    label = f"best epoch: {best_epoch}"
+    column = f"val_{metric}"
+    row = next((row for row in history if row["epoch"] == best_epoch), {})
+    if row.get(column) is not None and np.isfinite(row[column]):
+        label = f"best epoch {best_epoch}: {row[column]:.3f}"
+        axes.plot(
+            best_epoch,
+            row[column],
+            "*",
+            color=ORANGE,
+            markeredgecolor=INK,
+            markeredgewidth=0.6,
+            markersize=13,
+            zorder=5,
+            linestyle="none",
+            label=label,
+        )
+    else:
+        axes.plot([], [], ":", color=GREY, label=label)
+
+
+def _finish_panel(axes: Axes, metric: str) -> None:
+    axes.set_xlabel("Epoch", color=INK)
+    axes.set_ylabel(METRICS[metric], color=INK)
+    axes.grid(color=LIGHT, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(color=GREY, labelcolor=INK, labelsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+    first, last = axes.dataLim.intervalx
+    if first == last:
+        axes.set_xlim(first - 1, last + 1)
+    if not axes.get_legend_handles_labels()[0]:
+        axes.text(
+            0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center",
+            color=GREY,
+        )  # fmt: skip
+        return
+    if metric == "accuracy":
+        axes.set_ylim(top=min(axes.get_ylim()[1], 1.01))
+    axes.legend(fontsize=9, framealpha=0.9, edgecolor=LIGHT, labelcolor=INK)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    picture: np.ndarray
+    caption: str
+    colour: str
+    dashes: str | tuple[int, tuple[float, float]]
+
+
+def _verdict_tile(picture: np.ndarray, caption: str, right: bool | None) -> _Tile:
+    """Framed by whether it was named rightly; None: not known."""
+    if right is None:
+        return _Tile(picture, caption, LIGHT, "-")
+    if right:
+        return _Tile(picture, f"✓ {caption}", GREEN, "-")
+    return _Tile(picture, f"✗ {caption}", VERMILION, (0, (3, 1.5)))
+
+
+def _tile_figure(
+    tiles: Sequence[_Tile], *, columns: int, title: str, width: float, demo: bool
+) -> Figure:
+    """Tiles of `width` inches in rows. They share one pair of axes whose unit is the
+    inch: an axes object for each picture takes seconds once there are a hundred."""
+    columns = max(min(columns, len(tiles)), 1)
+    rows = -(-len(tiles) // columns)
+    gap, size = 0.12, 8.0
+    lines = max((tile.caption.count("\n") + 1 for tile in tiles), default=1)
+    height = width + lines * size * LINE + gap
+    heading = 0.42 if title else 0.1
+    # Wide enough for the title (about 0.085 inches a character) and the stamp.
+    figure_width = max(columns * width + gap, 0.085 * len(title) + 0.3, 2.6)
+    figure_height = heading + rows * height + (0.32 if demo else 0.05)
+
+    figure = Figure(figsize=(figure_width, figure_height), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, columns)
+        middle = gap / 2 + (column + 0.5) * width
+        floor = heading + row * height + width - gap / 2
+        _draw_tile(axes, tile, middle, floor, room=width - gap, size=size)
+    _finish_sheet(axes, figure_width, figure_height, title=title, demo=demo)
+    return figure
+
+
+def _draw_tile(
+    axes: Axes, tile: _Tile, middle: float, floor: float, *, room: float, size: float
+) -> None:
+    """A picture of at most `room` inches whose lower edge is at `floor`, centred at
+    `middle`, and its caption beneath in `size` points."""
+    picture = _as_shown(tile.picture)
+    scale = room / max(picture.shape[:2])
+    shown_height, shown_width = (scale * side for side in picture.shape[:2])
+    left, top = middle - shown_width / 2, floor - shown_height
+    axes.imshow(
+        picture,
+        extent=(left, left + shown_width, floor, top),
+        cmap=colormaps["gray"],
+        vmin=0,
+        vmax=255,
+        interpolation="nearest" if scale * DPI > 2 else "antialiased",
+    )
+    axes.add_patch(
+        Rectangle(
+            (left, top),
+            shown_width,
+            shown_height,
+            fill=False,
+            edgecolor=tile.colour,
+            linestyle=tile.dashes,
+            linewidth=0.8 if tile.colour == LIGHT else 3,
+        )
+    )
+    for number, text in enumerate(tile.caption.split("\n")):
+        axes.text(
+            middle,
+            floor + 0.05 + (number + 1) * size * LINE,
+            _printable(text),
+            ha="center",
+            va="baseline",
+            fontsize=size,
+            color=INK if tile.colour == LIGHT else tile.colour,
+            parse_math=False,
+        )
+
+
+def _finish_sheet(
+    axes: Axes, width: float, height: float, *, title: str, demo: bool
+) -> None:
+    """Title and stamp of a figure whose one pair of axes is in inches."""
+    if title:
+        axes.text(
+            0.12, 0.13, _printable(title), fontsize=11, fontweight="bold", color=INK,
+            va="top", parse_math=False,
+        )  # fmt: skip
+    if demo:
+        axes.text(
+            width - 0.12, height - 0.1, DEMO_STAMP, ha="right", va="bottom",
+            **_STAMP_STYLE,
+        )  # fmt: skip
+    # Last, since imshow sets limits and aspect of its own; y points down.
+    axes.set(aspect="auto", xlim=(0, width), ylim=(height, 0))
+
+
+def _as_shown(picture: np.ndarray) -> np.ndarray:
+    """`[h, w, 3]`, or `[h, w]` where there is one channel."""
+    picture = np.asarray(picture)
+    return picture[..., 0] if picture.ndim == 3 and picture.shape[-1] == 1 else picture
+
+
+def _title(figure: Figure, text: str) -> None:
+    lines = "\n".join(map(_printable, text.splitlines()))
+    figure.suptitle(
+        lines, x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK,
+        parse_math=False,
+    )  # fmt: skip
+
+
+_STAMP_STYLE: dict[str, Any] = {
+    "fontsize": 9,
+    "fontweight": "bold",
+    "color": INK,
+    "bbox": {"boxstyle": "round,pad=0.3", "facecolor": "#FBE3A7", "edgecolor": ORANGE},
+}
+
+
+def _stamp_below(figure: Figure) -> None:
+    # A label of the figure, so that the layout keeps room for it.
+    figure.supxlabel(DEMO_STAMP, x=0.985, ha="right", **_STAMP_STYLE)

@@ -1,0 +1,205 @@
+"""How much of its accuracy a trained network keeps when its pictures are changed.
+
+classifier = load_classifier("checkpoints/part1_tuning/20260101-120000")
+for row in measure_robustness(classifier, dataset, "val"):
+    print(row.transform, row.strength, row.accuracy)
+
+The changes are those of `jaxvision.data.transforms.TRANSFORMS`, at its strengths. They
+are applied to the picture as the network sees it, after the resize to its input.
+"""
+
+import dataclasses
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from jaxvision.data.dataset import Dataset
+from jaxvision.data.loader import Batches
+from jaxvision.data.transforms import TRANSFORMS
+from jaxvision.errors import InputError
+from jaxvision.inference import TrainedClassifier
+
+BASELINE = "none"
+"""Name of the row of pictures that were left as they are."""
+
+ASSIGNMENT = (
+    "brighten",
+    "darken",
+    "more_contrast",
+    "less_contrast",
+    "colour_jitter",
+    "sharpen",
+    "soften",
+    "blur",
+    "translation",
+    "rotation",
+    "zoom_in",
+    "zoom_out",
+    "affine",
+    "perspective",
+    "horizontal_flip",
+    "vertical_flip",
+    "invert",
+)
+"""The changes that the first part of the assignment and its two reports speak of."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RobustnessRow:
+    """Accuracy on a split whose pictures were all changed in one way.
+
+    Attributes:
+      transform: name in `TRANSFORMS`, or `BASELINE`.
+      strength: how much, in units of `unit`.
+      accuracy: `correct / num`, 0 to 1.
+      num: pictures of the split.
+      correct: those that were given their right name.
+    """
+
+    transform: str
+    strength: float
+    unit: str
+    accuracy: float
+    num: int
+    correct: int
+
+
+def measure_robustness(
+    classifier: TrainedClassifier,
+    dataset: Dataset,
+    split: str,
+    *,
+    transforms: Sequence[str] = ASSIGNMENT,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[RobustnessRow]:
+    """Accuracy on a split under every transform at every strength of the table.
+
+    All of it is one pass through one compiled program; threads change the pictures.
+
+    Args:
+      classifier: the network.
+      dataset: of the classifier's classes, in its preprocessing.
+      split: "train", "val" or "test".
+      transforms: names in `TRANSFORMS`.
+      seed: of the places, directions and signs; see `transformed`.
+      progress: told (pictures done, pictures in all) from any thread.
+
+    Returns:
+      The baseline, then a row a strength in the order of `transforms`.
+
+    Raises:
+      InputError: a transform that is not in the table, an empty split, or classes that
+        are not the classifier's.
+    """
+    settings = [(BASELINE, 0.0), *strengths_of(transforms)]
+    _check(classifier, dataset, split)
+    indices = dataset.splits[split]
+    total = len(settings) * len(indices)
+    count = _Counter(total, progress)
+
+    def load(place: int, generator: np.random.Generator) -> np.ndarray:
+        # Not the loader's generator: a picture is to be changed alike at all strengths.
+        setting, position = divmod(place, len(indices))
+        name, strength = settings[setting]
+        index = int(indices[position])
+        image = transformed(dataset, index, name, strength, seed=seed)
+        count.add_one()
+        return image
+
+    batches = Batches(
+        np.arange(total),
+        np.tile(dataset.labels[indices], len(settings)),
+        load,
+        batch_size=classifier.card.batch_size,
+        seed=seed,
+        train=False,
+        num_threads=dataset.config.num_threads,
+    )
+    _, logits = classifier.evaluate_batches(batches)
+    named = logits.argmax(-1).reshape(len(settings), len(indices))
+    correct = (named == dataset.labels[indices]).sum(axis=1)
+    return [
+        RobustnessRow(
+            transform=name,
+            strength=strength,
+            unit="" if name == BASELINE else TRANSFORMS[name].unit,
+            accuracy=int(right) / len(indices),
+            num=len(indices),
+            correct=int(right),
+        )
+        for (name, strength), right in zip(settings, correct, strict=True)
+    ]
+
+
+def strengths_of(transforms: Sequence[str]) -> list[tuple[str, float]]:
+    """Each transform with each of its strengths, from weak to strong.
+
+    Raises:
+      InputError: one is not in the table, or none is given.
+    """
+    unknown = [name for name in transforms if name not in TRANSFORMS]
+    if unknown or not transforms:
+        named = f"no transform is called {unknown[0]!r}" if unknown else "none given"
+        raise InputError(f"--transforms: {named}; choose from {', '.join(TRANSFORMS)}")
+    return [(name, s) for name in transforms for s in TRANSFORMS[name].strengths]
+
+
+def transformed(
+    dataset: Dataset, index: int, name: str, strength: float, *, seed: int = 0
+) -> np.ndarray:
+    """`[H, W, C]` uint8: a picture as the network sees it, changed.
+
+    Place, direction and sign are drawn from the seed, the picture's path and the
+    transform alone: they are the same at all strengths, in any split and any order.
+
+    Args:
+      dataset: of the picture.
+      index: of the picture in the data set.
+      name: in `TRANSFORMS`, or `BASELINE`, which changes nothing.
+      strength: in the transform's unit.
+      seed: 0 or more.
+    """
+    image = dataset.picture(index)
+    if name == BASELINE:
+        return image
+    path = os.fsencode(dataset.pictures[index])
+    digest = hashlib.sha256(name.encode() + b"\0" + path).digest()
+    generator = np.random.default_rng((seed, int.from_bytes(digest[:8], "little")))
+    return TRANSFORMS[name].function(image, strength, generator)
+
+
+def _check(classifier: TrainedClassifier, dataset: Dataset, split: str) -> None:
+    if dataset.classes != classifier.card.classes:
+        raise InputError(
+            f"{dataset.root}: its classes ({', '.join(dataset.classes)}) are not those "
+            f"of the checkpoint ({', '.join(classifier.card.classes)}); give the "
+            "folder that it was trained on"
+        )
+    if dataset.preprocessing != classifier.card.preprocessing:
+        raise ValueError("the data set is in another preprocessing than the network's")
+    if not len(dataset.splits[split]):
+        filled = [name for name, indices in dataset.splits.items() if len(indices)]
+        raise InputError(
+            f"--split {split}: {dataset.root} has no picture in it; choose "
+            f"{' or '.join(filled)}"
+        )
+
+
+class _Counter:
+    """Counts in several threads and tells how far they are together."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self._total, self._progress = total, progress
+        self._done, self._lock = 0, threading.Lock()
+
+    def add_one(self) -> None:
+        if self._progress is None:
+            return
+        with self._lock:
+            self._done += 1
+            # The last batch is filled up with its last picture, again and again.
+            self._progress(min(self._done, self._total), self._total)

@@ -1,0 +1,258 @@
+"""Transfer learning: features of a frozen backbone, computed once; heads on them."""
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from jaxvision.data.dataset import Dataset
+from jaxvision.data.loader import Batches
+from jaxvision.data.transforms import AugmentConfig
+from jaxvision.files import write_atomically, writing
+from jaxvision.manifest import file_sha256
+from jaxvision.metrics import Loss
+from jaxvision.models import Backbone, Classifier
+from jaxvision.optim import OptimConfig, make_optimizer, schedule_factor
+from jaxvision.train.checkpoint import CheckpointFolder, flatten
+from jaxvision.train.loop import FitResult, Listener, fit
+from jaxvision.train.parallel import Runner
+from jaxvision.train.state import create_state
+from jaxvision.train.step import Normalise
+from jaxvision.typing import Batch, PyTree
+
+
+class Features(Backbone):
+    """The backbone of a network whose input is features already: it does nothing."""
+
+    def layers(self, train: bool) -> list[tuple[str, Callable]]:
+        return []
+
+
+def head_alone(model: Classifier) -> Classifier:
+    """The network without its backbone: the same head, on features."""
+    backbone = Features(
+        bn_axis_name=model.backbone.bn_axis_name, dtype=model.backbone.dtype
+    )
+    return model.clone(backbone=backbone, until=None)
+
+
+def join(backbone: dict[str, PyTree], head: dict[str, PyTree]) -> dict[str, PyTree]:
+    """Variables of a whole network from those of two.
+
+    Args:
+      backbone: variables that hold the backbone, such as pretrained ones.
+      head: variables that hold the head, such as `head_alone` was trained to.
+    """
+    parts = {"backbone": backbone, "head": head}
+    return {
+        collection: {
+            part: variables[collection][part]
+            for part, variables in parts.items()
+            if part in variables.get(collection, {})
+        }
+        for collection in ("params", "batch_stats")
+    }
+
+
+def extract_features(
+    model: Classifier,
+    variables: dict[str, PyTree],
+    dataset: Dataset,
+    *,
+    batch_size: int = 32,
+    augment: AugmentConfig | None = None,
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    runner: Runner | None = None,
+) -> np.ndarray:
+    """What the head of a network sees of every picture, in evaluation.
+
+    One pass of the backbone up to `model.until`; a second call with the same weights,
+    pictures and preprocessing reads the file that the first one left.
+
+    Args:
+      model: network; only its backbone runs.
+      variables: `params` and `batch_stats` with a `backbone`.
+      dataset: pictures, in the network's own preprocessing.
+      batch_size: pictures at once, over all devices.
+      augment: random changes of each picture; none if None.
+      seed: of those changes.
+      cache: folder for the file; None: none is written.
+      progress: told (pictures done, pictures in all).
+      runner: on which devices; None: all of this process.
+
+    Returns:
+      `[N, F]` float32, row i for picture i of the data set.
+    """
+    runner = runner or Runner.local()
+    backbone = {
+        name: tree.get("backbone", {})
+        for name, tree in variables.items()
+        if name in ("params", "batch_stats")
+    }
+    path = None
+    if cache is not None:
+        changes = None if augment is None else [dataclasses.asdict(augment), seed]
+        key = _key(model, backbone, dataset, changes)
+        path = cache / f"{key}.npy"
+        if (features := _read(path)) is not None:
+            return features
+    step = make_feature_step(model, normalise=dataset.preprocessing.normalise)
+    compute = runner.compile_eval(step)
+    placed = runner.place(backbone)
+    everything = np.arange(len(dataset.pictures), dtype=np.int32)
+    batches = dataset.batches(
+        everything, batch_size=batch_size, train=False, augment=augment, seed=seed
+    )
+    rows: list[np.ndarray] = []
+    for batch in batches.iterate():
+        _, computed = compute(placed, runner.place_batch(batch))
+        rows.append(np.asarray(computed)[batch["mask"] > 0])
+        if progress is not None:
+            progress(sum(map(len, rows)), len(everything))
+    features = np.concatenate(rows)
+    if path is not None:
+        _write(path, features)
+    return features
+
+
+def fit_head(
+    model: Classifier,
+    variables: dict[str, PyTree],
+    features: np.ndarray,
+    dataset: Dataset,
+    *,
+    optim: OptimConfig,
+    loss: Loss,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    patience: int | None = None,
+    checkpoints: CheckpointFolder | None = None,
+    save_seconds: float = 30.0,
+    listener: Listener | None = None,
+    runner: Runner | None = None,
+) -> tuple[dict[str, PyTree], FitResult]:
+    """Trains a network's head on features; the backbone is neither run nor changed.
+
+    Args:
+      model: the whole network.
+      variables: of the whole network; its head is where training begins.
+      features: `[N, F]` float32 from `extract_features`.
+      dataset: whose labels and splits go with the features; without validation
+        pictures the last epoch is the result.
+
+    The others are those of `fit`.
+
+    Returns:
+      The variables of the whole network with the trained head, and how training went.
+    """
+    head = head_alone(model)
+    train, val = (
+        Batches.of_arrays(
+            features,
+            dataset.labels,
+            dataset.splits[split],
+            batch_size=batch_size,
+            seed=seed,
+            train=split == "train",
+        )
+        if split == "train" or len(dataset.splits[split])
+        else None
+        for split in ("train", "val")
+    )
+    lengths = {"steps_per_epoch": train.steps_per_epoch, "epochs": epochs}
+    tx = make_optimizer(optim, **lengths)
+    factor = schedule_factor(optim, **lengths)
+    result = fit(
+        head,
+        tx,
+        loss,
+        create_state(join({}, variables), tx, seed=seed),
+        train,
+        normalise=lambda x: x,
+        epochs=epochs,
+        val=val,
+        patience=patience,
+        checkpoints=checkpoints,
+        save_seconds=save_seconds,
+        learning_rate_at=lambda step: optim.learning_rate * float(factor(step)),
+        listener=listener,
+        runner=runner,
+    )
+    return join(variables, result.state.variables), result
+
+
+def make_feature_step(
+    model: Classifier, *, normalise: Normalise
+) -> Callable[[dict[str, PyTree], Batch], tuple[dict, jax.Array]]:
+    """(backbone's variables, batch) -> ({}, features `[B, F]` float32).
+
+    Pure, with the shape of an evaluation step, so that a `Runner` can run it.
+    """
+    backbone: nn.Module = model.backbone
+
+    def feature_step(
+        variables: dict[str, PyTree], batch: Batch
+    ) -> tuple[dict, jax.Array]:
+        x = backbone.apply(
+            variables, normalise(batch["image"]), train=False, until=model.until
+        )
+        return {}, x.reshape(x.shape[0], -1).astype(np.float32)
+
+    return feature_step
+
+
+def _key(
+    model: Classifier,
+    backbone: dict[str, PyTree],
+    dataset: Dataset,
+    changes: list[Any] | None,
+) -> str:
+    """One name for everything that the features depend on."""
+    digest = hashlib.sha256()
+    for name, array in sorted(flatten(backbone).items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array))
+    facts: dict[str, Any] = {
+        "weights": digest.hexdigest(),
+        "backbone": repr(model.backbone.clone(bn_axis_name=None)),
+        "until": model.until,
+        "preprocessing": dataset.preprocessing.to_dict(),
+        "data": dataset.fingerprint,
+        # Another backend computes other last digits.
+        "backend": [jax.default_backend(), jax.__version__],
+    }
+    if changes is not None:
+        facts["changes"] = changes
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _read(path: Path) -> np.ndarray | None:
+    """The array, or None if there is none or it is not what was written."""
+    digest = path.with_suffix(".sha256")
+    if not path.is_file() or not digest.is_file():
+        return None
+    if file_sha256(path) != digest.read_text():
+        return None
+    return np.load(path, allow_pickle=False)
+
+
+def _write(path: Path, features: np.ndarray) -> None:
+    """The digest comes last: an array without its own is not read."""
+    buffer = io.BytesIO()
+    np.save(buffer, features, allow_pickle=False)
+    content = buffer.getvalue()
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+    digest = hashlib.sha256(content).hexdigest()
+    write_atomically(path.with_suffix(".sha256"), digest.encode())

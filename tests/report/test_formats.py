@@ -1,0 +1,56 @@
+"""How figures are written."""
+
+import math
+
+import pytest
+
+from jaxvision.report.formats import format_duration, format_figure, format_mean_sd
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.9124, ".912"),
+        (1.0, "1.000"),
+        (0.0, ".000"),
+        (-0.02, "-.020"),
+        (1.25, "1.250"),
+        (41.321, "41.32"),
+        (512.06, "512.1"),
+        (1520.4, "1520"),
+        (None, "–"),
+        (math.nan, "–"),
+    ],
+)
+def test_figure(value: float | None, text: str) -> None:
+    assert format_figure(value) == text
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "text"),
+    [
+        (0.912, 0.0081, ".912 ± .008"),
+        (1.0, 0.0, "1.000 ± .000"),
+        (512.06, 3.25, "512.1 ± 3.2"),
+        (0.912, None, ".912"),
+        (None, None, "–"),
+        (math.nan, math.nan, "–"),
+    ],
+)
+def test_mean_and_sd(mean: float | None, sd: float | None, text: str) -> None:
+    assert format_mean_sd(mean, sd) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (8.42, "8.4 s"),
+        (59.96, "1:00"),
+        (125, "2:05"),
+        (3599.7, "1:00:00"),
+        (3725, "1:02:05"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
