@@ -1,0 +1,40 @@
+"""A finished network with the pictures that it was trained and measured on."""
+
+from pathlib import Path
+
+from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
+from jaxvision.errors import InputError
+from jaxvision.inference import TrainedClassifier, load_classifier
+from jaxvision.report.progress import Progress
+
+
+def load_trained(
+    folder: Path, root: Path | None = None
+) -> tuple[TrainedClassifier, Dataset]:
+    """The network of one seed and its data set, in the splits of its training.
+
+    Args:
+      folder: of the seed, with its card.
+      root: of the pictures, where they have moved; they are matched by name.
+
+    Raises:
+      InputError: no checkpoint there, its training has not finished, or the pictures
+        are gone or of other classes.
+    """
+    classifier = load_classifier(folder)
+    card = classifier.card
+    if not card.recorded:
+        raise InputError(
+            f"--checkpoint {folder}: its training has not finished; continue it with "
+            "--resume"
+        )
+    root = root or Path(card.data["root"])
+    data = DataConfig(root=root, splits=folder / "splits.csv")
+    with Progress("reading pictures", unit="pictures") as progress:
+        dataset = load_dataset(data, card.preprocessing, progress=progress)
+    if dataset.classes != card.classes:
+        raise InputError(
+            f"--root {root}: its classes are not those of the checkpoint "
+            f"({', '.join(card.classes)})"
+        )
+    return classifier, dataset

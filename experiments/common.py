@@ -1,0 +1,319 @@
+"""What every experiment does around its training: seeds, folders, report, resume."""
+
+import dataclasses
+import json
+import shlex
+import signal
+import sys
+import time
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
+from jaxvision.data.transforms import AugmentConfig
+from jaxvision.errors import InputError, exit_on_input_error
+from jaxvision.files import write_json, writing
+from jaxvision.optim import OptimConfig
+from jaxvision.plain import from_plain, to_plain
+from jaxvision.preprocessing import Fit, Preprocessing
+
+if typing.TYPE_CHECKING:
+    from experiments.run_report import Outcome
+    from jaxvision.inference import TrainedClassifier
+    from jaxvision.report.run_folder import RunFolder
+    from jaxvision.train.checkpoint import CheckpointFolder
+    from jaxvision.train.loop import Listener
+
+CONFIG = "config.json"
+"""Settings of a run, in its checkpoint folder."""
+
+FEATURES = Path("data/features")
+"""Where features of frozen backbones are cached."""
+
+AnyConfig = TypeVar("AnyConfig", bound="RunConfig")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Settings that all training experiments share."""
+
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    epochs: int = 10
+    """Epochs at most."""
+    batch_size: int = 32
+    """Pictures a step, over all devices."""
+    patience: int | None = None
+    """Stop after this many epochs without a better one on the validation pictures."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes."""
+    class_weights: bool = False
+    """Weigh each class in the loss by the inverse of its frequency."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in; parameters are float32 always."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One run each: seed of the split, the initialisation, the order and dropout."""
+    runs: Path = Path("runs")
+    """Reports go to a new folder in here."""
+    checkpoints: Path = Path("checkpoints")
+    """Networks go to a new folder in here."""
+    save_seconds: float = 30.0
+    """Time between two saves while training."""
+    resume: Path | None = None
+    """Checkpoint folder of a run that was stopped: continues it with its own settings;
+    give no others."""
+    tensorboard: bool = False
+    """Write TensorBoard events too (needs the extra `tensorboard`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferConfig(RunConfig):
+    """Settings of experiments that begin with a pretrained network."""
+
+    backbone: Literal["auto", "alexnet", "efficientnet_lite0"] = "auto"
+    """Pretrained network; auto: AlexNet if its weights are here or can be downloaded,
+    else EfficientNet-Lite0, whose weights come with the package."""
+    weights: Path | None = None
+    """File with the backbone's weights, in place of a download."""
+    image_size: int = 224
+    """Height and width of the network's input, in pixels."""
+    fit: Fit = "squash"
+    """How a picture becomes square: cut, squeezed, or with black bars."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedRun:
+    """What the training of one seed is given.
+
+    dataset: in the split of this seed.
+    folder: checkpoint folder of this seed.
+    """
+
+    config: Any
+    seed: int
+    dataset: Dataset
+    folder: Path
+    listener: "Listener"
+
+    def checkpoints(self) -> "CheckpointFolder":
+        """Opens the folder for `fit`."""
+        from jaxvision.train.checkpoint import CheckpointFolder
+
+        return CheckpointFolder(self.folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What an experiment makes of its config.
+
+    preprocessing: of the network.
+    train: trains one seed; its best epoch stands in the seed's folder afterwards.
+    notes: for the report, in Markdown: how the network is made.
+    """
+
+    preprocessing: Preprocessing
+    train: Callable[[SeedRun], "TrainedClassifier"]
+    notes: str
+
+
+def run_cli(main: Callable[[Any], None], config_type: type, description: str) -> None:
+    """Parses the command line into the config and runs `main`.
+
+    Bad input ends with one line and status 2, an interruption with how to continue
+    and the status that shells expect (128 + signal).
+    """
+    import tyro
+
+    # tyro joins lines that no blank one parts; the examples are to stay apart.
+    description = description.replace("\npython ", "\n\npython ")
+    prog = f"python -m experiments.{Path(sys.argv[0]).stem}"
+    with exit_on_input_error():
+        try:
+            main(tyro.cli(config_type, description=description, prog=prog))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise SystemExit(128 + signal.SIGINT) from None
+
+
+def run_experiment(
+    experiment: str,
+    config: AnyConfig,
+    *,
+    title: str,
+    question: str,
+    prepare: Callable[[AnyConfig], "Task"],
+    demo_kind: str = "faces",
+) -> Path:
+    """Trains every seed, measures it, and writes run folder and report.
+
+    Args:
+      experiment: names the folders.
+      config: what to do, or what to resume.
+      title, question: of the report.
+      prepare: the task that a config describes.
+      demo_kind: the built-in set that stands in where no folder is given.
+
+    Returns:
+      The run folder, whose path is also the last line on standard output.
+    """
+    from experiments.run_report import write_run
+    from jaxvision.report.progress import Progress
+    from jaxvision.train.loop import Interrupted
+
+    began = time.monotonic()
+    config = _resumed(config)
+    task = prepare(config)
+    if config.data.root is None:
+        draw_demo(demo_kind)
+    with Progress("reading pictures", unit="pictures") as progress:
+        dataset = load_dataset(
+            config.data, task.preprocessing, demo_kind=demo_kind, progress=progress
+        )
+    announce_data(dataset)
+    # Not before all that was given is known to be usable.
+    run, folder = _open_folders(experiment, config)
+    resume = f"python -m experiments.{experiment} --resume {shlex.quote(str(folder))}"
+    outcomes = []
+    try:
+        for seed in config.seeds:
+            outcomes.append(_run_seed(config, task, run, folder, dataset, seed))
+    except (Interrupted, KeyboardInterrupt) as stop:
+        print(f"interrupted; continue with: {resume}", file=sys.stderr)
+        number = getattr(stop, "signal_number", signal.SIGINT)
+        raise SystemExit(128 + number) from None
+    write_run(
+        run,
+        folder,
+        outcomes,
+        title=title,
+        question=question,
+        notes=task.notes,
+        resume=resume,
+        seconds=time.monotonic() - began,
+    )
+    _say_results(run, folder)
+    return run.path
+
+
+def _open_folders(experiment: str, config: RunConfig) -> tuple["RunFolder", Path]:
+    """A run's folders for its report and its networks: new, or those it had."""
+    from jaxvision.report.run_folder import RunFolder
+
+    name = None if config.resume is None else config.resume.name
+    if name is not None and (path := config.runs / experiment / name).is_dir():
+        return RunFolder.open(path, tensorboard=config.tensorboard), config.resume
+    run = RunFolder.create(
+        experiment, root=config.runs, name=name, tensorboard=config.tensorboard
+    )
+    run.write_config(config)
+    folder = config.resume or config.checkpoints / experiment / run.path.name
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / CONFIG, to_plain(config))
+    return run, folder
+
+
+def _resumed(config: AnyConfig) -> AnyConfig:
+    """The settings of the run that `--resume` names; else the config itself."""
+    folder = config.resume
+    if folder is None:
+        return config
+    if config != dataclasses.replace(type(config)(), resume=folder):
+        raise InputError(
+            "--resume continues with the settings of that run; drop the other flags"
+        )
+    path = folder / CONFIG
+    if not path.is_file():
+        raise InputError(
+            f"--resume {folder}: no run to continue there (no {CONFIG}); give the "
+            "folder that training named, checkpoints/<experiment>/<time>"
+        )
+    try:
+        config = from_plain(type(config), json.loads(path.read_text("utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error}); start a new run") from error
+    return dataclasses.replace(config, resume=folder)
+
+
+def _run_seed(
+    config: RunConfig,
+    task: "Task",
+    run: "RunFolder",
+    folder: Path,
+    dataset: Dataset,
+    seed: int,
+) -> "Outcome":
+    """Trains and measures one seed, or reads it if that has been done."""
+    from experiments.run_report import Outcome
+    from jaxvision.inference import ModelCard, load_classifier
+    from jaxvision.report.progress import TrainingProgress
+    from jaxvision.report.run_folder import HistoryListener
+    from jaxvision.train.loop import Listeners
+
+    folder = folder / f"seed-{seed}"
+    if config.data.splits is None:
+        dataset = dataset.resplit(dataclasses.replace(config.data.split, seed=seed))
+    if (folder / "card.json").is_file() and ModelCard.read(folder).recorded:
+        classifier = load_classifier(folder)
+    else:
+        history = run.read_history(seed=seed)
+        with TrainingProgress(title=f"seed {seed}", history=history) as progress:
+            listener = Listeners(progress, HistoryListener(run, seed=seed))
+            classifier = task.train(SeedRun(config, seed, dataset, folder, listener))
+        dataset.write_splits(folder / "splits.csv")
+    figures = {}
+    for split in ("train", "val", "test"):
+        if len(dataset.splits[split]):
+            figures[split], logits = classifier.evaluate(dataset, split)
+            held_out = split
+    classifier = classifier.record(figures, folder)
+    print(
+        f"seed {seed}: "
+        + ", ".join(f"{name} {row['accuracy']:.3f}" for name, row in figures.items())
+    )
+    return Outcome(seed, dataset, classifier, figures, held_out, logits)
+
+
+def draw_demo(kind: str) -> None:
+    """Draws the built-in set, unless it is there already."""
+    from jaxvision.data.dataset import DEMO_FOLDER
+    from jaxvision.data.demo import write_demo
+    from jaxvision.report.progress import Progress
+
+    with Progress("drawing demo pictures", unit="pictures") as progress:
+        write_demo(kind, DEMO_FOLDER / kind, progress=progress)
+
+
+def announce_data(dataset: Dataset) -> None:
+    """Says which pictures are used, which are drawn by code, and which are left out."""
+    print(
+        f"{dataset.name}: {len(dataset.pictures)} pictures of "
+        f"{len(dataset.classes)} classes in {dataset.root}"
+        + (" — demo data, drawn by code" if dataset.is_demo else "")
+    )
+    for path, reason in dataset.bad:
+        print(f"left out: {path}: {reason}", file=sys.stderr)
+    if dataset.duplicates:
+        print(
+            f"{len(dataset.duplicates)} groups of identical pictures, each kept in "
+            f"one split; {len(dataset.conflicts)} of them in several classes",
+            file=sys.stderr,
+        )
+
+
+def _say_results(run: "RunFolder", folder: Path) -> None:
+    from jaxvision.report.formats import format_mean_sd
+
+    results = run.read_results()
+    demo = " (demo data)" if results["data"]["is_demo"] else ""
+    for split in ("test", "val"):
+        if (figure := results["figures"].get(f"{split}_accuracy")) is None:
+            continue
+        spread = format_mean_sd(figure["mean"], figure["sd"])
+        print(f"{split} accuracy {spread}, {figure['n']} seed(s){demo}")
+    print(f"checkpoint: {folder}")
+    print(f"report: {run.path / 'report.md'}")
+    print(run.path)

@@ -1,0 +1,81 @@
+"""Part 2.1: a multilayer perceptron on small pictures of faces.
+
+python -m experiments.part2_mlp                           # drawn faces, a try-out
+python -m experiments.part2_mlp --data.root DIR           # one sub-folder a class
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+from experiments.common import RunConfig, SeedRun, Task, run_cli, run_experiment
+from jaxvision.data.transforms import AugmentConfig
+from jaxvision.optim import OptimConfig
+from jaxvision.preprocessing import Fit, Preprocessing
+
+if TYPE_CHECKING:
+    from jaxvision.inference import TrainedClassifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """Trains one hidden layer from scratch."""
+
+    hidden: int = 300
+    """Units of the hidden layer."""
+    batch_norm: bool = True
+    """Batch norm before the ReLU."""
+    dropout_rate: float = 0.3
+    """Share of hidden units that are dropped in training."""
+    initialiser: Literal["xavier_uniform", "kaiming_uniform"] = "xavier_uniform"
+    """How kernels are drawn."""
+    image_size: int = 28
+    """Height and width of the network's input, in pixels."""
+    fit: Fit = "squash"
+    """How a picture becomes square: cut, squeezed, or with black bars."""
+    epochs: int = 100
+    optim: OptimConfig = dataclasses.field(
+        default_factory=lambda: OptimConfig(
+            optimizer="adam", learning_rate=1e-3, schedule="cosine", weight_decay=0.01
+        )
+    )
+    augment: AugmentConfig = dataclasses.field(
+        default_factory=lambda: AugmentConfig(horizontal_flip=0.5, translation=0.05)
+    )
+
+
+def prepare(config: Config) -> Task:
+    """The network as the config has it, from fresh weights."""
+    from experiments.training import make_network, train_network
+
+    def train(run: SeedRun) -> "TrainedClassifier":
+        model, variables = make_network(
+            run,
+            "mlp",
+            hidden=config.hidden,
+            batch_norm=config.batch_norm,
+            dropout_rate=config.dropout_rate,
+            initialiser=config.initialiser,
+        )
+        return train_network(run, model, variables)
+
+    size = (config.image_size, config.image_size)
+    return Task(
+        preprocessing=Preprocessing(size=size, fit=config.fit),
+        train=train,
+        notes=f"Every value of a {size[0]}×{size[1]} colour picture, scaled to "
+        f"[-1, 1], goes into {config.hidden} hidden units.",
+    )
+
+
+def main(config: Config) -> None:
+    run_experiment(
+        "part2_mlp",
+        config,
+        title="Part 2.1: a multilayer perceptron",
+        question="How well does one hidden layer on raw pixels name faces?",
+        prepare=prepare,
+    )
+
+
+if __name__ == "__main__":
+    run_cli(main, Config, __doc__)

@@ -1,0 +1,198 @@
+"""One seed of an experiment: a network trained on pictures, or a head on features."""
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from experiments.common import FEATURES, RunConfig, SeedRun, TransferConfig
+from jaxvision.inference import ModelCard, TrainedClassifier, load_classifier
+from jaxvision.metrics import Loss, balanced_class_weights, make_cross_entropy
+from jaxvision.models import Classifier
+from jaxvision.optim import OptimConfig, make_optimizer, schedule_factor
+from jaxvision.preprocessing import Preprocessing
+from jaxvision.pretrained import Pretrained, choose_backbone, fit_into, load
+from jaxvision.report.progress import Progress
+from jaxvision.train.checkpoint import CheckpointFolder
+from jaxvision.train.loop import fit
+from jaxvision.train.state import create_state, init_variables
+from jaxvision.transfer import extract_features, fit_head
+from jaxvision.typing import PyTree
+
+
+def make_network(
+    run: SeedRun,
+    name: str,
+    pretrained: Pretrained | None = None,
+    **options: Any,
+) -> tuple[Classifier, dict[str, PyTree]]:
+    """A network for the run's classes and its first variables.
+
+    Its card is written now: what an interrupted run leaves can be used too.
+
+    Args:
+      run: the seed.
+      name: in `jaxvision.models.MODELS`.
+      pretrained: values for the backbone; None: all fresh.
+      **options: further arguments of `create_model`.
+    """
+    dataset, config = run.dataset, run.config
+    options = {**options, "dtype": config.dtype}
+    card = ModelCard(
+        model=name,
+        options=options,
+        classes=dataset.classes,
+        preprocessing=dataset.preprocessing,
+        weights="fresh" if pretrained is None else pretrained.source.origin,
+        data={
+            "name": dataset.name,
+            "root": str(dataset.root.resolve()),
+            "is_demo": dataset.is_demo,
+        },
+        seed=run.seed,
+        batch_size=config.batch_size,
+    )
+    run.folder.mkdir(parents=True, exist_ok=True)
+    card.write(run.folder)
+    model = card.create_model()
+    channels = 1 if dataset.preprocessing.grey else 3
+    shape = (*dataset.preprocessing.size, channels)
+    if pretrained is None:
+        return model, init_variables(model, run.seed, shape)
+    template = init_variables(model, run.seed, shape, only=["head"])
+    variables, _ = fit_into(pretrained.variables, template)
+    return model, variables
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where transfer learning begins.
+
+    pretrained: the backbone's weights.
+    preprocessing: theirs, in the config's geometry.
+    notes: for the report, what was chosen and why.
+    """
+
+    pretrained: Pretrained
+    preprocessing: Preprocessing
+    notes: str
+
+
+def choose_start(config: TransferConfig) -> Start:
+    """Chooses and loads the backbone; weights and preprocessing go together."""
+    choice = choose_backbone(config.backbone)
+    print(f"backbone: {choice.name}, because {choice.reason}")
+    pretrained = load(choice.name, weights=config.weights)
+    source = pretrained.source
+    origin = config.weights or source.origin
+    return Start(
+        pretrained,
+        dataclasses.replace(
+            source.preprocessing,
+            size=(config.image_size, config.image_size),
+            fit=config.fit,
+        ),
+        f"Backbone `{choice.name}`, because {choice.reason}. Weights: {origin}; "
+        f"licence: {source.licence}.",
+    )
+
+
+def train_network(
+    run: SeedRun,
+    model: Classifier,
+    variables: dict[str, PyTree],
+    *,
+    frozen: Collection[str] = (),
+) -> TrainedClassifier:
+    """Trains on pictures, augmented anew in every epoch."""
+    config, dataset = run.config, run.dataset
+    options = {"batch_size": config.batch_size, "seed": run.seed}
+    train = dataset.batches("train", train=True, augment=config.augment, **options)
+    val = dataset.batches("val", train=False, **options)
+    lengths = {"steps_per_epoch": train.steps_per_epoch, "epochs": config.epochs}
+    tx = make_optimizer(config.optim, **lengths)
+    factor = schedule_factor(config.optim, **lengths)
+    peak = config.optim.learning_rate
+    fit(
+        model,
+        tx,
+        make_loss(config, dataset.labels[dataset.splits["train"]]),
+        create_state(variables, tx, seed=run.seed, frozen=frozen),
+        train,
+        normalise=dataset.preprocessing.normalise,
+        epochs=config.epochs,
+        val=val,
+        patience=config.patience,
+        checkpoints=CheckpointFolder(run.folder),
+        save_seconds=config.save_seconds,
+        learning_rate_at=lambda step: peak * float(factor(step)),
+        listener=run.listener,
+    )
+    return load_classifier(run.folder)
+
+
+def train_head(
+    run: SeedRun,
+    model: Classifier,
+    variables: dict[str, PyTree],
+    *,
+    epochs: int,
+    optim: OptimConfig,
+    listen: bool = True,
+) -> tuple[dict[str, PyTree], dict[str, float]]:
+    """Trains the head on features of the frozen backbone, which is run once.
+
+    Args:
+      epochs, optim: of the head.
+      listen: whether the epochs belong to the run's history.
+
+    Returns:
+      The whole network's variables and the row of the best epoch.
+    """
+    config, dataset = run.config, run.dataset
+    with Progress("features", unit="pictures") as progress:
+        features = extract_features(
+            model,
+            variables,
+            dataset,
+            batch_size=config.batch_size,
+            cache=FEATURES,
+            progress=progress,
+        )
+    variables, result = fit_head(
+        model,
+        variables,
+        features,
+        dataset,
+        optim=optim,
+        loss=make_loss(config, dataset.labels[dataset.splits["train"]]),
+        epochs=epochs,
+        batch_size=config.batch_size,
+        seed=run.seed,
+        patience=config.patience,
+        checkpoints=CheckpointFolder(run.folder / "head"),
+        save_seconds=config.save_seconds,
+        listener=run.listener if listen else None,
+    )
+    return variables, result.history[max(result.best_epoch, 1) - 1]
+
+
+def save_network(
+    run: SeedRun, variables: dict[str, PyTree], row: dict[str, float]
+) -> TrainedClassifier:
+    """Writes a network whose head was trained on features as the run's best."""
+    checkpoints = CheckpointFolder(run.folder)
+    checkpoints.save("best", int(row["step"]), variables, row)
+    checkpoints.wait()
+    return load_classifier(run.folder)
+
+
+def make_loss(config: RunConfig, labels: np.ndarray) -> Loss:
+    """Cross-entropy as the config has it; `labels` `[n]` of the training pictures."""
+    weights = None
+    if config.class_weights:
+        weights = balanced_class_weights(labels, int(labels.max()) + 1)
+    return make_cross_entropy(
+        class_weights=weights, label_smoothing=config.label_smoothing
+    )
