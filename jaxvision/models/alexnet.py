@@ -12,7 +12,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxvision.models.backbone import Backbone, Layer
-from jaxvision.models.layers import TORCH_KERNEL, Conv, Dropout, MaxPool, torch_bias
+from jaxvision.models.layers import (
+    TORCH_KERNEL,
+    Conv,
+    Dropout,
+    MaxPool,
+    ReLU,
+    torch_bias,
+)
 
 
 class AlexNet(Backbone):
@@ -64,7 +71,7 @@ def _conv_relu(
         dtype=dtype,
         name=name,
     )
-    return nn.relu(conv(x))
+    return ReLU()(conv(x))
 
 
 def _dense_relu(
@@ -77,7 +84,7 @@ def _dense_relu(
         dtype=dtype,
         name=name,
     )
-    return nn.relu(dense(x))
+    return ReLU()(dense(x))
 
 
 def _max_pool(x: jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from jaxvision.errors import InputError
 from jaxvision.models.backbone import Backbone
-from jaxvision.models.layers import BatchNorm, Dropout, Initializer
+from jaxvision.models.layers import BatchNorm, Dropout, Initializer, ReLU
 
 PARTS = ("backbone", "head")
 """The two parts of every network: the keys of its parameters."""
@@ -42,7 +42,7 @@ class Head(nn.Module):
                 dtype=self.dtype,
                 name=f"bn{i}",
             )(x)
-            x = Dropout(self.dropout_rate, train, name=f"dropout{i}")(nn.relu(x))
+            x = Dropout(self.dropout_rate, train, name=f"dropout{i}")(ReLU()(x))
         x = nn.Dense(
             self.num_classes,
             kernel_init=self.kernel_init,

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Literal
 
 import jax
-from flax import linen as nn
 
 from jaxvision.errors import InputError
 from jaxvision.models.backbone import Backbone, Layer
@@ -15,6 +14,7 @@ from jaxvision.models.layers import (
     Dropout,
     LocalResponseNorm,
     MaxPool,
+    ReLU,
     torch_bias,
 )
 
@@ -131,7 +131,7 @@ class ConvNet(Backbone):
                 dtype=self.dtype,
                 name=f"bn{number}",
             )(x)
-        x = nn.relu(x)
+        x = ReLU()(x)
         if self.norm == "local_response":
             x = LocalResponseNorm(size=4, name=f"lrn{number}")(x)
         return x if self.pool_kernel else self._drop(number, train, x)
@@ -155,7 +155,7 @@ class ConvNet(Backbone):
             name=f"fc{number}",
         )(x.reshape(x.shape[0], -1))
         drop = Dropout(self.dense_dropout_rate, train, name=f"fc_dropout{number}")
-        return drop(nn.relu(x))
+        return drop(ReLU()(x))
 
     def _filters(self) -> list[int]:
         factor = SHAPES[self.shape]

@@ -12,7 +12,7 @@ import jax
 from flax import linen as nn
 
 from jaxvision.models.backbone import Backbone, Layer
-from jaxvision.models.layers import BatchNorm, Conv, DepthwiseConv, Dropout
+from jaxvision.models.layers import BatchNorm, Conv, DepthwiseConv, Dropout, ReLU6
 
 # The reference draws kernels normal with variance 2 / (k * k * output channels); its
 # depthwise kernels count one output channel, which is fan_in of our [k, k, 1, C].
@@ -53,9 +53,9 @@ class InvertedBottleneck(nn.Module):
         y = x
         if self.expansion != 1:
             y = self.conv(self.expansion * x.shape[-1], 1, name="expand_conv")(y)
-            y = nn.relu6(self.norm(name="expand_bn")(y))
+            y = ReLU6()(self.norm(name="expand_bn")(y))
         y = self.depthwise(self.kernel_size, self.stride, name="depthwise_conv")(y)
-        y = nn.relu6(self.norm(name="depthwise_bn")(y))
+        y = ReLU6()(self.norm(name="depthwise_bn")(y))
         y = self.conv(self.features, 1, name="project_conv")(y)
         y = self.norm(name="project_bn")(y)
         if x.shape != y.shape:
@@ -107,11 +107,11 @@ class EfficientNet(Backbone):
 
         def stem(x: jax.Array) -> jax.Array:
             x = conv(32, 3, 2, name="stem_conv")(x)
-            return nn.relu6(norm(name="stem_bn")(x))
+            return ReLU6()(norm(name="stem_bn")(x))
 
         def conv_head(x: jax.Array) -> jax.Array:
             x = conv(1280, 1, name="conv_head")(x)
-            return nn.relu6(norm(name="bn_head")(x))
+            return ReLU6()(norm(name="bn_head")(x))
 
         def pooled(x: jax.Array) -> jax.Array:
             return Dropout(self.dropout_rate, train, name="dropout")(x.mean((1, 2)))

@@ -173,6 +173,24 @@ class Dense(nn.Module):
         return y + bias.astype(self.dtype).reshape(1, -1)
 
 
+class ReLU(nn.Module):
+    """x above zero, else zero: `[...]` -> `[...]`.
+
+    Rectifiers are modules without parameters, as pools are, so that what goes through
+    them, and their gradient, can be reached from outside (`jaxvision.explain`).
+    """
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.relu(x)
+
+
+class ReLU6(nn.Module):
+    """ReLU that ends at 6 (arXiv:1704.04861): `[...]` -> `[...]`."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.relu6(x)
+
+
 class MaxPool(nn.Module):
     """Greatest of each window: `[B, H, W, C]` -> `[B, H', W', C]`.
 

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from jaxvision.errors import InputError
 from jaxvision.models.backbone import Backbone, Layer
-from jaxvision.models.layers import BatchNorm, Dropout, Initializer
+from jaxvision.models.layers import BatchNorm, Dropout, Initializer, ReLU
 
 INITIALISERS: dict[str, Initializer] = {
     # Glorot & Bengio 2010.
@@ -61,7 +61,7 @@ class MLP(Backbone):
             x = dense(self.hidden, name="fc1")(x)
             if self.batch_norm:
                 x = norm(name="bn1")(x)
-            return Dropout(self.dropout_rate, train, name="dropout1")(nn.relu(x))
+            return Dropout(self.dropout_rate, train, name="dropout1")(ReLU()(x))
 
         return [
             ("flatten", lambda x: x.reshape(x.shape[0], -1)),
