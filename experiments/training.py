@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.common import FEATURES, RunConfig, SeedRun, TransferConfig
+from jaxvision.errors import InputError
 from jaxvision.inference import ModelCard, TrainedClassifier, load_classifier
 from jaxvision.metrics import Loss, balanced_class_weights, make_cross_entropy
 from jaxvision.models import Classifier
@@ -25,6 +26,7 @@ def make_network(
     run: SeedRun,
     name: str,
     pretrained: Pretrained | None = None,
+    one_logit: bool = False,
     **options: Any,
 ) -> tuple[Classifier, dict[str, PyTree]]:
     """A network for the run's classes and its first variables.
@@ -35,9 +37,20 @@ def make_network(
       run: the seed.
       name: in `jaxvision.models.MODELS`.
       pretrained: values for the backbone; None: all fresh.
+      one_logit: whether two classes are told apart by one logit, that of the second:
+        the loss is then binary cross-entropy.
       **options: further arguments of `create_model`.
+
+    Raises:
+      InputError: one logit, but not two classes.
     """
     dataset, config = run.dataset, run.config
+    if one_logit and len(dataset.classes) != 2:
+        raise InputError(
+            f"{dataset.root}: {len(dataset.classes)} classes "
+            f"({', '.join(dataset.classes)}), but one logit tells exactly two apart; "
+            "give a folder with two sub-folders of pictures"
+        )
     options = {**options, "dtype": config.dtype}
     card = ModelCard(
         model=name,
@@ -52,6 +65,7 @@ def make_network(
         },
         seed=run.seed,
         batch_size=config.batch_size,
+        one_logit=one_logit,
     )
     run.folder.mkdir(parents=True, exist_ok=True)
     card.write(run.folder)

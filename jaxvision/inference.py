@@ -23,7 +23,7 @@ from jaxvision.data.decode import BadPicture, decode_picture
 from jaxvision.data.loader import Batches
 from jaxvision.errors import InputError
 from jaxvision.files import write_json
-from jaxvision.metrics import make_cross_entropy
+from jaxvision.metrics import class_logits, make_cross_entropy
 from jaxvision.models import create_model
 from jaxvision.plain import to_plain
 from jaxvision.preprocessing import Preprocessing
@@ -44,7 +44,7 @@ class ModelCard:
     options: dict[str, Any]
     """Further arguments of `create_model`."""
     classes: tuple[str, ...]
-    """Name of each logit."""
+    """Names in the order of the labels; of each logit, where there are as many."""
     preprocessing: Preprocessing
     weights: str
     """Where the backbone's first weights came from, in words."""
@@ -55,6 +55,8 @@ class ModelCard:
     """Of the evaluation whose figures are recorded."""
     recorded: dict[str, Row] = dataclasses.field(default_factory=dict)
     """Loss and accuracy by split, measured when training had ended."""
+    one_logit: bool = False
+    """Two classes are told apart by one logit, that of the second."""
 
     def write(self, folder: Path) -> None:
         """Writes `card.json` into a checkpoint folder.
@@ -97,7 +99,8 @@ class ModelCard:
         }
         if "dtype" in options:
             options["dtype"] = jnp.dtype(options["dtype"])
-        return create_model(self.model, len(self.classes), **options)
+        num_logits = 1 if self.one_logit else len(self.classes)
+        return create_model(self.model, num_logits, **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,15 +143,16 @@ class TrainedClassifier:
             # Padded to one of few sizes, so that few programs are compiled.
             size = min(batch_size, 1 << (len(chosen) - 1).bit_length())
             padded = np.stack(chosen + [chosen[-1]] * (size - len(chosen)))
-            logits = np.asarray(self._logits(padded))[: len(chosen)]
+            logits = np.asarray(class_logits(self._logits(padded)))[: len(chosen)]
             predictions += [self._prediction(row) for row in softmax(logits)]
         return predictions
 
     def evaluate(self, dataset: Dataset, split: str) -> tuple[Row, np.ndarray]:
-        """Mean loss and accuracy over a split, and its logits `[N, K]`.
+        """Mean loss and accuracy over a split, and the logits of its classes `[N, K]`.
 
-        Pictures must be in the card's preprocessing. The same checkpoint on the same
-        pictures and device gives the same figures to the last digit.
+        A network of one logit gives two as well, see `metrics.class_logits`. Pictures
+        must be in the card's preprocessing. The same checkpoint on the same pictures
+        and device gives the same figures to the last digit.
         """
         return self.evaluate_batches(
             dataset.batches(split, batch_size=self.card.batch_size, train=False)
@@ -164,13 +168,14 @@ class TrainedClassifier:
             opt_state=(),
             key=jax.random.PRNGKey(0),
         )
-        return evaluate(
+        row, logits = evaluate(
             self.model,
             make_cross_entropy(),
             state,
             batches,
             normalise=self.card.preprocessing.normalise,
         )
+        return row, np.asarray(class_logits(logits))
 
     def record(self, figures: dict[str, Row], folder: Path) -> "TrainedClassifier":
         """Writes the card, with figures that `evaluate` gave, into its checkpoint."""

@@ -1,5 +1,12 @@
-"""Losses per example, and metrics as sums that add across batches and devices."""
+"""Losses per example, metrics as sums that add across batches and devices, and what is
+measured on the logits of a whole split.
 
+A network tells K classes apart by K logits, or two by one logit, that of the second
+class: its sigmoid is that class's probability (binary cross-entropy). Losses and sums
+take either; `class_logits` makes the one the other.
+"""
+
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -11,13 +18,14 @@ import optax
 from jaxvision.typing import Metrics
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
-"""(logits `[B, K]`, labels `[B]` int32) -> loss of each example `[B]` float32."""
+"""(logits `[B, K]` or `[B, 1]`, labels `[B]` int32) -> loss of each example `[B]`
+float32."""
 
 
 def make_cross_entropy(
     *, class_weights: Sequence[float] | None = None, label_smoothing: float = 0.0
 ) -> Loss:
-    """Cross-entropy of softmax, in nats.
+    """Cross-entropy of the softmax, or of the sigmoid of one logit, in nats.
 
     Args:
       class_weights: one factor a class; each example's loss is multiplied by the
@@ -30,14 +38,29 @@ def make_cross_entropy(
     weights = None if class_weights is None else np.asarray(class_weights, np.float32)
 
     def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        logits = logits.astype(jnp.float32)
+        num_classes = max(logits.shape[-1], 2)
         targets = optax.smooth_labels(
-            jax.nn.one_hot(labels, logits.shape[-1], dtype=jnp.float32),
-            label_smoothing,
+            jax.nn.one_hot(labels, num_classes, dtype=jnp.float32), label_smoothing
         )
-        losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
+        if logits.shape[-1] == 1:
+            # Not the softmax of (0, logit), whose gradient is lost beyond logits of 17.
+            losses = optax.sigmoid_binary_cross_entropy(logits[..., 0], targets[..., 1])
+        else:
+            losses = optax.softmax_cross_entropy(logits, targets)
         return losses if weights is None else losses * jnp.asarray(weights)[labels]
 
     return cross_entropy
+
+
+def class_logits(logits: jax.Array) -> jax.Array:
+    """`[..., K]` as they are; one logit `[..., 1]` as those of two classes `[..., 2]`.
+
+    The first class's is 0: softmax then gives the second what the sigmoid would.
+    """
+    if logits.shape[-1] != 1:
+        return logits
+    return jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1)
 
 
 def balanced_class_weights(labels: np.ndarray, num_classes: int) -> tuple[float, ...]:
@@ -56,10 +79,12 @@ def classification_sums(
     """Sums over the examples whose mask is 1: `loss`, `correct` and `count`.
 
     Args:
-      logits: `[B, K]`; labels: `[B]` int32; mask: `[B]` 0 or 1; losses: `[B]`.
+      logits: `[B, K]` or `[B, 1]`; labels: `[B]` int32; mask: `[B]` 0 or 1;
+      losses: `[B]`.
     """
     mask = mask.astype(jnp.float32)
-    correct = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+    named = jnp.argmax(class_logits(logits), axis=-1)
+    correct = (named == labels).astype(jnp.float32)
     return {
         # where and not a product: 0 · NaN of a filling example would be NaN.
         "loss": jnp.sum(jnp.where(mask > 0, losses, 0.0)),
@@ -93,3 +118,58 @@ def confusion_matrix(
     matrix = np.zeros((num_classes, num_classes), np.int64)
     np.add.at(matrix, (labels, predictions), 1)
     return matrix
+
+
+def wilson_interval(
+    correct: int, count: int, *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Where the true accuracy lies, given `correct` of `count` independent pictures.
+
+    Wilson's score interval (J. Am. Stat. Assoc. 22, 1927, 209-212): unlike mean ± sd it
+    keeps within 0 and 1 and says something when every picture was right.
+
+    Args:
+      correct: from 0 to `count`, which is at least 1.
+      confidence: share of such intervals that hold the true accuracy, in (0, 1).
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, count).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+@dataclasses.dataclass(frozen=True)
+class RocCurve:
+    """What becomes of two classes as the threshold between them moves.
+
+    false_positive_rate: `[n]`, share of the first class that is named the second,
+        ascending from 0 to 1.
+    true_positive_rate: `[n]`, share of the second class that is named so.
+    thresholds: `[n]`, descending from infinity; a score at or above names the second.
+    auc: area under the curve: the probability that a picture of the second class has a
+        higher score than one of the first; .5 is guessing.
+    """
+
+    false_positive_rate: np.ndarray
+    true_positive_rate: np.ndarray
+    thresholds: np.ndarray
+    auc: float
+
+
+def roc_curve(labels: np.ndarray, scores: np.ndarray) -> RocCurve:
+    """The receiver operating characteristic of two classes.
+
+    Args:
+      labels: `[N]`, 0 or 1; both occur.
+      scores: `[N]`, higher for class 1: its probability or, what keeps those apart
+        that round to probability 1, its logit.
+
+    Raises:
+      ValueError: only one class occurs.
+    """
+    from sklearn import metrics
+
+    if len(np.unique(labels)) != 2:
+        raise ValueError("an ROC curve needs pictures of both classes")
+    curve = metrics.roc_curve(labels, scores, drop_intermediate=False)
+    return RocCurve(*curve, auc=float(metrics.roc_auc_score(labels, scores)))

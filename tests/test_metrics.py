@@ -1,19 +1,25 @@
 """Losses against PyTorch and their definitions; sums that add up."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxvision.metrics import (
     balanced_class_weights,
+    class_logits,
     classification_sums,
     confusion_matrix,
     make_cross_entropy,
+    roc_curve,
     summarise,
+    wilson_interval,
 )
 
 LOGITS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 2, 1, 0, 2], np.int32)
+ONE_LOGIT = np.array([[-3.0], [0.2], [1.5], [-0.1], [40.0], [-40.0]], np.float32)
+TWO_CLASSES = np.array([0, 1, 0, 1, 1, 1], np.int32)
 
 
 def log_softmax(logits):
@@ -70,3 +76,63 @@ def test_nothing_counted_is_nan():
 def test_confusion_matrix_has_true_classes_in_rows():
     matrix = confusion_matrix(np.array([0, 0, 1]), np.array([1, 1, 1]), 3)
     assert matrix.tolist() == [[0, 2, 0], [0, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_one_logit_is_binary_cross_entropy_as_in_torch(smoothing):
+    torch = pytest.importorskip("torch")
+    targets = TWO_CLASSES * (1 - smoothing) + smoothing / 2
+    loss = make_cross_entropy(label_smoothing=smoothing)
+    theirs = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.tensor(ONE_LOGIT[:, 0]),
+        torch.tensor(targets, dtype=torch.float32),
+        reduction="none",
+    )
+    np.testing.assert_allclose(loss(ONE_LOGIT, TWO_CLASSES), theirs, 1e-5)
+
+
+def test_one_logit_is_the_softmax_of_its_class_logits():
+    loss = make_cross_entropy(class_weights=(0.5, 3.0), label_smoothing=0.2)
+    two = class_logits(jnp.asarray(ONE_LOGIT))
+    assert two.shape == (6, 2)
+    expected = loss(two, TWO_CLASSES)
+    np.testing.assert_allclose(loss(ONE_LOGIT, TWO_CLASSES), expected, 1e-5)
+    np.testing.assert_array_equal(class_logits(LOGITS), LOGITS)
+
+
+def test_a_very_sure_logit_still_has_a_gradient():
+    loss = make_cross_entropy()
+    gradient = jax.grad(lambda z: loss(z, np.array([1])).sum())(jnp.array([[20.0]]))
+    np.testing.assert_allclose(gradient, -1 / (1 + np.exp(20.0)), 1e-5)
+
+
+def test_one_logit_names_the_second_class_above_zero():
+    ones = np.ones(6, np.float32)
+    sums = classification_sums(jnp.asarray(ONE_LOGIT), TWO_CLASSES, ones, ones)
+    assert sums["correct"] == 3
+
+
+def test_wilson_interval_is_that_of_the_literature():
+    """R. G. Newcombe, Statistics in Medicine 17 (1998) 857-872, table I."""
+    for correct, count, low, high in ((81, 263, 0.2553, 0.3662), (0, 20, 0, 0.1611)):
+        interval = wilson_interval(correct, count)
+        assert interval == pytest.approx((low, high), abs=5e-5)
+    assert wilson_interval(20, 20)[1] == 1
+    assert wilson_interval(9, 10, confidence=0.5)[0] > wilson_interval(9, 10)[0]
+
+
+def test_roc_curve_counts_every_threshold():
+    labels = np.array([0, 0, 1, 1, 0, 1])
+    scores = np.array([0.1, 0.4, 0.35, 0.8, 0.35, 0.9])
+    curve = roc_curve(labels, scores)
+    for fpr, tpr, threshold in zip(
+        curve.false_positive_rate, curve.true_positive_rate, curve.thresholds,
+        strict=True,
+    ):  # fmt: skip
+        named = scores >= threshold
+        assert (fpr, tpr) == (named[labels == 0].mean(), named[labels == 1].mean())
+    pairs = scores[labels == 1][:, None] - scores[labels == 0]
+    assert curve.auc == pytest.approx(((pairs > 0) + (pairs == 0) / 2).mean())
+    assert roc_curve(labels, labels).auc == 1
+    with pytest.raises(ValueError, match="both classes"):
+        roc_curve(np.ones(3), np.arange(3))
