@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -46,7 +46,8 @@ class DataConfig:
     """Which pictures, how they are divided, and what they may cost."""
 
     root: Path | None = None
-    """Folder with one sub-folder of pictures a class; none: the built-in drawn set."""
+    """Folder with one sub-folder of pictures a class, or with `train` and `test` of
+    which each is such a folder; none: the built-in drawn set."""
     split: SplitConfig = dataclasses.field(default_factory=SplitConfig)
     splits: Path | None = None
     """A splits.csv of an earlier run, to be used again exactly, in place of `split`."""
@@ -54,6 +55,8 @@ class DataConfig:
     """A picture that can't be decoded is left out and listed, or ends the run."""
     limit: int | None = None
     """At most this many pictures of each class, for trials."""
+    largest_classes: int | None = None
+    """Only so many classes: those with the most pictures."""
     cache_mb: int = 1024
     """Decoded pictures are held in memory up to this many MiB, beyond it in a file."""
     cache_dir: Path | None = None
@@ -75,6 +78,8 @@ class Dataset:
       pictures: paths relative to `root`, those that can be used.
       labels: `[N]` int32.
       splits: ascending int32 indices for "train", "val" and "test".
+      parts: the split of each picture by its folder, where that comes divided; else
+        nothing.
       bad: (path relative to `root`, reason) of each picture that can't be used.
       duplicates: groups of paths with identical content, kept within one split.
       conflicts: those of `duplicates` whose pictures carry different labels.
@@ -91,6 +96,7 @@ class Dataset:
     pictures: tuple[str, ...]
     labels: np.ndarray
     splits: Splits
+    parts: tuple[str, ...]
     bad: tuple[tuple[str, str], ...]
     duplicates: tuple[tuple[str, ...], ...]
     conflicts: tuple[tuple[str, ...], ...]
@@ -159,6 +165,7 @@ class Dataset:
             labels=self.labels.tolist(),
             classes=self.classes,
             groups=[[index_of[path] for path in group] for group in self.duplicates],
+            parts=self.parts,
         )
         config = dataclasses.replace(self.config, split=config, splits=None)
         return dataclasses.replace(self, splits=splits, left_out=(), config=config)
@@ -199,7 +206,7 @@ def load_dataset(
     _check(config)
     root = _draw_demo(demo_kind) if config.root is None else config.root
     demo = _read_demo_marker(root)
-    scan = _limit(scan_folder(root), config.limit)
+    scan = _limit(_largest(scan_folder(root), config.largest_classes), config.limit)
     rows, left_out = None, ()
     if config.splits is not None:
         rows = read_splits(config.splits)
@@ -231,6 +238,7 @@ def load_dataset(
                 progress(index + 1, len(scan.pictures))
     pictures = tuple(scan.pictures[index] for index in kept)
     labels = [scan.labels[index] for index in kept]
+    parts = tuple(scan.parts[index] for index in kept) if scan.parts else ()
     groups = _identical(digests)
     if rows is None:
         _check_classes(scan, labels, bad)
@@ -240,6 +248,7 @@ def load_dataset(
             labels=labels,
             classes=scan.classes,
             groups=groups,
+            parts=parts,
         )
     else:
         splits = apply_splits(
@@ -256,6 +265,7 @@ def load_dataset(
         pictures=pictures,
         labels=np.array(labels, np.int32),
         splits=splits,
+        parts=parts if rows is None else (),
         bad=tuple(bad),
         duplicates=tuple(tuple(pictures[i] for i in group) for group in groups),
         conflicts=tuple(
@@ -294,11 +304,15 @@ def _check(config: DataConfig) -> None:
     ):
         if value is not None and value < least:
             raise InputError(f"--data.{flag} {value}: must be at least {least}")
-    if config.limit is not None and config.splits is not None:
-        raise InputError(
-            "--data.limit and --data.splits exclude each other: a splits file says "
-            "itself which pictures are used"
-        )
+    for flag, value in (
+        ("limit", config.limit),
+        ("largest-classes", config.largest_classes),
+    ):
+        if value is not None and config.splits is not None:
+            raise InputError(
+                f"--data.{flag} and --data.splits exclude each other: a splits file "
+                "says itself which pictures are used"
+            )
 
 
 def _draw_demo(kind: str) -> Path:
@@ -323,13 +337,46 @@ def _read_demo_marker(root: Path) -> dict | None:
         ) from error
 
 
+def _largest(scan: Scan, count: int | None) -> Scan:
+    """The `count` classes with the most pictures, of equal ones the first by name."""
+    if count is None:
+        return scan
+    sizes = Counter(scan.labels)
+    if not 2 <= count <= len(sizes):
+        raise InputError(
+            f"--data.largest-classes {count}: must be at least 2 and at most "
+            f"{len(sizes)}, the number of classes in {scan.root}"
+        )
+    order = sorted(sizes, key=lambda label: (-sizes[label], label))
+    chosen = sorted(order[:count])
+    kept = [index for index, label in enumerate(scan.labels) if label in chosen]
+    left_out = len(scan.pictures) - len(kept)
+    return dataclasses.replace(
+        _subset(scan, kept),
+        classes=tuple(scan.classes[label] for label in chosen),
+        labels=tuple(chosen.index(scan.labels[index]) for index in kept),
+        ignored={**scan.ignored, "pictures of smaller classes": left_out},
+    )
+
+
+def _subset(scan: Scan, kept: Sequence[int]) -> Scan:
+    """Some of the pictures, of the same classes."""
+    return dataclasses.replace(
+        scan,
+        pictures=tuple(scan.pictures[index] for index in kept),
+        labels=tuple(scan.labels[index] for index in kept),
+        parts=tuple(scan.parts[index] for index in kept) if scan.parts else (),
+    )
+
+
 def _limit(scan: Scan, limit: int | None) -> Scan:
-    """The first `limit` of each class in the order of a hash of the path."""
+    """The first `limit` of each class in the order of a hash of the path; of a folder
+    that comes divided, of each class in each part."""
     if limit is None:
         return scan
-    by_class: dict[int, list[int]] = defaultdict(list)
+    by_class: dict[tuple[int, str], list[int]] = defaultdict(list)
     for index, label in enumerate(scan.labels):
-        by_class[label].append(index)
+        by_class[label, scan.parts[index] if scan.parts else ""].append(index)
 
     def rank(index: int) -> bytes:
         return hashlib.sha256(os.fsencode(scan.pictures[index])).digest()
@@ -339,11 +386,7 @@ def _limit(scan: Scan, limit: int | None) -> Scan:
         for members in by_class.values()
         for index in sorted(members, key=rank)[:limit]
     )
-    return dataclasses.replace(
-        scan,
-        pictures=tuple(scan.pictures[index] for index in kept),
-        labels=tuple(scan.labels[index] for index in kept),
-    )
+    return _subset(scan, kept)
 
 
 def _only_listed(
@@ -362,9 +405,8 @@ def _only_listed(
     classes = tuple(sorted({row.label for row in rows}))
     kept = [index for index, path in enumerate(scan.pictures) if path in listed]
     restricted = dataclasses.replace(
-        scan,
+        _subset(scan, kept),
         classes=classes,
-        pictures=tuple(scan.pictures[index] for index in kept),
         labels=tuple(classes.index(scan.classes[scan.labels[index]]) for index in kept),
     )
     return restricted, tuple(path for path in scan.pictures if path not in listed)
@@ -417,9 +459,7 @@ def _check_classes(
     left = set(labels)
     for label, name in enumerate(scan.classes):
         if label not in left:
-            path, reason = next(
-                entry for entry in bad if entry[0].startswith(f"{name}/")
-            )
+            path, reason = next(entry for entry in bad if f"/{name}/" in f"/{entry[0]}")
             raise InputError(
                 f"class {name!r} has no usable picture ({path}: {reason}): "
                 "add pictures or remove the folder"

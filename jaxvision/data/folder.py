@@ -20,6 +20,8 @@ class Scan:
         class, classes in order.
       labels: index into `classes` for each picture.
       ignored: how many entries were left out, by reason.
+      parts: "train", "val" or "test" for each picture, where the folder comes divided;
+        else nothing.
     """
 
     root: Path
@@ -27,10 +29,18 @@ class Scan:
     pictures: tuple[str, ...]
     labels: tuple[int, ...]
     ignored: dict[str, int]
+    parts: tuple[str, ...] = ()
+
+
+DIVISIONS = ({"train", "test"}, {"train", "val", "test"})
+"""Names of sub-folders, all of them, that make a folder one that comes divided."""
 
 
 def scan_folder(root: Path) -> Scan:
     """Lists the pictures under `root`: each sub-folder is a class, searched in depth.
+
+    Where its sub-folders are `train` and `test`, or `train`, `val` and `test`, and have
+    sub-folders themselves, those are the classes.
 
     Names that begin with a dot are hidden and skipped in silence; files whose ending is
     no picture's are counted. A link to a file counts as the file if it stays inside
@@ -47,6 +57,9 @@ def scan_folder(root: Path) -> Scan:
         )
     ignored: Counter[str] = Counter()
     folders = _class_folders(root, ignored)
+    parts = _parts(root, folders)
+    if parts:
+        folders = sorted({n for part in parts for n in _class_folders(part, ignored)})
     if not folders:
         loose = ignored["pictures outside any class"]
         links = ignored["links that are not followed"]
@@ -64,15 +77,34 @@ def scan_folder(root: Path) -> Scan:
     pictures: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(folders):
-        found_here = sorted(_pictures_below(root, root / name, ignored))
-        if not found_here:
-            raise InputError(
-                f"{root / name}: an empty class, no picture in it: add pictures "
-                "or remove the folder"
-            )
+        found_here = []
+        for folder in (part / name for part in parts or [root]):
+            # A class may lack pictures for the test, but not for training.
+            if folder.is_dir() or folder.parent.name == "train":
+                found_here += _class_pictures(root, folder, ignored)
         pictures.extend(found_here)
         labels.extend([label] * len(found_here))
-    return Scan(root, tuple(folders), tuple(pictures), tuple(labels), dict(ignored))
+    of = tuple(picture.split("/")[0] for picture in pictures) if parts else ()
+    return Scan(root, tuple(folders), tuple(pictures), tuple(labels), dict(ignored), of)
+
+
+def _parts(root: Path, folders: list[str]) -> list[Path]:
+    """The sub-folders of a folder that comes divided; else nothing."""
+    if set(folders) not in DIVISIONS:
+        return []
+    parts = [root / name for name in sorted(folders)]
+    # Two painters could be called so.
+    return parts if all(_class_folders(part, Counter()) for part in parts) else []
+
+
+def _class_pictures(root: Path, folder: Path, ignored: Counter[str]) -> list[str]:
+    found = sorted(_pictures_below(root, folder, ignored)) if folder.is_dir() else []
+    if not found:
+        raise InputError(
+            f"{folder}: an empty class, no picture in it: add pictures "
+            "or remove the folder"
+        )
+    return found
 
 
 def _class_folders(root: Path, ignored: Counter[str]) -> list[str]:

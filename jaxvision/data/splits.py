@@ -44,6 +44,7 @@ def make_splits(
     labels: Sequence[int],
     classes: Sequence[str],
     groups: Sequence[Sequence[int]] = (),
+    parts: Sequence[str] = (),
 ) -> Splits:
     """Divides every class by `config`; deterministic.
 
@@ -61,13 +62,19 @@ def make_splits(
       groups: disjoint lists of indices of pictures that must stay on one side, such as
         identical ones. They are placed before single pictures, so most of them go to
         training; counts stay exact as long as there are single pictures enough.
+      parts: the split of each picture, where pictures come divided. What is there for
+        training is divided further, in the ratio of `train` to `val`, unless there
+        are pictures for validation too.
 
     Returns:
-      Indices for each of `SPLITS`; together every picture once.
+      Indices for each of `SPLITS`; together every picture once, but for pictures that
+      come divided and are identical to one of a later split.
 
     Raises:
       InputError: impossible fractions, or a class that is too small for them.
     """
+    if parts:
+        return _complete(config, pictures, labels, classes, groups, parts)
     counts = Counter(labels)
     room = {
         label: dict(zip(SPLITS, _sizes(config, counts[label], name), strict=True))
@@ -93,6 +100,39 @@ def make_splits(
     return {
         name: np.array(sorted(indices), np.int32) for name, indices in members.items()
     }
+
+
+def _complete(
+    config: SplitConfig,
+    pictures: Sequence[str],
+    labels: Sequence[int],
+    classes: Sequence[str],
+    groups: Sequence[Sequence[int]],
+    parts: Sequence[str],
+) -> Splits:
+    """The splits of pictures that come divided."""
+    rank = [SPLITS.index(part) for part in parts]
+    latest = {i: max(rank[i] for i in group) for group in groups for i in group}
+    # What is seen in training must not be met again in the test.
+    kept = [i for i in range(len(pictures)) if latest.get(i, rank[i]) == rank[i]]
+    members = {name: [i for i in kept if parts[i] == name] for name in SPLITS}
+    if "val" not in parts:
+        rest = members["train"]
+        place = {index: number for number, index in enumerate(rest)}
+        whole = config.train + config.val
+        if config.train_per_class is None and whole > 0:
+            shares = {"train": config.train / whole, "val": config.val / whole}
+            config = dataclasses.replace(config, **shares)
+        divided = make_splits(
+            dataclasses.replace(config, test=0.0),
+            pictures=[pictures[i] for i in rest],
+            labels=[labels[i] for i in rest],
+            classes=classes,
+            groups=[[place[i] for i in group if i in place] for group in groups],
+        )
+        for name in ("train", "val"):
+            members[name] = [rest[number] for number in divided[name]]
+    return {name: np.array(sorted(members[name]), np.int32) for name in SPLITS}
 
 
 def make_folds(

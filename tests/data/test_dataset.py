@@ -279,6 +279,49 @@ def test_fingerprint_follows_pictures_and_preprocessing(root: Path) -> None:
     assert load(root).fingerprint not in (first.fingerprint, changed.fingerprint)
 
 
+def test_the_largest_classes(root: Path) -> None:
+    for name, count in (("cleo", 13), ("dora", 12)):
+        for number in range(count):
+            draw(root / name / f"{number}.png", 200 + len(name) + 20 * number)
+    dataset = load(root, largest_classes=2)
+    assert dataset.classes == ("anna", "cleo")  # as many as bob and dora, but first
+    assert np.bincount(dataset.labels).tolist() == [12, 13]
+    assert dataset.ignored == {"pictures of smaller classes": 24}
+    assert load(root, largest_classes=4).classes == ("anna", "bob", "cleo", "dora")
+    with pytest.raises(InputError, match=r"at least 2 and at most 4, the number"):
+        load(root, largest_classes=5)
+
+
+def test_a_folder_that_comes_divided(root: Path, tmp_path: Path) -> None:
+    divided = tmp_path / "divided"
+    for path in sorted(root.glob("*/*.png")):
+        part = "test" if path.stem in ("03", "07") else "train"
+        target = divided / part / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    # The same picture for training: it would be known by heart.
+    (divided / "train" / "anna" / "twin.png").write_bytes(
+        (root / "anna" / "03.png").read_bytes()
+    )
+    dataset = load(divided, split=SplitConfig(0.8, 0.2, 0.0))
+    names = {k: {dataset.pictures[i] for i in v} for k, v in dataset.splits.items()}
+    assert names["test"] == {
+        f"test/{person}/{number}.png"
+        for person in ("anna", "bob")
+        for number in ("03", "07")
+    }
+    assert (len(names["train"]), len(names["val"])) == (16, 4)
+    assert "train/anna/twin.png" not in names["train"] | names["val"]
+    other = dataset.resplit(SplitConfig(0.8, 0.2, 0.0, seed=1))
+    np.testing.assert_array_equal(other.splits["test"], dataset.splits["test"])
+    assert other.splits["val"].tolist() != dataset.splits["val"].tolist()
+    other.write_splits(tmp_path / "splits.csv")
+    again = load(divided, splits=tmp_path / "splits.csv")
+    assert {again.pictures[i] for i in again.splits["test"]} == names["test"]
+    limited = load(divided, split=SplitConfig(0.5, 0.5, 0.0), limit=2)
+    assert [len(limited.splits[name]) for name in SPLITS] == [2, 2, 4]
+
+
 def test_limit_is_a_number_of_each_class(root: Path) -> None:
     dataset = load(root, limit=5)
     assert np.bincount(dataset.labels).tolist() == [5, 5]
@@ -293,6 +336,8 @@ def test_limit_is_a_number_of_each_class(root: Path) -> None:
         ({"num_threads": -1}, "--data.num-threads -1"),
         ({"num_workers": -2}, "--data.num-workers -2"),
         ({"limit": 1, "splits": Path("x.csv")}, "exclude each other"),
+        ({"largest_classes": 2, "splits": Path("x.csv")}, "exclude each other"),
+        ({"largest_classes": 1}, "--data.largest-classes 1: must be at least 2"),
     ],
 )
 def test_impossible_flags(root: Path, options: dict[str, int], message: str) -> None:

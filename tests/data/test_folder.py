@@ -26,6 +26,29 @@ def test_a_sub_folder_is_a_class(tmp_path: Path) -> None:
     assert scan.ignored == {}
 
 
+def test_a_folder_that_comes_divided(tmp_path: Path) -> None:
+    fill(tmp_path, "train/b/2.png", "train/a/1.png", "test/b/deep/3.png", "x.txt")
+    scan = scan_folder(tmp_path)
+    assert scan.classes == ("a", "b")
+    assert scan.pictures == ("train/a/1.png", "test/b/deep/3.png", "train/b/2.png")
+    assert scan.labels == (0, 1, 1)
+    assert scan.parts == ("train", "test", "train")
+    assert scan.ignored == {"files that are no pictures": 1}
+    fill(tmp_path, "val/a/4.png")
+    assert scan_folder(tmp_path).parts == ("train", "val", "test", "train")
+
+
+def test_folders_called_train_and_test_are_classes_if_they_hold_pictures(
+    tmp_path: Path,
+) -> None:
+    fill(tmp_path, "train/1.png", "test/2.png")
+    scan = scan_folder(tmp_path)
+    assert (scan.classes, scan.parts) == (("test", "train"), ())
+    # A third folder: no division either.
+    fill(tmp_path / "more", "train/a/1.png", "test/a/2.png", "old/3.png")
+    assert scan_folder(tmp_path / "more").classes == ("old", "test", "train")
+
+
 def test_what_is_ignored_is_counted_except_hidden(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/1.png", "a/notes.txt", "b/x.svg", "readme.md")
     fill(tmp_path, "loose.png", ".git/x.png", "a/.hidden.png", "b/.cache/x.png")
@@ -76,6 +99,8 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
         (["1.png", "2.png"], "no class in it; 2 pictures lie directly in it"),
         (["a/1.png"], "only one class, 'a'"),
         (["a/1.png", "b/notes.txt"], "b: an empty class, no picture in it"),
+        (["train/a/1.png", "test/a/2.png"], "only one class, 'a'"),
+        (["train/a/1.png", "test/b/2.png"], "train/b: an empty class"),
     ],
 )
 def test_unusable_folders(tmp_path: Path, names: list[str], message: str) -> None:

@@ -51,6 +51,51 @@ def side_of(splits: Splits, pictures: list[str]) -> dict[str, str]:
     return {pictures[i]: name for name in SPLITS for i in splits[name]}
 
 
+def test_pictures_that_come_divided_keep_their_test() -> None:
+    pictures, labels = example(50, 30, 20)
+    parts = ["test" if int(path[-6:-4]) % 5 == 0 else "train" for path in pictures]
+    divide = functools.partial(
+        make_splits, pictures=pictures, labels=labels, classes=CLASSES, parts=parts
+    )
+    splits = divide(SplitConfig(0.6, 0.2, 0.2))
+    assert splits["test"].tolist() == [i for i in range(100) if parts[i] == "test"]
+    # Three to one, whatever share the test was to have.
+    assert counts_by_class(splits, labels) == [[30, 18, 12], [10, 6, 4], [10, 6, 4]]
+    assert (splits["val"] != divide(SplitConfig(0.6, 0.2, 0.2, seed=1))["val"]).any()
+    whole = divide(SplitConfig(0.8, 0.0, 0.2))
+    assert counts_by_class(whole, labels) == [[40, 24, 16], [0] * 3, [10, 6, 4]]
+    counted = divide(SplitConfig(train_per_class=10))
+    assert counts_by_class(counted, labels)[:2] == [[10] * 3, [30, 14, 6]]
+
+
+def test_pictures_that_come_with_a_validation_part_are_not_divided() -> None:
+    pictures, labels = example(9, 9, 9)
+    parts = [SPLITS[i % 3] for i in range(27)]
+    splits = make_splits(
+        SplitConfig(), pictures=pictures, labels=labels, classes=CLASSES, parts=parts
+    )
+    assert [splits[name].tolist() for name in SPLITS] == [
+        list(range(start, 27, 3)) for start in range(3)
+    ]
+
+
+def test_what_is_in_the_test_too_is_not_trained_on() -> None:
+    pictures, labels = example(10, 10, 10)
+    parts = ["test" if i % 10 == 9 else "train" for i in range(30)]
+    splits = make_splits(
+        SplitConfig(0.8, 0.2, 0.0),
+        pictures=pictures,
+        labels=labels,
+        classes=CLASSES,
+        groups=[[0, 9], [11, 12]],
+        parts=parts,
+    )
+    used = np.concatenate([splits[name] for name in SPLITS])
+    assert sorted(used) == list(range(1, 30))
+    sides = side_of(splits, pictures)
+    assert sides[pictures[11]] == sides[pictures[12]]
+
+
 def test_every_class_is_divided_by_the_fractions() -> None:
     pictures, labels = example(100, 40, 20)
     splits = split(SplitConfig(), pictures, labels)
