@@ -6,6 +6,7 @@ deviation) are applied once on the device by `Preprocessing.normalise`.
 """
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 Fit = Literal["crop", "squash", "pad"]
@@ -32,6 +33,8 @@ class Preprocessing:
     """Subtracted from each channel, on the scale 0 to 255, in the network's order."""
     std: tuple[float, ...] = (127.5, 127.5, 127.5)
     """Divides each channel after the mean is subtracted, on the scale 0 to 255."""
+    standardise: bool = False
+    """Every picture by its own mean and deviation, in place of `mean` and `std`."""
 
     def normalise(self, images: Any) -> Any:
         """Scales pictures for the network; pure, and works in NumPy and in JAX alike.
@@ -41,12 +44,17 @@ class Preprocessing:
 
         Returns:
           `[..., H, W, C]` float32: `(images - mean) / std`, channels in
-          `channel_order`.
+          `channel_order`. With `standardise`, mean and deviation are those of all
+          values of the picture, the deviation at least 1 / sqrt(H W C) so that
+          pictures of one colour become zeros: tf.image.per_image_standardization,
+          https://www.tensorflow.org/api_docs/python/tf/image/per_image_standardization
         """
         if self.channel_order == "bgr":
             images = images[..., ::-1]
         # float32 scalars per channel, not a float64 array: NumPy would promote.
         images = images.astype("float32")
+        if self.standardise:
+            return _standardised(images)
         mean = _per_channel(self.mean, images)
         std = _per_channel(self.std, images)
         return (images - mean) / std
@@ -63,6 +71,16 @@ class Preprocessing:
             for name, value in values.items()
         }
         return cls(**tuples)
+
+
+def _standardised(images: Any) -> Any:
+    picture = (-3, -2, -1)
+    # About one of its own values: the mean of equal ones is then exact.
+    images = images - images[..., :1, :1, :1]
+    centred = images - images.mean(picture, keepdims=True)
+    variance = (centred * centred).mean(picture, keepdims=True)
+    values = math.prod(images.shape[-3:])
+    return centred / (variance**0.5).clip(values**-0.5)
 
 
 def _per_channel(values: tuple[float, ...], like: Any) -> Any:

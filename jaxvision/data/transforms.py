@@ -81,6 +81,16 @@ class AugmentConfig:
     """Probability of losing the colours."""
     erasing: float = 0.0
     """Largest part of the area that is overwritten with noise, 0 to below 1."""
+    pca_colour: float = 0.0
+    """Deviation of the random multiples of the training pictures' principal colours
+    that are added; 0.1 in AlexNet's paper. Drawn on the device: `train/colour.py`."""
+    pca_per_pixel: bool = False
+    """Draw those multiples for every pixel anew, not once a picture."""
+
+
+ON_DEVICE = ("pca_colour", "pca_per_pixel")
+"""What `augment` leaves to the training step, because it needs the pictures as the
+network sees them."""
 
 
 # Above these a strength has no meaning; fields that are not listed know no limit.
@@ -110,6 +120,18 @@ def check_augment(config: AugmentConfig) -> None:
             most = "" if limit == math.inf else f" and at most {limit:g}"
             flag = f"--augment.{name.replace('_', '-')}"
             raise InputError(f"{flag} {value:g}: must be at least 0{most}")
+
+
+def check_on_host(config: AugmentConfig, what: str) -> None:
+    """Raises `InputError` for changes that `augment` does not make.
+
+    Args:
+      what: has no training step that makes them: begins the message.
+    """
+    if config.pca_colour:
+        raise InputError(
+            f"{what} cannot be changed by --augment.pca-colour; leave it at 0"
+        )
 
 
 def augment(

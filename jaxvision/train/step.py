@@ -15,6 +15,8 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch], tuple[Metrics, jax.Array]]
 Normalise = Callable[[jax.Array], jax.Array]
 """`[B, ...]` as the loader yields it -> `[B, ...]` float32 as the network takes it."""
+Augment = Callable[[jax.Array, jax.Array], jax.Array]
+"""(key, `[B, ...]` float32, normalised) -> as many of them, changed at random."""
 
 
 def make_train_step(
@@ -23,6 +25,7 @@ def make_train_step(
     loss: Loss,
     *,
     normalise: Normalise,
+    augment: Augment | None = None,
     axis_name: str | None = None,
 ) -> TrainStep:
     """One optimizer step on one batch, as a pure function for jit, scan, pmap, vmap.
@@ -37,6 +40,7 @@ def make_train_step(
       tx: the optimizer that made the state's `opt_state`.
       loss: loss of each example; the step minimises its mean over the mask.
       normalise: the network's preprocessing, applied here and nowhere else.
+      augment: random changes after it; None: none.
       axis_name: the mapped axis over which the batch is spread under pmap:
         gradients and metrics are those of the whole batch. None: not spread.
     """
@@ -49,11 +53,15 @@ def make_train_step(
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
         count = psum(jnp.sum(batch["mask"].astype(jnp.float32)))
+        images = normalise(batch["image"])
+        if augment is not None:
+            # Another key than dropout's.
+            images = augment(jax.random.fold_in(key, 1), images)
 
         def mean_loss(params: PyTree) -> tuple[jax.Array, tuple[Metrics, PyTree]]:
             logits, updates = model.apply(
                 {**state.variables, "params": {**params, **state.frozen}},
-                normalise(batch["image"]),
+                images,
                 train=True,
                 frozen=tuple(state.frozen),
                 rngs={"dropout": key},

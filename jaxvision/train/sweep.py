@@ -30,7 +30,7 @@ import numpy as np
 
 from jaxvision.data.dataset import Dataset
 from jaxvision.data.order import epoch_places
-from jaxvision.data.transforms import AugmentConfig
+from jaxvision.data.transforms import AugmentConfig, check_on_host
 from jaxvision.errors import InputError
 from jaxvision.files import write_json, writing
 from jaxvision.metrics import make_cross_entropy, summarise
@@ -91,6 +91,7 @@ class Configuration:
                 f"label_smoothing is {self.label_smoothing}; it must be at least 0 and "
                 "below 1"
             )
+        check_on_host(self.augment, "pictures of a sweep")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from jaxvision.data.decode import finish
-from jaxvision.data.transforms import TRANSFORMS, AugmentConfig, augment, check_augment
+from jaxvision.data.transforms import (
+    ON_DEVICE,
+    TRANSFORMS,
+    AugmentConfig,
+    augment,
+    check_augment,
+    check_on_host,
+)
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
 
@@ -135,7 +142,10 @@ def test_everything_off_is_evaluation(preprocessing: Preprocessing) -> None:
     )
 
 
-@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(AugmentConfig)])
+@pytest.mark.parametrize(
+    "field",
+    [f.name for f in dataclasses.fields(AugmentConfig) if f.name not in ON_DEVICE],
+)
 def test_every_field_changes_pictures(field: str) -> None:
     config = AugmentConfig(**{field: getattr(EVERYTHING, field)})
     changed = [
@@ -185,6 +195,14 @@ def test_strengths_that_mean_nothing(field: str, value: float, message: str) -> 
     check_augment(EVERYTHING)
     with pytest.raises(InputError, match=message):
         check_augment(AugmentConfig(**{field: value}))
+
+
+def test_what_is_left_to_the_device() -> None:
+    config = AugmentConfig(pca_colour=0.1, pca_per_pixel=True)
+    assert (augment(picture(), config, generator(), SQUASH) == picture()).all()
+    check_on_host(AugmentConfig(blur=1.0), "features")
+    with pytest.raises(InputError, match=r"features cannot be .*--augment.pca-colour"):
+        check_on_host(config, "features")
 
 
 def test_extreme_strengths_stay_pictures() -> None:
