@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax import lax
 
@@ -223,15 +222,9 @@ class LocalResponseNorm(nn.Module):
     k: float = 1.0
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        channel = np.arange(x.shape[-1])
-        before = channel.reshape(1, -1) - channel.reshape(-1, 1)
-        near = (before <= self.size // 2) & (before > self.size // 2 - self.size)
-        # A matrix product and a logarithm: both several times faster, on CPUs, than
-        # sums of shifted channels and a power.
-        mean = jnp.square(wide) @ jnp.asarray(near / self.size, wide.dtype)
-        divisor = jnp.exp(self.beta * jnp.log(self.k + self.alpha * mean))
-        return (wide / divisor).astype(x.dtype)
+        return ops.local_response_norm(
+            x, size=self.size, alpha=self.alpha, beta=self.beta, k=self.k
+        )
 
 
 WINDOWED = (Conv, DepthwiseConv, MaxPool)

@@ -3,7 +3,8 @@
 Pictures are `[B, H, W, C]`, kernels `[height, width, in, out]`, and padding is always
 explicit: `((top, bottom), (left, right))`. Everything works under `jit`, `grad`,
 `vmap`, `scan`, `pmap` and `shard_map`. On CPUs the derivatives are rules of our own:
-reverse mode only, so that `jax.jvp` and `jax.hessian` raise a TypeError there.
+reverse mode only, so that `jax.jvp` and `jax.hessian` raise a TypeError there, unless
+the function is traced under `stock_only()`.
 """
 
 from jaxvision.ops.dispatch import (
@@ -11,7 +12,17 @@ from jaxvision.ops.dispatch import (
     batch_norm_train,
     conv,
     depthwise_conv,
+    local_response_norm,
     max_pool,
+    stock_only,
 )
 
-__all__ = ["avg_pool", "batch_norm_train", "conv", "depthwise_conv", "max_pool"]
+__all__ = [
+    "avg_pool",
+    "batch_norm_train",
+    "conv",
+    "depthwise_conv",
+    "local_response_norm",
+    "max_pool",
+    "stock_only",
+]

@@ -8,7 +8,9 @@ or kept for the backward pass, and there is no conditional for `vmap`, `shard_ma
 other platform's formulation, with the same result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import jax
 import numpy as np
@@ -26,6 +28,7 @@ _FORMULATIONS: dict[str, dict[str, Callable[..., object]]] = {
         "max_pool": pooling.max_pool,
         "sum_pool": pooling.sum_pool,
         "batch_norm_train": normalisation.batch_norm_train,
+        "local_response_norm": normalisation.local_response_norm,
     },
     "other": {
         "conv": stock.conv,
@@ -33,13 +36,31 @@ _FORMULATIONS: dict[str, dict[str, Callable[..., object]]] = {
         "max_pool": stock.max_pool,
         "sum_pool": stock.sum_pool,
         "batch_norm_train": stock.batch_norm_train,
+        "local_response_norm": stock.local_response_norm,
     },
 }
 
 
+_stock_only = ContextVar("_stock_only", default=False)
+
+
+@contextmanager
+def stock_only() -> Iterator[None]:
+    """Everything that is traced within is `jax.lax` as it is, on CPUs too.
+
+    For what the rules of our own do not do, such as `jax.jvp`, and to compare with.
+    """
+    token = _stock_only.set(True)
+    try:
+        yield
+    finally:
+        _stock_only.reset(token)
+
+
 def _formulation(name: str) -> Callable[..., object]:
     platform = jax.default_backend()
-    return _FORMULATIONS[platform if platform in _FORMULATIONS else "other"][name]
+    ours = platform in _FORMULATIONS and not _stock_only.get()
+    return _FORMULATIONS[platform if ours else "other"][name]
 
 
 def conv(
@@ -137,6 +158,20 @@ def batch_norm_train(
     x, scale, bias = _vary_alike(x, scale, bias)
     return _formulation("batch_norm_train")(
         x, scale, bias, epsilon=epsilon, axis_name=axis_name
+    )
+
+
+def local_response_norm(
+    x: jax.Array, *, size: int, alpha: float, beta: float, k: float
+) -> jax.Array:
+    """Divides `[..., C]` by the energy of the neighbouring channels.
+
+    `x / (k + alpha * mean of x^2)^beta`, the mean over `size` channels of which one is
+    the value's own and size // 2 come before it; beyond the ends are zeros, which
+    count. `k` is positive. bfloat16 is computed in float32.
+    """
+    return _formulation("local_response_norm")(
+        x, size=size, alpha=alpha, beta=beta, k=k
     )
 
 

@@ -78,5 +78,22 @@ def batch_norm_train(
     return y.astype(x.dtype), lax.stop_gradient(mean), lax.stop_gradient(variance)
 
 
+def local_response_norm(
+    x: jax.Array, *, size: int, alpha: float, beta: float, k: float
+) -> jax.Array:
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    one = (1,) * (x.ndim - 1)
+    before = size // 2
+    energy = lax.reduce_window(
+        lax.square(wide),
+        np.array(0, wide.dtype),
+        lax.add,
+        (*one, size),
+        (*one, 1),
+        (*((0, 0),) * (x.ndim - 1), (before, size - 1 - before)),
+    )
+    return (wide / (k + alpha / size * energy) ** beta).astype(x.dtype)
+
+
 def _across(x: jax.Array, axis_name: str | None) -> jax.Array:
     return x if axis_name is None else lax.pmean(x, axis_name)

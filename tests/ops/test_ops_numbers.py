@@ -170,6 +170,26 @@ def test_batch_norm_train(shape: list[int], channels: int, dtype: str) -> None:
     )
 
 
+@few_examples
+@given(
+    st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    st.integers(1, 9),
+    st.integers(1, 6),
+    st.sampled_from([0.5, 0.75, 1.0]),
+    DTYPES,
+)
+def test_local_response_norm(
+    shape: list[int], channels: int, size: int, beta: float, dtype: str
+) -> None:
+    x = random(0, (*shape, channels), dtype)
+    how = {"size": size, "alpha": 0.5, "beta": beta, "k": 2.0}
+    assert_same(
+        lambda x: ops.local_response_norm(x, **how),
+        lambda x: stock.local_response_norm(x, **how),
+        x,
+    )
+
+
 def test_bfloat16_is_added_up_in_float32() -> None:
     x = jnp.ones((1, 5, 5, 2), jnp.bfloat16)
     kernel = jnp.full((5, 5, 1, 2), 1 / 128, jnp.bfloat16)

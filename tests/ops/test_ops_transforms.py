@@ -20,6 +20,7 @@ def network(params: Params, x: jax.Array, axis_name: str | None = None) -> jax.A
     x, _, _ = ops.batch_norm_train(
         x, params["scale"], params["bias"], epsilon=1e-3, axis_name=axis_name
     )
+    x = ops.local_response_norm(x, size=3, alpha=0.5, beta=0.75, k=1.0)
     x = ops.max_pool(x, 3, 2, SAME)
     x = ops.depthwise_conv(x, params["depthwise"], stride=2, padding=SAME)
     x = ops.avg_pool(x, 2, 1, NONE)
@@ -153,5 +154,17 @@ def test_the_platform_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dispatch._formulation("conv") is convolution.conv
     assert dispatch._formulation("depthwise_conv") is depthwise.depthwise_conv
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    for name in ("conv", "depthwise_conv", "max_pool", "sum_pool", "batch_norm_train"):
+    for name in dispatch._FORMULATIONS["cpu"]:
         assert dispatch._formulation(name) is getattr(stock, name)
+
+
+def test_stock_only_gives_forward_mode(params: Params, pictures: jax.Array) -> None:
+    def conv(kernel: jax.Array) -> jax.Array:
+        return ops.conv(pictures, kernel, padding=SAME)
+
+    along = (params["conv"],), (params["conv"],)
+    with pytest.raises(TypeError):
+        jax.jvp(conv, *along)
+    with ops.stock_only():
+        y, derivative = jax.jvp(conv, *along)
+    np.testing.assert_allclose(derivative, y, atol=1e-4)
