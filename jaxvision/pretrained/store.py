@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxvision.errors import InputError
+from jaxvision.files import CACHE_VARIABLE, cache_folder
 from jaxvision.manifest import find_damage, publish
 from jaxvision.pretrained.convert import Report, Variables
-from jaxvision.pretrained.fetch import CACHE_VARIABLE, cache_folder
 from jaxvision.pretrained.sources import Source
 
 FORMAT = 1

@@ -1,0 +1,91 @@
+"""Compiled programs are kept between runs, so that a second start is quick.
+
+They lie in `xla/` of the cache folder (`JAXVISION_CACHE`, or `~/.cache/jaxvision`), may
+be deleted at any time, and give the same numbers as what is compiled anew. jax's own
+settings stand above ours: `JAX_COMPILATION_CACHE_DIR` for another folder,
+`JAX_ENABLE_COMPILATION_CACHE=false` for none.
+"""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+from jaxvision.files import cache_folder
+
+_WORTHWHILE_SECONDS = 0.1
+"""Programs that compile faster are not kept: reading takes a tenth of that. jax's
+default, a second, leaves out most of what a first step waits for."""
+
+_MOST_BYTES = 2 * 2**30
+"""What the folder may hold. jax has a limit too, but a process that is killed while it
+writes under that one makes all later writes fail."""
+
+
+def use_compilation_cache() -> str | None:
+    """Lets jax keep compiled programs in the cache folder; before anything is compiled.
+
+    Several processes may use it at once: a program that another one is still writing
+    is compiled here too.
+
+    Returns:
+      Why none is used, in words, where the folder can't be trusted or written to; else
+      None.
+    """
+    import jax
+
+    settings = jax.config
+    if settings.jax_compilation_cache_dir or not settings.jax_enable_compilation_cache:
+        return None
+    folder = cache_folder() / "xla" / _processor()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _others_may_write(folder):
+            return f"others may write to {folder}, and what lies there is executed"
+        _remove_oldest(folder, _MOST_BYTES)
+    except OSError as error:
+        return f"{folder}: {error.strerror or error}"
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        settings.update(
+            "jax_persistent_cache_min_compile_time_secs", _WORTHWHILE_SECONDS
+        )
+    settings.update("jax_compilation_cache_dir", str(folder))
+    return None
+
+
+def _processor() -> str:
+    """Tells processors apart: machine code of another one may be illegal on this."""
+    abilities = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text(errors="replace").splitlines()
+        # Of x86 and of ARM.
+        known = ("model name", "flags", "CPU part", "Features")
+        abilities = "\n".join(sorted({x for x in lines if x.startswith(known)}))
+    digest = hashlib.sha256(abilities.encode()).hexdigest()
+    return f"{platform.machine()}-{digest[:8]}"
+
+
+def _others_may_write(folder: Path) -> bool:
+    if not hasattr(os, "getuid"):  # Windows
+        return False
+    status = folder.stat()
+    return status.st_uid != os.getuid() or bool(status.st_mode & 0o022)
+
+
+def _remove_oldest(folder: Path, most_bytes: int) -> None:
+    """Removes what has not been read for longest until the rest is small enough."""
+    entries = []
+    for path in folder.iterdir():
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # another process is at the same
+            continue
+        used = max(status.st_atime, status.st_mtime)
+        entries.append((used, path, status.st_size))
+    total = sum(size for _, _, size in entries)
+    for _, path, size in sorted(entries):
+        if total <= most_bytes:
+            break
+        path.unlink(missing_ok=True)
+        total -= size

@@ -1,0 +1,121 @@
+"""Compiled programs kept between runs: found again, same bits, never in the way."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxvision import compilation_cache
+
+_PROGRAM = """
+import json
+import jax, jax.numpy as jnp, numpy as np
+from jaxvision.compilation_cache import use_compilation_cache
+problem = use_compilation_cache()
+found = []
+jax.monitoring.register_event_listener(lambda event, **_: found.append(event))
+from jaxvision.models import create_model
+model = create_model("simple_cnn", 3)
+x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 32, 32, 3)), jnp.float32)
+variables = jax.jit(lambda: model.init(jax.random.key(0), x, train=False))()
+loss = lambda params: jnp.square(model.apply({"params": params}, x, train=True)).sum()
+gradient = jax.jit(jax.grad(loss))(variables["params"])
+print(json.dumps({
+    "problem": problem,
+    "hits": found.count("/jax/compilation_cache/cache_hits"),
+    "bits": [np.asarray(leaf).tobytes().hex() for leaf in jax.tree.leaves(gradient)],
+}))
+"""
+
+
+def run(cache: Path) -> dict:
+    """What a process of its own finds and computes."""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _PROGRAM],
+        env={
+            **os.environ,
+            "JAXVISION_CACHE": str(cache),
+            "JAX_ENABLE_COMPILATION_CACHE": "true",
+        },
+        cwd=Path(__file__).resolve().parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(result.stdout)
+
+
+def entries(cache: Path) -> list[Path]:
+    return [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_a_second_process_finds_the_programs_of_the_first(tmp_path):
+    cold = run(tmp_path)
+    assert cold["problem"] is None
+    assert cold["hits"] == 0
+    assert entries(tmp_path)
+    warm = run(tmp_path)
+    assert warm["hits"] >= 1
+    assert warm["bits"] == cold["bits"]
+    for path in entries(tmp_path):  # as a process leaves it that is killed in a write
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    damaged = run(tmp_path)
+    assert damaged["hits"] == 0
+    assert damaged["bits"] == cold["bits"]
+
+
+@pytest.fixture
+def enable(monkeypatch, tmp_path):
+    """jax's own switch; it is put back."""
+    monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path))
+    before = jax.config.jax_enable_compilation_cache
+    yield lambda value: jax.config.update("jax_enable_compilation_cache", value)
+    jax.config.update("jax_enable_compilation_cache", before)
+
+
+@pytest.fixture
+def settings(monkeypatch, enable):
+    """What becomes of jax's settings."""
+    enable(True)
+    changed = {}
+    with monkeypatch.context() as patch:
+        patch.setattr(jax.config, "update", changed.__setitem__)
+        yield changed
+
+
+def test_it_can_be_switched_off(enable, tmp_path):
+    enable(False)
+    assert compilation_cache.use_compilation_cache() is None
+    assert entries(tmp_path) == []
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="POSIX permissions")
+def test_a_folder_that_others_may_write_to_is_not_used(settings, tmp_path):
+    folder = tmp_path / "xla" / compilation_cache._processor()
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    assert "others may write" in compilation_cache.use_compilation_cache()
+    assert settings == {}
+    folder.chmod(0o700)
+    assert compilation_cache.use_compilation_cache() is None
+    assert settings["jax_compilation_cache_dir"] == str(folder)
+
+
+def test_a_folder_that_cannot_be_made_stops_nothing(settings, tmp_path):
+    (tmp_path / "xla").write_text("in the way")
+    assert str(tmp_path) in compilation_cache.use_compilation_cache()
+    assert settings == {}
+
+
+def test_what_was_used_last_stays(tmp_path):
+    for age, name in enumerate("dcba"):
+        path = tmp_path / name
+        path.write_bytes(bytes(10))
+        os.utime(path, (1e9 - age, 1e9 - age))
+    compilation_cache._remove_oldest(tmp_path, most_bytes=25)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "d"]
