@@ -1,0 +1,145 @@
+"""VGG networks (arXiv:1409.1556): small kernels in blocks that a pool closes."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+from flax import linen as nn
+
+from jaxvision.errors import InputError
+from jaxvision.models.backbone import Backbone, Layer
+from jaxvision.models.layers import (
+    HE_NORMAL,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Dropout,
+    Initializer,
+    MaxPool,
+    PReLU,
+    ReLU,
+)
+
+POOLS: dict[str, Callable[[int, int], nn.Module]] = {
+    "average": AvgPool,
+    "max": MaxPool,
+}
+
+
+class Block(NamedTuple):
+    """Convolutions of so many filters, one for each kernel size, and a 2x2 pool."""
+
+    features: int
+    kernel_sizes: tuple[int, ...]
+
+
+class VGG(Backbone):
+    """`[B, H, W, C]` -> `[B, F]`: blocks "conv1_1" to "pool1" and so on, dense layers.
+
+    Convolutions have biases and keep the size. Dense layers are numbered on from the
+    blocks, as Caffe's fc6 and fc7 are. Kernels are drawn as Keras's HeNormal does.
+    """
+
+    bn_momentum: float = 0.99
+    """Keras's default."""
+    blocks: tuple[Block, ...] = ()
+    dense: tuple[int, ...] = ()
+    """Units of the dense layers."""
+    batch_norm: bool = True
+    """Batch norm after every convolution."""
+    pool: Literal["average", "max"] = "max"
+    dense_prelu: bool = False
+    """Batch norm and PReLU after every dense layer, in place of ReLU."""
+    dropout_rate: float | jax.Array = 0.0
+    """Dropout after every dense layer, and after every pool with `pool_dropout`."""
+    pool_dropout: bool = False
+
+    @property
+    def smallest(self) -> int:
+        """Every pool halves."""
+        return 2 ** len(self.blocks)
+
+    def check(self) -> None:
+        if self.pool not in POOLS:
+            raise InputError(f"pool is {self.pool!r}; there are: {', '.join(POOLS)}")
+
+    def head_init(self) -> Initializer:
+        return HE_NORMAL
+
+    def layers(self, train: bool) -> list[Layer]:
+        table: list[Layer] = []
+        for number, block in enumerate(self.blocks, start=1):
+            for place, size in enumerate(block.kernel_sizes, start=1):
+                name = f"{number}_{place}"
+                conv = partial(self._conv, name, block.features, size, train)
+                table.append((f"conv{name}", conv))
+            table.append((f"pool{number}", partial(self._pool, number, train)))
+        for number, width in enumerate(self.dense, start=len(self.blocks) + 1):
+            table.append((f"fc{number}", partial(self._dense, number, width, train)))
+        return table
+
+    def _conv(
+        self, number: str, features: int, size: int, train: bool, x: jax.Array
+    ) -> jax.Array:
+        x = Conv(
+            features,
+            size,
+            padding="same",
+            kernel_init=HE_NORMAL,
+            dtype=self.dtype,
+            name=f"conv{number}",
+        )(x)
+        return ReLU()(self._norm(number, train, x) if self.batch_norm else x)
+
+    def _pool(self, number: int, train: bool, x: jax.Array) -> jax.Array:
+        x = POOLS[self.pool](2, 2)(x)
+        if not self.pool_dropout:
+            return x
+        return Dropout(self.dropout_rate, train, name=f"pool_dropout{number}")(x)
+
+    def _dense(self, number: int, width: int, train: bool, x: jax.Array) -> jax.Array:
+        x = nn.Dense(
+            width, kernel_init=HE_NORMAL, dtype=self.dtype, name=f"fc{number}"
+        )(x.reshape(x.shape[0], -1))
+        if self.dense_prelu:
+            x = PReLU(name=f"prelu{number}")(self._norm(str(number), train, x))
+        else:
+            x = ReLU()(x)
+        return Dropout(self.dropout_rate, train, name=f"dropout{number}")(x)
+
+    def _norm(self, number: str, train: bool, x: jax.Array) -> jax.Array:
+        return BatchNorm(
+            train and not self.bn_frozen,
+            momentum=self.bn_momentum,
+            epsilon=1e-3,  # Keras's default
+            axis_name=self.bn_axis_name,
+            dtype=self.dtype,
+            name=f"bn{number}",
+        )(x)
+
+
+# Richter 2024, figure 2.1: 1x1 convolutions close the deeper blocks.
+VGG12 = (
+    Block(64, (3, 3)),
+    Block(128, (3, 3)),
+    Block(256, (3, 3, 1)),
+    Block(512, (3, 3, 1)),
+)
+# Table 1 of the paper, column B, without its last block.
+VGG13 = tuple(Block(features, (3, 3)) for features in (64, 128, 256, 512))
+
+VARIANTS = {
+    # 6,625,101 trained parameters with 5 classes on 224x224x3.
+    "vgg12": partial(
+        VGG,
+        blocks=VGG12,
+        dense=(16, 8),
+        pool="average",
+        dense_prelu=True,
+    ),
+    # On 96x96x1, faces and comics: 9,407,169 with one logit.
+    "vgg13_bn": partial(
+        VGG, blocks=VGG13, dense=(256,), dropout_rate=0.2, pool_dropout=True
+    ),
+}
