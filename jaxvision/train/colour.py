@@ -8,14 +8,13 @@ only be taken out again, and uint8 would round the rest away.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.errors import InputError
-from jaxvision.train.step import Augment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +69,15 @@ def colour_components(pictures: Iterable[np.ndarray]) -> ColourComponents:
 
 def make_colour_augment(
     components: ColourComponents, deviation: float, *, per_pixel: bool = False
-) -> Augment:
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """What adds random multiples of the components.
 
     Args:
       deviation: of alpha, which is normal around zero; the paper's 0.1.
       per_pixel: one alpha a pixel, in place of one a picture.
+
+    Returns:
+      (key, pictures `[B, H, W, 3]` float32, normalised) -> the changed pictures.
     """
     values = np.asarray(components.eigenvalues, np.float32)
     # [3, 3]: what a unit of each alpha adds to each channel.
