@@ -110,7 +110,8 @@ def accuracy_by_configuration(
 ) -> Figure:
     """Training and validation accuracy over the epochs, a line a configuration: the
     mean of its seeds, and a band of ± one standard deviation (n − 1 in the denominator)
-    where there are several. At each epoch those seeds count that are still running.
+    where there are several. A seed that has stopped keeps its last value, as its
+    network does: a mean of those still running would rise whenever a bad one stops.
 
     histories: legend's label -> one history a seed; at most eight labels.
     """
@@ -123,6 +124,7 @@ def accuracy_by_configuration(
     for axes, split in zip(panels, ("train", "val"), strict=True):
         for (label, several), style in zip(histories.items(), _LINES, strict=False):
             epochs, values = _series(several, f"{split}_accuracy")
+            values = _hold_last(values)
             if len(epochs):
                 marker = "o" if len(epochs) <= 12 else None
                 _mean_curve(axes, epochs, values, label, (*style, marker))
@@ -596,6 +598,15 @@ def _series(
     epochs = sorted(set().union(*known))
     values = [[history.get(epoch, np.nan) for epoch in epochs] for history in known]
     return np.array(epochs), np.array(values, float).reshape(len(known), len(epochs))
+
+
+def _hold_last(values: np.ndarray) -> np.ndarray:
+    """`[N, E]` with each row's last finite value in the place of what follows it."""
+    held = values.copy()
+    for row in held:
+        if len(known := np.flatnonzero(np.isfinite(row))):
+            row[known[-1] :] = row[known[-1]]
+    return held
 
 
 def _mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
