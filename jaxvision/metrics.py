@@ -73,6 +73,15 @@ def balanced_class_weights(labels: np.ndarray, num_classes: int) -> tuple[float,
     return tuple(float(len(labels) / (count * num_classes)) for count in counts)
 
 
+def class_frequencies(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """`[num_classes]` float64, share of each class; they sum to 1.
+
+    Args:
+      labels: `[N]` class indices, N at least 1.
+    """
+    return np.bincount(labels, minlength=num_classes) / len(labels)
+
+
 def classification_sums(
     logits: jax.Array, labels: jax.Array, mask: jax.Array, losses: jax.Array
 ) -> Metrics:
@@ -118,6 +127,52 @@ def confusion_matrix(
     matrix = np.zeros((num_classes, num_classes), np.int64)
     np.add.at(matrix, (labels, predictions), 1)
     return matrix
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassFigures:
+    """How well each class is told from the others; scikit-learn's definitions.
+
+    precision: `[K]`, share of the pictures named so that are of the class.
+    recall: `[K]`, share of the class's pictures that are named so.
+    f1: `[K]`, harmonic mean of the two. Each of the three is 0 where there is nothing
+        to divide by.
+    support: `[K]` int, pictures of the class.
+    balanced_accuracy: mean recall of the classes that have pictures.
+    macro_f1: mean F1 of the classes that have pictures or are named.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    support: np.ndarray
+    balanced_accuracy: float
+    macro_f1: float
+
+
+def class_figures(
+    labels: np.ndarray, predictions: np.ndarray, num_classes: int
+) -> ClassFigures:
+    """Precision, recall and F1 of each class, and their means over the classes.
+
+    Args:
+      labels, predictions: `[N]` class indices, N at least 1.
+    """
+    from sklearn import metrics
+
+    each = metrics.precision_recall_fscore_support(
+        labels, predictions, labels=range(num_classes), zero_division=0
+    )
+    precision, recall, f1, support = each
+    return ClassFigures(
+        precision,
+        recall,
+        f1,
+        support,
+        # Not balanced_accuracy_score, which warns of classes that are only named.
+        float(recall[support > 0].mean()),
+        float(metrics.f1_score(labels, predictions, average="macro", zero_division=0)),
+    )
 
 
 def wilson_interval(

@@ -31,8 +31,8 @@ class OptimConfig:
     """Factor of the step and exponential schedules."""
     decay_epochs: int = 10
     """Epochs between two falls of the step schedule."""
-    hold_epochs: int = 0
-    """Epochs at the peak before the exponential schedule begins to fall."""
+    hold_epochs: int = 1
+    """Epochs at the peak before the exponential schedule begins to fall, at least 1."""
     warmup_epochs: float = 0.0
     """Epochs over which the rate first rises linearly from zero."""
     weight_decay: float = 0.0
@@ -77,7 +77,8 @@ def schedule_factor(
             case "step":
                 value = config.decay ** jnp.floor(epoch / config.decay_epochs)
             case "exponential":
-                value = config.decay ** jnp.maximum(epoch - config.hold_epochs, 0.0)
+                fallen = epoch + 1.0 - max(config.hold_epochs, 1)
+                value = config.decay ** jnp.maximum(fallen, 0.0)
             case "cosine":
                 done = (step - warmup_steps) / max(total_steps - warmup_steps, 1.0)
                 value = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(done, 0.0, 1.0)))

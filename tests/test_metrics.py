@@ -7,6 +7,8 @@ import pytest
 
 from jaxvision.metrics import (
     balanced_class_weights,
+    class_figures,
+    class_frequencies,
     class_logits,
     classification_sums,
     confusion_matrix,
@@ -55,6 +57,15 @@ def test_balanced_weights_give_every_class_the_same_say():
     counts = np.bincount(LABELS)
     np.testing.assert_allclose(weights * counts, 7 / 3)
     assert np.mean(weights[LABELS]) == pytest.approx(1)
+
+
+def test_balanced_weights_are_those_of_the_formula():
+    # n / (n_c |c|): 7 pictures, 3 classes of 4, 2 and 1.
+    labels = np.array([0, 0, 0, 0, 1, 1, 2])
+    np.testing.assert_allclose(
+        balanced_class_weights(labels, 3), [7 / 12, 7 / 6, 7 / 3]
+    )
+    np.testing.assert_allclose(class_frequencies(labels, 4), [4 / 7, 2 / 7, 1 / 7, 0])
 
 
 def test_sums_count_what_the_mask_counts_even_beside_nan():
@@ -136,3 +147,40 @@ def test_roc_curve_counts_every_threshold():
     assert roc_curve(labels, labels).auc == 1
     with pytest.raises(ValueError, match="both classes"):
         roc_curve(np.ones(3), np.arange(3))
+
+
+def test_class_figures_by_hand():
+    labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])
+    named = np.array([0, 0, 0, 1, 1, 0, 2, 1])
+    figures = class_figures(labels, named, 4)
+    np.testing.assert_allclose(figures.precision, [3 / 4, 1 / 3, 1, 0])
+    np.testing.assert_allclose(figures.recall, [3 / 4, 1 / 2, 1 / 2, 0])
+    np.testing.assert_allclose(figures.f1, [3 / 4, 2 / 5, 2 / 3, 0])
+    assert figures.support.tolist() == [4, 2, 2, 0]
+    # The fourth class neither has pictures nor is named: it does not count.
+    assert figures.balanced_accuracy == pytest.approx((3 / 4 + 1 / 2 + 1 / 2) / 3)
+    assert figures.macro_f1 == pytest.approx((3 / 4 + 2 / 5 + 2 / 3) / 3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.filterwarnings("ignore:y_pred contains classes")
+def test_class_figures_are_scikit_learns(seed):
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(seed)
+    # Of one seed in four a class is only named, never true.
+    labels = rng.choice(4 if seed else 3, 30)
+    named = np.where(rng.random(30) < 0.6, labels, rng.choice(4, 30))
+    ours = class_figures(labels, named, 4)
+    assert ours.balanced_accuracy == pytest.approx(
+        metrics.balanced_accuracy_score(labels, named)
+    )
+    report = metrics.classification_report(
+        labels, named, output_dict=True, zero_division=0
+    )
+    assert ours.macro_f1 == pytest.approx(report["macro avg"]["f1-score"])
+    for c in range(4):
+        theirs = report[str(c)]
+        assert ours.precision[c] == pytest.approx(theirs["precision"])
+        assert ours.recall[c] == pytest.approx(theirs["recall"])
+        assert ours.f1[c] == pytest.approx(theirs["f1-score"])
+        assert ours.support[c] == theirs["support"]

@@ -1,5 +1,7 @@
 """Optimizers against PyTorch's, schedules against their definitions."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,7 +141,7 @@ def test_peak_rate_and_decay_are_data():
         ({"schedule": "exponential", "decay": 0.9}, [1, 0.9, 0.81, 0.729]),
         (
             {"schedule": "exponential", "decay": 0.9, "hold_epochs": 2},
-            [1, 1, 1, 0.9],
+            [1, 1, 0.9, 0.81],
         ),
         ({"schedule": "cosine"}, [1, 0.853553, 0.5, 0.146447]),
         ({"warmup_epochs": 2}, [1 / 20, 11 / 20, 1, 1]),
@@ -157,6 +159,18 @@ def test_exponential_changes_between_epochs_only():
     config = OptimConfig(schedule="exponential", decay=0.5)
     factor = schedule_factor(config, steps_per_epoch=10, epochs=2)
     assert [float(factor(step)) for step in (0, 9, 10, 19)] == [1, 1, 0.5, 0.5]
+
+
+def test_adam_of_the_prado_is_held_ten_epochs_then_falls():
+    """As Keras's LearningRateScheduler of `lr if epoch < 10 else lr * exp(-0.05)`."""
+    config = OptimConfig(schedule="exponential", decay=math.exp(-0.05), hold_epochs=10)
+    factor = schedule_factor(config, steps_per_epoch=60, epochs=50)
+    rate, expected = 1.0, []
+    for epoch in range(50):
+        rate = rate if epoch < 10 else rate * math.exp(-0.05)
+        expected.append(rate)
+    ours = [float(factor(60 * epoch + 59)) for epoch in range(50)]
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 
 def test_cosine_after_warmup_ends_at_zero():

@@ -6,6 +6,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxvision.typing import PyTree
@@ -112,3 +113,29 @@ def create_state(
         opt_state=tx.init(trained),
         key=jax.random.PRNGKey(seed),
     )
+
+
+def set_output_biases(
+    variables: dict[str, PyTree], frequencies: np.ndarray
+) -> dict[str, PyTree]:
+    """The variables with biases in the last layer that make it expect the classes so.
+
+    The biases are the logarithms of the frequencies: where the kernel gives zeros,
+    softmax gives the frequencies (of one logit: the sigmoid the second class's).
+
+    Args:
+      variables: of a `Classifier`.
+      frequencies: `[K]`, share of each class, each above zero.
+
+    Raises:
+      ValueError: a class has no pictures.
+    """
+    if not (frequencies > 0).all():
+        raise ValueError(f"a class has no pictures: {frequencies}")
+    biases = np.log(frequencies).astype(np.float32)
+    head = variables["params"]["head"]
+    if head["logits"]["bias"].shape == (1,):
+        biases = biases[1:] - biases[:1]
+    logits = {**head["logits"], "bias": jnp.asarray(biases)}
+    params = {**variables["params"], "head": {**head, "logits": logits}}
+    return {**variables, "params": params}
