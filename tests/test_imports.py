@@ -18,6 +18,7 @@ LAYERS = {
     "jaxvision.preprocessing": 0,
     "jaxvision.typing": 0,
     "jaxvision.data": 1,
+    "jaxvision.distributed": 1,
     "jaxvision.metrics": 1,
     "jaxvision.models": 1,
     "jaxvision.ops": 1,
@@ -35,12 +36,16 @@ LAYERS = {
     "jaxvision.inference": 5,
     "jaxvision.robustness": 5,
     "jaxvision.transfer": 5,
+    # Bars and figures for people: the commands of every layer show them.
+    "jaxvision.report.formats": 0,
+    "jaxvision.report.progress": 0,
     "jaxvision.report": 6,
 }
 """Places, files or folders with all below them. Importing points to a lower layer."""
 
 SIBLINGS = {
     ("jaxvision.models", "jaxvision.ops"),
+    ("jaxvision.explain", "jaxvision.inference"),
     ("jaxvision.inference", "jaxvision.train.loop"),
     ("jaxvision.robustness", "jaxvision.inference"),
     ("jaxvision.transfer", "jaxvision.train.loop"),

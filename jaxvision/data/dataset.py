@@ -7,8 +7,8 @@ import json
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,6 +28,7 @@ from jaxvision.data.splits import (
 )
 from jaxvision.data.store import PictureStore
 from jaxvision.data.transforms import AugmentConfig, augment, check_augment
+from jaxvision.data.workers import map_in_order
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
 
@@ -421,24 +422,7 @@ def _decode_all(
         yield from map(read, scan.pictures)
         return
     with ThreadPoolExecutor(num_threads) as pool:
-        yield from _map_in_order(pool, read, scan.pictures, ahead=4 * num_threads)
-
-
-def _map_in_order(
-    pool: ThreadPoolExecutor, function: Callable, items: Iterable, *, ahead: int
-) -> Iterator:
-    """`pool.map` with at most `ahead` results waiting, so that memory is bounded."""
-    waiting: list[Future] = []
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > ahead:
-                yield waiting.pop(0).result()
-        while waiting:
-            yield waiting.pop(0).result()
-    finally:
-        for future in waiting:
-            future.cancel()
+        yield from map_in_order(pool, read, scan.pictures, ahead=4 * num_threads)
 
 
 def _decode_one(

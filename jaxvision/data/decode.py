@@ -6,8 +6,10 @@ Two stages, so that training can crop at random where evaluation crops the centr
 `decode_picture` is both.
 """
 
+import functools
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +72,13 @@ class BadPicture(ValueError):
     """
 
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
+        # Both to the base class, which makes it anew where another process sent it.
+        super().__init__(path, reason)
         self.path = path
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
 
 
 def decode_picture(
@@ -106,12 +112,8 @@ def decode_stored(
       the shorter side is `resize` and the longer one at most `MAX_ASPECT` times that.
     """
     check_geometry(preprocessing)
-    name, data = ("bytes", source) if isinstance(source, bytes) else read_file(source)
-    try:
-        image, extent, upright = _load(data, preprocessing, draft)
-        image = _to_eight_bits(image)
-    except BadPicture as bad:
-        raise BadPicture(name, bad.reason) from bad.__cause__
+    least = functools.partial(_draft_size, preprocessing) if draft else None
+    image, extent, upright = _load(source, least)
     image = image.convert("L" if preprocessing.grey else "RGB")
     height, width = preprocessing.size
     # Turned after the resize: fewer pixels, and `extent` is in the file's directions.
@@ -121,6 +123,16 @@ def decode_stored(
         image = image.transpose(upright)
     pixels = np.asarray(image)
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def decode_whole(source: Path | bytes) -> np.ndarray:
+    """Reads one picture in its own size, upright: `[H, W, 3]` uint8.
+
+    Args and errors are those of `decode_picture`.
+    """
+    image, _, upright = _load(source, None)
+    image = image.convert("RGB")
+    return np.asarray(image if upright is None else image.transpose(upright))
 
 
 def finish(stored: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -160,24 +172,43 @@ def check_geometry(preprocessing: Preprocessing) -> None:
         )
 
 
+DraftSize = Callable[[tuple[int, int]], tuple[int, int]]
+"""From (width, height) of a file to those below which a reduced decode must not fall.
+"""
+
+
 def _load(
-    data: bytes, preprocessing: Preprocessing, draft: bool
+    source: Path | bytes, least: DraftSize | None
 ) -> tuple[Image.Image, tuple[float, float], Image.Transpose | None]:
-    """Opens, checks and fully decodes.
+    """Opens, checks and fully decodes, to 8 bits a channel without alpha.
+
+    Args:
+      source: a file or its content.
+      least: how far a JPEG may be reduced; not at all if None.
 
     Returns:
       The picture as it lies in the file; its width and height, which end within the
       last pixels where it was decoded at a reduced scale; what makes it upright.
     """
+    name, data = ("bytes", source) if isinstance(source, bytes) else read_file(source)
+    try:
+        image, extent, upright = _open(data, least)
+        return _to_eight_bits(image), extent, upright
+    except BadPicture as bad:
+        raise BadPicture(name, bad.reason) from bad.__cause__
+
+
+def _open(
+    data: bytes, least: DraftSize | None
+) -> tuple[Image.Image, tuple[float, float], Image.Transpose | None]:
+    """As `_load`, of any Pillow mode."""
     if not data:
         raise BadPicture("", "the file is empty")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
-        drafted = None
-        if draft:
-            drafted = image.draft(None, _draft_size(image.size, preprocessing))
+        drafted = None if least is None else image.draft(None, least(image.size))
         # Not ImageOps.exif_transpose: it also writes the remaining tags anew, which
         # fails on odd ones. Pillow has turned TIFFs itself once they are loaded.
         orientation = image.getexif().get(ExifTags.Base.Orientation)
@@ -198,7 +229,7 @@ def _load(
         raise BadPicture("", f"damaged or cut short ({text})") from error
 
 
-def _draft_size(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+def _draft_size(preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[int, int]:
     """(width, height) below which a reduced decode must not fall.
 
     The file's EXIF orientation may still exchange the sides, so the larger wish holds

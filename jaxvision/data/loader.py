@@ -6,10 +6,7 @@ iteration began, and the position of an iterator is the number of its next batch
 """
 
 import functools
-import multiprocessing
-import os
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +16,7 @@ import numpy as np
 from absl import flags
 
 from jaxvision.data.order import permutation
+from jaxvision.data.workers import end_with_parent
 from jaxvision.errors import InputError
 
 Element = dict[str, Any]
@@ -180,7 +178,7 @@ class BatchIterator(Iterator[dict[str, np.ndarray]]):
             stream = grain.experimental.WithOptionsIterDataset(stream, pipes)
             stream = stream.mp_prefetch(
                 grain.MultiprocessingOptions(num_workers=self._num_workers),
-                worker_init_fn=_end_with_parent,
+                worker_init_fn=_begin_worker,
             )
         return iter(stream)
 
@@ -332,13 +330,7 @@ def _load_element(
     }
 
 
-def _end_with_parent(index: int, count: int) -> None:
-    """Runs in each worker: a parent that was killed leaves no orphans."""
+def _begin_worker(index: int, count: int) -> None:
+    """What Grain runs first in each of its worker processes."""
     del index, count
-    parent = multiprocessing.parent_process()
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    end_with_parent()

@@ -210,6 +210,19 @@ def test_a_full_disk_is_one_line_and_no_complete_set(
     assert not (tmp_path / "set" / "DEMO.json").exists()
 
 
+def test_pairs_show_the_same_and_any_number_can_be_drawn(tmp_path: Path) -> None:
+    face = demo.draw_picture("comics", "face", 5, size=64).astype(float)
+    comic = demo.draw_picture("comics", "comic", 5, size=64)
+    other = demo.draw_picture("comics", "comic", 6, size=64)
+    assert np.abs(comic - face).mean() < 0.6 * np.abs(other - face).mean()
+    demo.write_demo("comics", tmp_path / "a", count=3, size=16, processes=1)
+    demo.write_demo("comics", tmp_path / "b", count=5, size=16, processes=2)
+    fewer, more = contents(tmp_path / "a"), contents(tmp_path / "b")
+    names = [f"{name}/{i:04d}.jpg" for name in ("comic", "face") for i in range(5)]
+    assert sorted(more) == names
+    assert fewer == {name: more[name] for name in fewer}
+
+
 def test_raw_pixels_do_not_give_the_faces_away() -> None:
     """Ridge regression on 32×32 pixels: better than chance (.08), far from perfect."""
     names = list(demo.KINDS["faces"].counts)

@@ -5,17 +5,14 @@ A picture depends on (seed, kind, class, index) alone, so that a larger set begi
 with the pictures of the smaller one, and the number of processes changes nothing.
 
     python -m jaxvision.data.demo --kind faces --out data/demo_faces
+    python -m jaxvision.data.demo --kind comics --out data/comics --size 1024
 """
 
 import dataclasses
 import io
 import json
-import multiprocessing
-import os
-import signal
 import zlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxvision import files
-from jaxvision.data.demo import faces, paintings
+from jaxvision.data.demo import comics, faces, paintings
+from jaxvision.data.workers import default_processes, map_in_processes
 from jaxvision.errors import InputError
 
 MARKER = "DEMO.json"
@@ -49,9 +47,12 @@ class Kind:
     """Width and height by default, in pixels."""
     draw: Callable[[str, np.random.Generator, int], np.ndarray]
     """(class name, generator, size) to `[size, size, 3]` uint8."""
+    paired: bool = False
+    """Whether picture i of every class is drawn with the same generator."""
 
 
 KINDS: dict[str, Kind] = {
+    "comics": Kind(comics.COUNTS, 128, comics.draw, paired=True),
     "faces": Kind(dict.fromkeys(faces.PEOPLE, 96), 128, faces.draw),
     "paintings": Kind(paintings.COUNTS, 256, paintings.draw),
 }
@@ -71,8 +72,9 @@ def draw_picture(
     Returns:
       `[S, S, 3]` uint8.
     """
-    key = [seed, zlib.crc32(kind.encode()), zlib.crc32(name.encode()), index]
     chosen = _kind(kind)
+    shared = "" if chosen.paired else name
+    key = [seed, zlib.crc32(kind.encode()), zlib.crc32(shared.encode()), index]
     return chosen.draw(name, np.random.default_rng(key), size or chosen.size)
 
 
@@ -107,9 +109,8 @@ def write_demo(
       count: pictures of the largest class; the other classes keep their proportion.
       size: width and height in pixels, 16 to 4096.
       seed: another seed, other pictures of the same classes.
-      processes: worker processes; 1 draws in this one. Default: one a CPU core, at
-        most 8, and 1 where the work is too small for more to pay. Workers start
-        afresh: a script calls this under `if __name__ == "__main__":`.
+      processes: worker processes; 1 draws in this one. Default: as
+        `workers.default_processes` says.
       progress: called with (pictures done, pictures to draw) now and then.
 
     Returns:
@@ -124,9 +125,10 @@ def write_demo(
     counts = class_counts(kind, parameters["count"])
     missing = [
         (name, index)
+        # Pairs one after the other: what they share is then drawn once.
+        for index in range(max(counts.values()))
         for name, number in counts.items()
-        for index in range(number)
-        if not (out / _file(name, index)).is_file()
+        if index < number and not (out / _file(name, index)).is_file()
     ]
     whole = (out / MARKER).is_file() and not (out / UNFINISHED_MARKER).exists()
     if whole and not missing:
@@ -139,7 +141,9 @@ def write_demo(
         for name in counts:
             (out / name).mkdir(exist_ok=True)
             _remove_leftovers(out / name)
-        for done, _ in enumerate(_map(write, missing, processes), 1):
+        if processes is None:
+            processes = default_processes(len(missing))
+        for done, _ in enumerate(map_in_processes(write, missing, processes), 1):
             if progress and (done % 16 == 0 or done == len(missing)):
                 progress(done, len(missing))
         files.write_json(out / MARKER, parameters)
@@ -267,30 +271,5 @@ def _write_picture(
 
 def _remove_leftovers(folder: Path) -> None:
     """Removes what a killed process had begun: `.0007.jpg.4711.part` and the like."""
-    for part in folder.glob(".[0-9][0-9][0-9][0-9].jpg.*.part"):
+    for part in folder.glob(".[0-9][0-9][0-9][0-9]*.jpg.*.part"):
         part.unlink()
-
-
-def _map(
-    write: Callable[[tuple[str, int]], None],
-    tasks: list[tuple[str, int]],
-    processes: int | None,
-) -> Iterator[None]:
-    """Runs the tasks, here or in worker processes; yields as they are done."""
-    if processes is None:
-        processes = min(8, os.cpu_count() or 1) if len(tasks) > 300 else 1
-    if processes == 1:
-        yield from map(write, tasks)
-        return
-    # Not forked: the caller may hold threads (JAX starts some).
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _leave_interrupts) as pool:
-        try:
-            yield from pool.map(write, tasks, chunksize=8)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C is the parent's to handle; workers end with it, without tracebacks."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

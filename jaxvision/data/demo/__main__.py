@@ -5,18 +5,10 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
-
 from jaxvision import files
 from jaxvision.data.demo import KINDS, NOTE, class_counts, contact_sheet, write_demo
 from jaxvision.errors import exit_on_input_error
+from jaxvision.report.progress import Progress
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -40,6 +32,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--seed", type=int, default=0, metavar="K", help="another seed, other pictures"
     )
     parser.add_argument(
+        "--processes", type=int, metavar="N", help="default: one a core, at most 8"
+    )
+    parser.add_argument(
         "--contact-sheet",
         type=Path,
         metavar="FILE.png",
@@ -51,24 +46,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the set and says what is there."""
     args = _parse(arguments)
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("drawing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("drawing", total=None)
+    with Progress("drawing") as progress:
         drawn = write_demo(
             args.kind,
             args.out,
             count=args.count,
             size=args.size,
             seed=args.seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            processes=args.processes,
+            progress=progress,
         )
     counts = class_counts(args.kind, args.count)
     state = "drawn" if drawn else "already complete, nothing to do"
