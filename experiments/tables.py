@@ -63,7 +63,8 @@ class StudyConfig:
     runs: Path = Path("runs")
     """The report goes to a new folder in here."""
     checkpoints: Path = Path("checkpoints")
-    """Finished rows are kept in its sub-folder `part1` and not trained again."""
+    """Finished rows are kept in a sub-folder, such as `part1`, and not trained
+    again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,25 +129,35 @@ class Published:
 
 
 class Study:
-    """The pictures in the split of each seed, and the store of finished runs."""
+    """The pictures in the split of each seed, and the store of finished runs.
+
+    preprocessing: of the pictures.
+    demo_kind: the built-in set that stands in where no folder is given.
+    part: of the assignment; names the sub-folder of finished rows.
+    """
 
     def __init__(
-        self, config: StudyConfig, preprocessing: Preprocessing = PICTURES
+        self,
+        config: StudyConfig,
+        preprocessing: Preprocessing = PICTURES,
+        *,
+        demo_kind: str = "paintings",
+        part: str = "part1",
     ) -> None:
         from jaxvision.report.progress import Progress
 
         if not config.seeds:
             raise InputError("--seeds: give at least one")
         if config.data.root is None:
-            draw_demo("paintings")
+            draw_demo(demo_kind)
         with Progress("reading pictures", unit="pictures") as progress:
             self.dataset = load_dataset(
-                config.data, preprocessing, demo_kind="paintings", progress=progress
+                config.data, preprocessing, demo_kind=demo_kind, progress=progress
             )
         announce_data(self.dataset)
         self.config = config
         self.datasets = {seed: self.split(seed) for seed in config.seeds}
-        self.store = config.checkpoints / "part1"
+        self.store = config.checkpoints / part
 
     def split(self, seed: int) -> Dataset:
         """The pictures in a seed's split; all the same where a file gives one."""
@@ -215,7 +226,9 @@ class Study:
             dataset.write_splits(run.folder / "splits.csv")
         classifier = load_classifier(run.folder)
         figures = {
-            split: classifier.evaluate(dataset, split)[0] for split in ("train", "val")
+            split: classifier.evaluate(dataset, split)[0]
+            for split, indices in dataset.splits.items()
+            if len(indices)
         }
         classifier.record(figures, run.folder)
 
