@@ -13,7 +13,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import InputError
-from jaxvision.models import alexnet, convnet, efficientnet, mlp
+from jaxvision.models import (
+    alexnet,
+    convnet,
+    efficientnet,
+    mlp,
+    mobilenet,
+    resnet,
+    vgg,
+)
 from jaxvision.models.backbone import Backbone
 from jaxvision.models.classifier import PARTS, Classifier
 
@@ -24,6 +32,9 @@ MODELS: dict[str, Callable[..., Backbone]] = {
     **convnet.VARIANTS,
     **alexnet.VARIANTS,
     **efficientnet.VARIANTS,
+    **vgg.VARIANTS,
+    **resnet.VARIANTS,
+    **mobilenet.VARIANTS,
 }
 
 

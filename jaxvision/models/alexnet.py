@@ -18,6 +18,7 @@ from jaxvision.models.layers import (
     Dropout,
     MaxPool,
     ReLU,
+    adaptive_average_pool,
     torch_bias,
 )
 
@@ -93,24 +94,6 @@ def _max_pool(x: jax.Array) -> jax.Array:
 
 def _flat(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], -1)
-
-
-def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
-    """Means over a `size` x `size` grid of bins: `[B, H, W, C]` -> `[B, s, s, C]`.
-
-    Bin i of n pixels goes from floor(i * n / size) to ceil((i + 1) * n / size), so that
-    bins overlap, or repeat pixels, where n is no multiple of `size`: torch's
-    AdaptiveAvgPool2d.
-    """
-    for axis in (1, 2):
-        length = x.shape[axis]
-        if length == size:
-            continue
-        bins = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
-        x = jnp.stack(
-            [jax.lax.slice_in_dim(x, a, b, axis=axis).mean(axis) for a, b in bins], axis
-        )
-    return x
 
 
 VARIANTS = {"alexnet": AlexNet}

@@ -1,149 +1,50 @@
-"""EfficientNet-Lite: EfficientNet without squeeze-and-excite, ReLU6 for swish.
+"""EfficientNets: MobileNetV2's blocks, scaled.
 
-Networks: arXiv:1905.11946, table 1. Lite:
+EfficientNet (arXiv:1905.11946, table 1) in its form Lite, without gates and with ReLU6
+for swish:
 https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
+
+EfficientNetV2 (arXiv:2104.00298, table 4) as Keras has it:
+https://github.com/keras-team/keras/blob/master/keras/src/applications/efficientnet_v2.py
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import jax
-from flax import linen as nn
 
-from jaxvision.models.backbone import Backbone, Layer
-from jaxvision.models.layers import BatchNorm, Conv, DepthwiseConv, Dropout, ReLU6
-
-# The reference draws kernels normal with variance 2 / (k * k * output channels); its
-# depthwise kernels count one output channel, which is fan_in of our [k, k, 1, C].
-KERNEL = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-DEPTHWISE_KERNEL = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+from jaxvision.models.backbone import Layer
+from jaxvision.models.layers import Rescale, Swish
+from jaxvision.models.mobilenet import MobileNetV2, Stage
 
 
-class Stage(NamedTuple):
-    """A row of the paper's table; only a stage's first block has its stride."""
+class EfficientNet(MobileNetV2):
+    """`[B, H, W, 3]` -> `[B, head_features]`: "stem", "block1a" and so on, "pooled".
 
-    repeats: int
-    kernel_size: int
-    stride: int
-    expansion: int
-    features: int
+    With 1000 classes, Lite0 has 4,652,008 parameters and 42,016 running statistics, V2
+    B3 14,358,406 and 109,216.
 
-
-class InvertedBottleneck(nn.Module):
-    """Expand, filter each channel, project: `[B, H, W, C]` -> `[B, H/s, W/s, F]`.
-
-    The residual, where shapes allow one, comes after the linear projection
-    (arXiv:1801.04381); in training it is dropped for an example with probability
-    `drop_rate`.
-    """
-
-    features: int
-    kernel_size: int
-    stride: int
-    expansion: int
-    drop_rate: float
-    train: bool
-    conv: Callable[..., nn.Module]
-    depthwise: Callable[..., nn.Module]
-    norm: Callable[..., nn.Module]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        y = x
-        if self.expansion != 1:
-            y = self.conv(self.expansion * x.shape[-1], 1, name="expand_conv")(y)
-            y = ReLU6()(self.norm(name="expand_bn")(y))
-        y = self.depthwise(self.kernel_size, self.stride, name="depthwise_conv")(y)
-        y = ReLU6()(self.norm(name="depthwise_bn")(y))
-        y = self.conv(self.features, 1, name="project_conv")(y)
-        y = self.norm(name="project_bn")(y)
-        if x.shape != y.shape:
-            return y
-        drop = Dropout(self.drop_rate, self.train, per_example=True, name="drop")
-        return x + drop(y)
-
-
-class EfficientNet(Backbone):
-    """`[B, H, W, 3]` -> `[B, 1280]`: "stem", blocks "block1a" to "block7a" and so on.
-
-    Lite0 with 1000 classes: 4,652,008 parameters and 42,016 running statistics.
+    A gate sees the whole picture, and so does whatever comes after it: V2's layers
+    from block4a on have no receptive field.
     """
 
     bn_momentum: float = 0.99
     """The reference's; it takes hundreds of steps to forget what it was trained on."""
-    stages: tuple[Stage, ...] = ()
     dropout_rate: float | jax.Array = 0.2
     """Dropout of the pooled features, which the reference has before its classifier."""
     drop_connect_rate: float = 0.2
-    """The last block's residual branch would be dropped with this probability; the
-    others' grow towards it in equal steps."""
+    normalises: bool = False
+    """The first layer, "normalization", takes pixels from 0 to 255 and does what the
+    weights want; whoever calls the network does not."""
 
     def layers(self, train: bool) -> list[Layer]:
-        conv = partial(
-            Conv, padding="same", use_bias=False, kernel_init=KERNEL, dtype=self.dtype
-        )
-        depthwise = partial(
-            DepthwiseConv,
-            padding="same",
-            kernel_init=DEPTHWISE_KERNEL,
-            dtype=self.dtype,
-        )
-        norm = partial(
-            BatchNorm,
-            train and not self.bn_frozen,
-            momentum=self.bn_momentum,
-            epsilon=1e-3,
-            axis_name=self.bn_axis_name,
-            dtype=self.dtype,
-        )
-        block = partial(
-            InvertedBottleneck,
-            train=train,
-            conv=conv,
-            depthwise=depthwise,
-            norm=norm,
-        )
-
-        def stem(x: jax.Array) -> jax.Array:
-            x = conv(32, 3, 2, name="stem_conv")(x)
-            return ReLU6()(norm(name="stem_bn")(x))
-
-        def conv_head(x: jax.Array) -> jax.Array:
-            x = conv(1280, 1, name="conv_head")(x)
-            return ReLU6()(norm(name="bn_head")(x))
-
-        def pooled(x: jax.Array) -> jax.Array:
-            return Dropout(self.dropout_rate, train, name="dropout")(x.mean((1, 2)))
-
-        return [
-            ("stem", stem),
-            *self._blocks(block),
-            ("conv_head", conv_head),
-            ("pooled", pooled),
-        ]
-
-    def _blocks(self, block: Callable[..., nn.Module]) -> list[Layer]:
-        count = sum(stage.repeats for stage in self.stages)
-        table: list[Layer] = []
-        for number, stage in enumerate(self.stages, start=1):
-            for repeat in range(stage.repeats):
-                name = f"block{number}{'abcdefgh'[repeat]}"
-                make = partial(
-                    block,
-                    stage.features,
-                    stage.kernel_size,
-                    stage.stride if repeat == 0 else 1,
-                    stage.expansion,
-                    self.drop_connect_rate * len(table) / count,
-                    name=name,
-                )
-                table.append((name, partial(_create_and_call, make)))
-        return table
+        table = super().layers(train)
+        if not self.normalises:
+            return table
+        return [("normalization", _imagenet_normalised), *table]
 
 
-def _create_and_call(make: Callable[[], nn.Module], x: jax.Array) -> jax.Array:
-    return make()(x)
+def _imagenet_normalised(x: jax.Array) -> jax.Array:
+    return Rescale(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))(x)
 
 
 LITE0 = (
@@ -157,4 +58,29 @@ LITE0 = (
     Stage(1, 3, 1, 6, 320),
 )
 
-VARIANTS = {"efficientnet_lite0": partial(EfficientNet, stages=LITE0)}
+# Width 1.2, rounded to multiples of 8 (also where that takes more than a tenth off:
+# 19.2 -> 16), and depth 1.4, rounded up, of table 4's B0.
+V2_B3 = (
+    # repeats, kernel, stride, expansion, features
+    Stage(2, 3, 1, 1, 16, is_fused=True),
+    Stage(3, 3, 2, 4, 40, is_fused=True),
+    Stage(3, 3, 2, 4, 56, is_fused=True),
+    Stage(5, 3, 2, 4, 112, squeeze=0.25),
+    Stage(7, 3, 1, 6, 136, squeeze=0.25),
+    Stage(12, 3, 2, 6, 232, squeeze=0.25),
+)
+
+VARIANTS = {
+    "efficientnet_lite0": partial(EfficientNet, stages=LITE0),
+    "efficientnet_v2_b3": partial(
+        EfficientNet,
+        stages=V2_B3,
+        stem_features=40,
+        head_features=1536,
+        activation=Swish,
+        bn_momentum=0.9,
+        # Keras divides by the 21 blocks that there are before the depth is scaled.
+        drop_connect_rate=0.2 * 32 / 21,
+        normalises=True,
+    ),
+}

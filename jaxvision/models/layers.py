@@ -34,6 +34,24 @@ def _torch_kernel(
 TORCH_KERNEL: Initializer = _torch_kernel
 
 
+def _he_normal(
+    key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
+) -> jax.Array:
+    """Keras's HeNormal (arXiv:1502.01852) for `[..., features]`.
+
+    Normal with variance 2 / fan_in, cut at two standard deviations; the fan-in of a
+    depthwise kernel `[k, k, 1, C]` is k * k.
+    """
+    # .8796: the deviation of the standard normal once it is cut at +-2.
+    deviation = (2 / math.prod(shape[:-1])) ** 0.5 / 0.87962566103423978
+    # Flat: see `_uniform`.
+    flat = jax.random.truncated_normal(key, -2, 2, (math.prod(shape),), dtype)
+    return (flat * jnp.asarray(deviation, dtype)).reshape(shape)
+
+
+HE_NORMAL: Initializer = _he_normal
+
+
 def torch_bias(fan_in: int) -> Initializer:
     """torch's default for biases: uniform in +-1/sqrt(fan_in)."""
 
@@ -127,14 +145,16 @@ class Conv(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """One square filter a channel, no bias: `[B, H, W, C]` -> `[B, H', W', C]`.
+    """One square filter a channel: `[B, H, W, C]` -> `[B, H', W', C]`.
 
-    Parameter: `kernel` `[k, k, 1, C]`.
+    Parameters: `kernel` `[k, k, 1, C]`; with `use_bias` also `bias` `[C]`, which starts
+    at zero.
     """
 
     kernel_size: int
     stride: int = 1
     padding: int | Literal["same"] = 0
+    use_bias: bool = False
     kernel_init: Initializer = TORCH_KERNEL
     dtype: Any = jnp.float32
 
@@ -142,12 +162,16 @@ class DepthwiseConv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         size = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (size, size, 1, x.shape[-1]))
-        return ops.depthwise_conv(
+        y = ops.depthwise_conv(
             x.astype(self.dtype),
             kernel.astype(self.dtype),
             stride=self.stride,
             padding=explicit_pads(x.shape[1:3], size, self.stride, self.padding),
         )
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+            y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+        return y
 
 
 class Dense(nn.Module):
@@ -190,6 +214,30 @@ class ReLU6(nn.Module):
         return nn.relu6(x)
 
 
+class Swish(nn.Module):
+    """x times the sigmoid of x (arXiv:1710.05941): `[...]` -> `[...]`."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.swish(x)
+
+
+class Rescale(nn.Module):
+    """(x / 255 - mean) / std for each channel: `[..., C]` -> `[..., C]`.
+
+    For published networks that begin so. All others are given normalised pictures:
+    `jaxvision.preprocessing` has the numbers, and travels with the weights.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        row = (1,) * (x.ndim - 1) + (-1,)
+        mean = jnp.array(self.mean, jnp.float32).reshape(row)
+        std = jnp.array(self.std, jnp.float32).reshape(row)
+        return ((x.astype(jnp.float32) / 255 - mean) / std).astype(x.dtype)
+
+
 class MaxPool(nn.Module):
     """Greatest of each window: `[B, H, W, C]` -> `[B, H', W', C]`.
 
@@ -200,11 +248,64 @@ class MaxPool(nn.Module):
     kernel_size: int
     stride: int
     padding: int | Literal["same"] = 0
+    border: float = -math.inf
+    """What is added around the picture. Minus infinity never wins; Keras's networks
+    that pad with zeros before they pool let zeros win over negative values."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
         size, stride = self.kernel_size, self.stride
         pads = explicit_pads(x.shape[1:3], size, stride, self.padding)
+        if self.border != -math.inf:
+            x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=self.border)
+            pads = ((0, 0), (0, 0))
         return ops.max_pool(x, size, stride, pads)
+
+
+class AvgPool(nn.Module):
+    """Mean of each window: `[B, H, W, C]` -> `[B, H', W', C]`.
+
+    Padding does not count, as in TensorFlow.
+    """
+
+    kernel_size: int
+    stride: int
+    padding: int | Literal["same"] = 0
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        size, stride = self.kernel_size, self.stride
+        pads = explicit_pads(x.shape[1:3], size, stride, self.padding)
+        return ops.avg_pool(x, size, stride, pads, count_include_pad=False)
+
+
+def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
+    """Means over a `size` x `size` grid of bins: `[B, H, W, C]` -> `[B, s, s, C]`.
+
+    Bin i of n pixels goes from floor(i * n / size) to ceil((i + 1) * n / size), so that
+    bins overlap, or repeat pixels, where n is no multiple of `size`: torch's
+    AdaptiveAvgPool2d.
+    """
+    for axis in (1, 2):
+        length = x.shape[axis]
+        if length == size:
+            continue
+        bins = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+        x = jnp.stack(
+            [lax.slice_in_dim(x, a, b, axis=axis).mean(axis) for a, b in bins], axis
+        )
+    return x
+
+
+class PReLU(nn.Module):
+    """x above zero, `slope` * x below: `[..., C]` -> `[..., C]` (arXiv:1502.01852).
+
+    Parameter: `slope` `[C]`, one a unit, which starts at zero as Keras's does: as ReLU.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        slope = self.param("slope", nn.initializers.zeros, (x.shape[-1],))
+        below = slope.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,)) * x
+        return jnp.where(x > 0, x, below)
 
 
 class LocalResponseNorm(nn.Module):
@@ -227,7 +328,7 @@ class LocalResponseNorm(nn.Module):
         )
 
 
-WINDOWED = (Conv, DepthwiseConv, MaxPool)
+WINDOWED = (Conv, DepthwiseConv, MaxPool, AvgPool)
 """Layers that slide a window: they have `kernel_size`, `stride` and `padding`."""
 
 

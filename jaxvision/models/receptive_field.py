@@ -20,7 +20,7 @@ from jax.extend.core import Jaxpr, Literal, Var
 
 from jaxvision import ops
 from jaxvision.models.backbone import Backbone, Layer
-from jaxvision.models.layers import WINDOWED, MaxPool, explicit_pads
+from jaxvision.models.layers import WINDOWED, MaxPool, Rescale, explicit_pads
 
 
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ def check_receptive_fields(
     )
 
     def value(x: jax.Array, chosen: jax.Array, variables: Any) -> jax.Array:
-        with nn.intercept_methods(_average):
+        with nn.intercept_methods(_tame):
             _, state = backbone.apply(
                 variables, x, train=False, until=last, mutable=["activations"]
             )
@@ -351,14 +351,16 @@ def _positive(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
     return jnp.full(leaf.shape, 1.0 if name in ("scale", "var") else 0.0)
 
 
-def _average(
+def _tame(
     call: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     context: nn.module.InterceptorContext,
 ) -> Any:
-    """Means in place of maxima, over the same windows."""
+    """Means in place of maxima, over the same windows; pixels stay as they are."""
     module = context.module
+    if context.method_name == "__call__" and isinstance(module, Rescale):
+        return args[0]
     if context.method_name == "__call__" and isinstance(module, MaxPool):
         (x,) = args
         kernel, stride = module.kernel_size, module.stride

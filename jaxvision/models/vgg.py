@@ -19,6 +19,7 @@ from jaxvision.models.layers import (
     MaxPool,
     PReLU,
     ReLU,
+    adaptive_average_pool,
 )
 
 POOLS: dict[str, Callable[[int, int], nn.Module]] = {
@@ -46,6 +47,10 @@ class VGG(Backbone):
     blocks: tuple[Block, ...] = ()
     dense: tuple[int, ...] = ()
     """Units of the dense layers."""
+    grid: int | None = None
+    """Before the dense layers come means over a grid of so many bins each way, so that
+    the same weights take pictures of every size; torchvision's addition. None: what
+    the last pool leaves, however large."""
     batch_norm: bool = True
     """Batch norm after every convolution."""
     pool: Literal["average", "max"] = "max"
@@ -75,8 +80,11 @@ class VGG(Backbone):
                 conv = partial(self._conv, name, block.features, size, train)
                 table.append((f"conv{name}", conv))
             table.append((f"pool{number}", partial(self._pool, number, train)))
-        for number, width in enumerate(self.dense, start=len(self.blocks) + 1):
-            table.append((f"fc{number}", partial(self._dense, number, width, train)))
+        first = len(self.blocks) + 1
+        for number, width in enumerate(self.dense, start=first):
+            grid = self.grid if number == first else None
+            dense = partial(self._dense, number, width, grid, train)
+            table.append((f"fc{number}", dense))
         return table
 
     def _conv(
@@ -98,7 +106,11 @@ class VGG(Backbone):
             return x
         return Dropout(self.dropout_rate, train, name=f"pool_dropout{number}")(x)
 
-    def _dense(self, number: int, width: int, train: bool, x: jax.Array) -> jax.Array:
+    def _dense(
+        self, number: int, width: int, grid: int | None, train: bool, x: jax.Array
+    ) -> jax.Array:
+        if grid is not None:
+            x = adaptive_average_pool(x, grid)
         x = nn.Dense(
             width, kernel_init=HE_NORMAL, dtype=self.dtype, name=f"fc{number}"
         )(x.reshape(x.shape[0], -1))
@@ -129,6 +141,15 @@ VGG12 = (
 # Table 1 of the paper, column B, without its last block.
 VGG13 = tuple(Block(features, (3, 3)) for features in (64, 128, 256, 512))
 
+# Table 1 of the paper, column E.
+VGG19 = (
+    Block(64, (3,) * 2),
+    Block(128, (3,) * 2),
+    Block(256, (3,) * 4),
+    Block(512, (3,) * 4),
+    Block(512, (3,) * 4),
+)
+
 VARIANTS = {
     # 6,625,101 trained parameters with 5 classes on 224x224x3.
     "vgg12": partial(
@@ -141,5 +162,14 @@ VARIANTS = {
     # On 96x96x1, faces and comics: 9,407,169 with one logit.
     "vgg13_bn": partial(
         VGG, blocks=VGG13, dense=(256,), dropout_rate=0.2, pool_dropout=True
+    ),
+    # 143,667,240 parameters with 1000 classes.
+    "vgg19": partial(
+        VGG,
+        blocks=VGG19,
+        dense=(4096, 4096),
+        grid=7,
+        batch_norm=False,
+        dropout_rate=0.5,
     ),
 }

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxvision.models.alexnet import adaptive_average_pool
 from jaxvision.models.layers import (
+    HE_NORMAL,
+    AvgPool,
     BatchNorm,
     Conv,
     DepthwiseConv,
     Dropout,
+    PReLU,
+    adaptive_average_pool,
     same_pads,
 )
 
@@ -84,6 +87,41 @@ def test_running_statistics_move_as_torchs_but_for_the_unbiased_variance():
     n = x.size // 5
     unbiased = 0.99 + (statistics["var"] - 0.99) * n / (n - 1)
     np.testing.assert_allclose(unbiased, theirs.running_var.numpy(), rtol=1e-5)
+
+
+def test_he_normal_has_the_distribution_of_flax():
+    shape = (3, 3, 40, 64)
+    ours, theirs = (
+        init(jax.random.key(0), shape)
+        for init in (HE_NORMAL, nn.initializers.he_normal())
+    )
+    assert abs(float(ours.std() / (2 / 360) ** 0.5) - 1) < 0.01
+    np.testing.assert_allclose(
+        np.quantile(ours, [0.0, 0.1, 0.5, 0.9, 1.0]),
+        np.quantile(theirs, [0.0, 0.1, 0.5, 0.9, 1.0]),
+        atol=0.002,
+    )
+
+
+def test_prelu_has_one_slope_a_unit_and_starts_as_relu():
+    x = jax.random.normal(jax.random.key(0), (4, 3))
+    layer = PReLU()
+    variables = layer.init(jax.random.key(1), x)
+    assert variables["params"]["slope"].shape == (3,)
+    np.testing.assert_array_equal(layer.apply(variables, x), nn.relu(x))
+    slope = jnp.array([0.5, 0.0, -1.0])
+    np.testing.assert_array_equal(
+        layer.apply({"params": {"slope": slope}}, x), np.where(x > 0, x, slope * x)
+    )
+
+
+def test_average_pool_leaves_padding_out():
+    x = jax.random.normal(jax.random.key(0), (2, 5, 6, 3))
+    np.testing.assert_allclose(
+        AvgPool(2, 2, "same").apply({}, x),
+        nn.avg_pool(x, (2, 2), (2, 2), "SAME", count_include_pad=False),
+        atol=1e-6,
+    )
 
 
 def test_dropout_keeps_the_mean_and_whole_examples():

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from jaxvision.errors import InputError
-from jaxvision.models import MODELS, Classifier, create_model
+from jaxvision.models import MODELS, Classifier, create_model, resnet
 from jaxvision.models.efficientnet import Stage
+from jaxvision.models.vgg import Block
 
 # Smaller networks of the same file where the whole one only takes longer.
 REDUCED: dict[str, dict[str, Any]] = {
@@ -26,6 +27,24 @@ REDUCED: dict[str, dict[str, Any]] = {
     "efficientnet_lite0": {
         "stages": (Stage(2, 5, 2, 2, 16),),
     },
+    "resnet50_v2": {"stages": (resnet.Stage(2, 4, 2), resnet.Stage(1, 8, 1))},
+    "mobilenet_v2": {
+        "stages": (Stage(1, 3, 1, 1, 16), Stage(2, 3, 2, 6, 24)),
+    },
+    "efficientnet_v2_b3": {
+        "stages": (
+            Stage(2, 3, 1, 1, 16, is_fused=True),
+            Stage(1, 3, 2, 4, 24, is_fused=True),
+            Stage(2, 3, 2, 4, 24, squeeze=0.25),
+        ),
+        "stem_features": 16,
+        "head_features": 64,
+    },
+    "vgg12": {"blocks": (Block(4, (3,)), Block(6, (3, 1))), "dense": (8, 6)},
+    "vgg13_bn": {"blocks": (Block(4, (3, 3)),), "dense": (8,)},
+    "resnet29": {"stages": (resnet.Stage(2, 2, 2),)},
+    "mobilenet_prado": {"stages": (Stage(2, 3, 1, 2, 6),)},
+    "vgg19": {"blocks": (Block(4, (3, 3)),), "dense": (8, 6), "grid": 3},
 }
 SIZES = {
     "mlp": 28,
@@ -33,6 +52,14 @@ SIZES = {
     "convnet": 12,
     "alexnet": 63,
     "efficientnet_lite0": 12,
+    "vgg12": 12,
+    "vgg13_bn": 12,
+    "resnet29": 24,
+    "mobilenet_prado": 12,
+    "resnet50_v2": 16,
+    "mobilenet_v2": 12,
+    "efficientnet_v2_b3": 16,
+    "vgg19": 12,
 }
 
 LAYERS = {
@@ -43,6 +70,42 @@ LAYERS = {
     "efficientnet_lite0": "stem block1a block2a block2b block3a block3b block4a block4b"
     " block4c block5a block5b block5c block6a block6b block6c block6d block7a conv_head"
     " pooled",
+    "resnet50_v2": "conv1 pool1 conv2_block1 conv2_block2 conv2_block3 conv3_block1"
+    " conv3_block2 conv3_block3 conv3_block4 conv4_block1 conv4_block2 conv4_block3"
+    " conv4_block4 conv4_block5 conv4_block6 conv5_block1 conv5_block2 conv5_block3"
+    " post pooled",
+    "mobilenet_v2": "stem block1a block2a block2b block3a block3b block3c block4a"
+    " block4b block4c block4d block5a block5b block5c block6a block6b block6c block7a"
+    " conv_head pooled",
+    "efficientnet_v2_b3": "normalization stem block1a block1b block2a block2b block2c"
+    " block3a block3b block3c block4a block4b block4c block4d block4e block5a block5b"
+    " block5c block5d block5e block5f block5g block6a block6b block6c block6d block6e"
+    " block6f block6g block6h block6i block6j block6k block6l conv_head pooled",
+    "vgg12": "conv1_1 conv1_2 pool1 conv2_1 conv2_2 pool2 conv3_1 conv3_2 conv3_3 pool3"
+    " conv4_1 conv4_2 conv4_3 pool4 fc5 fc6",
+    "vgg13_bn": "conv1_1 conv1_2 pool1 conv2_1 conv2_2 pool2 conv3_1 conv3_2 pool3"
+    " conv4_1 conv4_2 pool4 fc5",
+    "resnet29": "conv1 pool1 conv2_block1 conv2_block2 conv2_block3 conv3_block1"
+    " conv3_block2 conv3_block3 conv3_block4 conv4_block1 conv4_block2 pooled",
+    "mobilenet_prado": "stem block1a block2a block2b block3a block3b block4a block4b"
+    " block4c block4d block5a block5b block5c conv_head pooled",
+    "vgg19": "conv1_1 conv1_2 pool1 conv2_1 conv2_2 pool2 conv3_1 conv3_2 conv3_3"
+    " conv3_4 pool3 conv4_1 conv4_2 conv4_3 conv4_4 pool4 conv5_1 conv5_2 conv5_3"
+    " conv5_4 pool5 fc6 fc7",
+}
+# What batch norm takes the mean of has no use for a bias: its gradient is zero.
+BIASES_BEFORE_BATCH_NORM = {
+    "mlp": ("fc1",),
+    "vgg12": ("conv", "fc"),
+    "vgg13_bn": ("conv",),
+    "resnet29": ("conv", "shortcut_conv"),
+    "mobilenet_prado": (
+        "stem_conv",
+        "expand_conv",
+        "depthwise_conv",
+        "project_conv",
+        "conv_head",
+    ),
 }
 
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -118,6 +181,10 @@ def with_new_head(model: Classifier, variables: Any, x: jax.Array) -> Any:
 # 61,100,840: torchvision's AlexNet_Weights.IMAGENET1K_V1.meta["num_params"],
 # https://github.com/pytorch/vision/blob/main/torchvision/models/alexnet.py
 # 4,652,008 and 42,016: counted in efficientnet-lite0-57934424.pth.
+# The next four networks: trainable and non-trainable parameters of Keras 3.15's VGG19,
+# ResNet50V2, MobileNetV2 and EfficientNetV2B3, the last three in all 25,613,800,
+# 3,538,984 and 14,467,622.
+# 6,625,101, 4,088,837 and 624,853 + 17,856 = 642,709: Richter 2024, 2.1, 3.3 and 4.4.
 @pytest.mark.parametrize(
     ("name", "size", "num_classes", "parameters", "statistics"),
     [
@@ -125,6 +192,14 @@ def with_new_head(model: Classifier, variables: Any, x: jax.Array) -> Any:
         ("simple_cnn", 50, 11, 110_811, 0),
         ("alexnet", 224, 1000, 61_100_840, 0),
         ("efficientnet_lite0", 224, 1000, 4_652_008, 42_016),
+        ("vgg19", 224, 1000, 143_667_240, 0),
+        ("vgg19", 64, 1000, 143_667_240, 0),
+        ("resnet50_v2", 224, 1000, 25_568_360, 45_440),
+        ("mobilenet_v2", 224, 1000, 3_504_872, 34_112),
+        ("efficientnet_v2_b3", 300, 1000, 14_358_406, 109_216),
+        ("vgg12", 224, 5, 6_625_101, 5_424),
+        ("resnet29", 224, 5, 4_088_837, 18_304),
+        ("mobilenet_prado", 224, 5, 624_853, 17_856),
     ],
 )
 def test_parameter_counts(name, size, num_classes, parameters, statistics):
@@ -214,10 +289,11 @@ def test_logits_and_gradients(name, variables):
     assert logits.shape == (4, 5)
     assert logits.dtype == jnp.float32
     assert jnp.isfinite(logits).all()
-    biases_before_batch_norm = {"['backbone']['fc1']['bias']"} if name == "mlp" else {}
+    useless = BIASES_BEFORE_BATCH_NORM.get(name, ())
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
         assert jnp.isfinite(leaf).all(), path
-        if jax.tree_util.keystr(path) not in biases_before_batch_norm:
+        part, *_, layer, leaf_name = (key.key for key in path)
+        if (part, leaf_name) != ("backbone", "bias") or not layer.startswith(useless):
             assert jnp.abs(leaf).max() > 0, path
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         old = variables[name]
@@ -298,7 +374,7 @@ def test_the_head_is_swapped_without_the_backbone(name, variables):
     }
 
 
-@pytest.mark.parametrize("name", ["mlp", "convnet", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", ["mlp", "convnet", "efficientnet_lite0", "vgg12"])
 def test_the_axis_name_reaches_every_batch_norm(name):
     x = pictures(name, 8)
     options = {"head_hidden": (6,)}
@@ -344,6 +420,7 @@ def test_the_axis_name_reaches_every_batch_norm(name):
         (("alexnet", 2), {"dropout_rate": 1.0}, "dropout_rate is 1.0"),
         (("alexnet", 2), {"head_dropout": -0.1}, "head_dropout is -0.1"),
         (("alexnet", 2), {"head_hidden": (0,)}, "head_hidden"),
+        (("vgg12", 2), {"pool": "mean"}, "average, max"),
     ],
 )
 def test_what_cannot_be_made_is_refused(arguments, options, message):
@@ -367,6 +444,52 @@ def test_unknown_frozen_parts_are_refused(variables):
         reduced("mlp").apply(
             variables["mlp"], pictures("mlp"), train=False, frozen=("body",)
         )
+
+
+# 9,407,169 by hand: 4,684,224 in the convolutions, 3,840 in batch norm,
+# 6 * 6 * 512 * 256 + 256 in fc5 and 256 + 1 in the head.
+def test_vgg13_of_grey_pictures_and_one_logit():
+    model = create_model("vgg13_bn", 1)
+    x = jnp.zeros((1, 96, 96, 1))
+    tree = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
+    assert count(tree["params"]) == 9_407_169
+    assert tree["params"]["backbone"]["fc5"]["kernel"].shape == (6 * 6 * 512, 256)
+
+
+def test_shortcuts_of_mobilenet_prado():
+    tree = shapes(create_model("mobilenet_prado", 5), 224)
+    blocks = tree["params"]["backbone"]
+    projected = [name for name in blocks if "shortcut_conv" in blocks[name]]
+    assert projected == ["block1a", "block5a"]  # 32 -> 16 and 64 -> 96, of stride 1
+    assert not any("shortcut_bn" in blocks[name] for name in projected)
+    # Six times what comes out of a block, not what goes in.
+    assert blocks["block2a"]["expand_conv"]["kernel"].shape == (1, 1, 16, 6 * 24)
+
+
+def test_ends_of_mobilenet_prados_blocks_are_linear():
+    model = create_model("mobilenet_prado", 5, until="block1a")
+    x = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
+    _, state = model.apply(drawn(model, x), x, train=False, mutable=["activations"])
+    activations = state["activations"]["backbone"]
+    assert 0 <= activations["stem"].min() < activations["stem"].max() <= 6
+    assert activations["block1a"].min() < 0
+
+
+def test_the_three_from_scratch_start_with_kernels_of_he():
+    for name, layer in {
+        "vgg12": ("conv1_2", "kernel"),
+        "resnet29": ("conv2_block1", "conv3", "kernel"),
+        "mobilenet_prado": ("block1a", "expand_conv", "kernel"),
+    }.items():
+        model = create_model(name, 5, until=layer[0])
+        x = jnp.zeros((1, 32, 32, 3))
+        init = jax.jit(lambda key, m=model, x=x: m.init(key, x, train=False))
+        kernel = init(jax.random.key(0))["params"]["backbone"]
+        for key in layer:
+            kernel = kernel[key]
+        deviation = (2 / np.prod(kernel.shape[:-1])) ** 0.5
+        assert abs(kernel.std() / deviation - 1) < 0.05
+        assert jnp.abs(kernel).max() <= 2 * deviation / 0.87
 
 
 def test_mlp_initialisers_reach_the_head():
@@ -395,14 +518,23 @@ def test_alexnet_starts_as_torch_does():
         assert 0.9 * bound < jnp.abs(leaf).max() <= bound
 
 
-def test_drop_connect_grows_with_depth():
-    backbone = create_model("efficientnet_lite0", 2).backbone
-    rates = [
-        layer.args[0].args[4]
-        for name, layer in backbone.layers(train=True)
-        if name.startswith("block")
+# Keras divides B3's rate by 21, its blocks before the depth is scaled: the last is
+# dropped with .295.
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("efficientnet_lite0", [0.2 * i / 16 for i in range(16)]),
+        ("efficientnet_v2_b3", [0.2 * i / 21 for i in range(32)]),
+        ("mobilenet_v2", [0.0] * 17),
+    ],
+)
+def test_drop_connect_grows_with_depth(name, rates):
+    found = [
+        layer.args[0].keywords["drop_rate"]
+        for layer_name, layer in create_model(name, 2).backbone.layers(train=True)
+        if layer_name.startswith("block")
     ]
-    np.testing.assert_allclose(rates, [0.2 * i / 16 for i in range(16)])
+    np.testing.assert_allclose(found, rates)
 
 
 def test_a_traced_dropout_rate_sweeps(variables):

@@ -8,7 +8,7 @@ import pytest
 from flax import linen as nn
 
 from jaxvision.errors import InputError
-from jaxvision.models import MODELS, Backbone, create_model
+from jaxvision.models import MODELS, Backbone, create_model, resnet
 from jaxvision.models.backbone import Layer
 from jaxvision.models.efficientnet import LITE0
 from jaxvision.models.layers import Conv, Dense, DepthwiseConv, MaxPool
@@ -150,6 +150,21 @@ def test_recursion_and_gradient_agree(name, size, options):
 def test_recursion_and_gradient_agree_on_the_whole_of_efficientnet():
     backbone = create_model("efficientnet_lite0", 2).backbone
     assert disagreements(backbone, (96, 128, 3), (0.5, 0.5)) == []
+
+
+# The last block of the first stage has the stride, on both of its ways.
+def test_recursion_and_gradient_agree_on_preactivated_blocks():
+    stages = (resnet.Stage(3, 4, 2), resnet.Stage(1, 4, 1))
+    backbone = create_model("resnet50_v2", 2, stages=stages).backbone
+    assert disagreements(backbone, (61, 50, 3), (0.5, 0.5)) == []
+
+
+def test_recursion_and_gradient_agree_up_to_the_first_gate():
+    backbone = create_model("efficientnet_v2_b3", 2).backbone
+    assert disagreements(backbone, (61, 50, 3), (0.5, 0.5)) == []
+    fields = receptive_fields(backbone, (96, 128, 3))
+    assert fields["block3c"] is not None
+    assert fields["block4a"] is None
 
 
 class Branches(Backbone):

@@ -1,0 +1,359 @@
+"""MobileNetV2 (arXiv:1801.04381): inverted bottlenecks with linear ends."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+from flax import linen as nn
+
+from jaxvision.models.backbone import Backbone, Layer
+from jaxvision.models.layers import (
+    HE_NORMAL,
+    BatchNorm,
+    Conv,
+    DepthwiseConv,
+    Dropout,
+    Initializer,
+    ReLU6,
+)
+
+# EfficientNet's reference draws kernels normal with variance 2 / (k * k * output
+# channels); its depthwise kernels count one output channel, which is fan_in of our
+# [k, k, 1, C]. torchvision draws MobileNetV2 so, too.
+KERNEL = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+DEPTHWISE_KERNEL = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+class Stage(NamedTuple):
+    """A row of the paper's table; only a stage's first block has its stride."""
+
+    repeats: int
+    kernel_size: int
+    stride: int
+    expansion: int
+    features: int
+    squeeze: float = 0.0
+    """Width of the gate between its two layers, by that of what enters a block; 0 for
+    no gate."""
+    is_fused: bool = False
+    """One dense convolution in place of the expansion and the depthwise one."""
+
+
+class SqueezeExcite(nn.Module):
+    """Scales each channel by a gate in (0, 1): `[B, H, W, C]` -> `[B, H, W, C]`.
+
+    The gate sees the means over the whole picture (arXiv:1709.01507), by way of a
+    layer `features` wide.
+    """
+
+    features: int
+    activation: Callable[[], nn.Module]
+    conv: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gate = x.mean((1, 2), keepdims=True)
+        gate = self.conv(self.features, 1, use_bias=True, name="reduce")(gate)
+        gate = self.activation()(gate)
+        gate = self.conv(x.shape[-1], 1, use_bias=True, name="expand")(gate)
+        return x * nn.sigmoid(gate)
+
+
+class InvertedBottleneck(nn.Module):
+    """Expand, filter each channel, project: `[B, H, W, C]` -> `[B, H/s, W/s, F]`.
+
+    The residual, where shapes allow one, comes after the linear projection; in
+    training it is dropped for an example with probability `drop_rate`. `squeeze` gates
+    the filtered channels.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int
+    expansion: int
+    squeeze: float
+    drop_rate: float
+    train: bool
+    activation: Callable[[], nn.Module]
+    conv: Callable[..., nn.Module]
+    depthwise: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x
+        if self.expansion != 1:
+            y = self.conv(self.expansion * x.shape[-1], 1, name="expand_conv")(y)
+            y = self.activation()(self.norm(name="expand_bn")(y))
+        y = self.depthwise(self.kernel_size, self.stride, name="depthwise_conv")(y)
+        y = self.activation()(self.norm(name="depthwise_bn")(y))
+        if self.squeeze:
+            width = int(self.squeeze * x.shape[-1])
+            y = SqueezeExcite(width, self.activation, self.conv, name="gate")(y)
+        y = self.conv(self.features, 1, name="project_conv")(y)
+        y = self.norm(name="project_bn")(y)
+        return _residual(x, y, self.drop_rate, self.train)
+
+
+class FusedBottleneck(nn.Module):
+    """Expand with a dense convolution, project: `[B, H, W, C]` -> `[B, H/s, W/s, F]`.
+
+    EfficientNetV2's (arXiv:2104.00298, figure 2). Without an expansion the dense
+    convolution is all there is, and its end is not linear.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int
+    expansion: int
+    drop_rate: float
+    train: bool
+    activation: Callable[[], nn.Module]
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        window = (self.kernel_size, self.stride)
+        if self.expansion == 1:
+            y = self.conv(self.features, *window, name="project_conv")(x)
+            y = self.activation()(self.norm(name="project_bn")(y))
+        else:
+            y = self.conv(self.expansion * x.shape[-1], *window, name="expand_conv")(x)
+            y = self.activation()(self.norm(name="expand_bn")(y))
+            y = self.conv(self.features, 1, name="project_conv")(y)
+            y = self.norm(name="project_bn")(y)
+        return _residual(x, y, self.drop_rate, self.train)
+
+
+def _residual(x: jax.Array, y: jax.Array, drop_rate: float, train: bool) -> jax.Array:
+    if x.shape != y.shape:
+        return y
+    return x + Dropout(drop_rate, train, per_example=True, name="drop")(y)
+
+
+class MobileNetV2(Backbone):
+    """`[B, H, W, C]` -> `[B, head_features]`: "stem", "block1a" and so on, "pooled".
+
+    With 1000 classes, statistics included: 3,538,984 parameters. Also the frame of
+    EfficientNet, which changes the numbers and adds gates and fused blocks.
+    """
+
+    bn_momentum: float = 0.999
+    """Keras's; it takes thousands of steps to forget what it was trained on."""
+    stages: tuple[Stage, ...] = ()
+    stem_features: int = 32
+    head_features: int = 1280
+    activation: Callable[[], nn.Module] = ReLU6
+    dropout_rate: float | jax.Array = 0.0
+    """Dropout of the pooled features."""
+    drop_connect_rate: float = 0.0
+    """The last block's residual branch would be dropped with this probability; the
+    others' grow towards it in equal steps."""
+
+    def layers(self, train: bool) -> list[Layer]:
+        conv = partial(
+            Conv, padding="same", use_bias=False, kernel_init=KERNEL, dtype=self.dtype
+        )
+        norm = partial(
+            BatchNorm,
+            train and not self.bn_frozen,
+            momentum=self.bn_momentum,
+            epsilon=1e-3,
+            axis_name=self.bn_axis_name,
+            dtype=self.dtype,
+        )
+
+        def stem(x: jax.Array) -> jax.Array:
+            x = conv(self.stem_features, 3, 2, name="stem_conv")(x)
+            return self.activation()(norm(name="stem_bn")(x))
+
+        def conv_head(x: jax.Array) -> jax.Array:
+            x = conv(self.head_features, 1, name="conv_head")(x)
+            return self.activation()(norm(name="bn_head")(x))
+
+        def pooled(x: jax.Array) -> jax.Array:
+            return Dropout(self.dropout_rate, train, name="dropout")(x.mean((1, 2)))
+
+        return [
+            ("stem", stem),
+            *self._blocks(train, conv, norm),
+            ("conv_head", conv_head),
+            ("pooled", pooled),
+        ]
+
+    def _blocks(
+        self,
+        train: bool,
+        conv: Callable[..., nn.Module],
+        norm: Callable[..., nn.Module],
+    ) -> list[Layer]:
+        depthwise = partial(
+            DepthwiseConv,
+            padding="same",
+            kernel_init=DEPTHWISE_KERNEL,
+            dtype=self.dtype,
+        )
+        names = block_names(self.stages)
+        rates = iter(drop_rates(self.drop_connect_rate, len(names)))
+        makers: list[Callable[..., nn.Module]] = []
+        for stage in self.stages:
+            for repeat in range(stage.repeats):
+                make = partial(
+                    FusedBottleneck if stage.is_fused else InvertedBottleneck,
+                    stage.features,
+                    stage.kernel_size,
+                    stage.stride if repeat == 0 else 1,
+                    stage.expansion,
+                    drop_rate=next(rates),
+                    train=train,
+                    activation=self.activation,
+                    conv=conv,
+                    norm=norm,
+                )
+                if not stage.is_fused:
+                    make = partial(make, squeeze=stage.squeeze, depthwise=depthwise)
+                makers.append(make)
+        return [
+            (name, partial(_create_and_call, make, name))
+            for name, make in zip(names, makers, strict=True)
+        ]
+
+
+class WideBottleneck(nn.Module):
+    """Expand, filter each channel, project: `[B, H, W, C]` -> `[B, H/s, W/s, F]`.
+
+    Wider than the paper's: `expansion` times the channels that it gives, not those that
+    it takes. Its end is linear. Of stride 1 it has a shortcut always, a convolution
+    where the number of channels changes.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int
+    expansion: int
+    conv: Callable[..., nn.Module]
+    depthwise: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.conv(self.expansion * self.features, 1, name="expand_conv")(x)
+        y = ReLU6()(self.norm(name="expand_bn")(y))
+        y = self.depthwise(self.kernel_size, self.stride, name="depthwise_conv")(y)
+        y = ReLU6()(self.norm(name="depthwise_bn")(y))
+        y = self.conv(self.features, 1, name="project_conv")(y)
+        y = self.norm(name="project_bn")(y)
+        if self.stride > 1:
+            return y
+        if x.shape != y.shape:
+            x = self.conv(self.features, 1, name="shortcut_conv")(x)
+        return x + y
+
+
+class MobileNetPrado(Backbone):
+    """`[B, H, W, C]` -> `[B, 160]`: "stem", "block1a" and so on, "conv_head", "pooled".
+
+    MobileNetV2's plan with wider and fewer blocks. Every convolution has a bias and,
+    shortcuts apart, a batch norm; kernels are drawn as Keras's HeNormal does.
+    """
+
+    bn_momentum: float = 0.99
+    """Keras's default."""
+    stages: tuple[Stage, ...] = ()
+
+    def head_init(self) -> Initializer:
+        return HE_NORMAL
+
+    def layers(self, train: bool) -> list[Layer]:
+        same = {"padding": "same", "kernel_init": HE_NORMAL, "dtype": self.dtype}
+        conv = partial(Conv, **same)
+        norm = partial(
+            BatchNorm,
+            train and not self.bn_frozen,
+            momentum=self.bn_momentum,
+            epsilon=1e-3,  # Keras's default
+            axis_name=self.bn_axis_name,
+            dtype=self.dtype,
+        )
+
+        def stem(x: jax.Array) -> jax.Array:
+            return ReLU6()(norm(name="stem_bn")(conv(32, 3, 2, name="stem_conv")(x)))
+
+        def conv_head(x: jax.Array) -> jax.Array:
+            return ReLU6()(norm(name="bn_head")(conv(160, 1, name="conv_head")(x)))
+
+        makers = [
+            partial(
+                WideBottleneck,
+                stage.features,
+                stage.kernel_size,
+                stage.stride if repeat == 0 else 1,
+                stage.expansion,
+                conv,
+                partial(DepthwiseConv, use_bias=True, **same),
+                norm,
+            )
+            for stage in self.stages
+            for repeat in range(stage.repeats)
+        ]
+        return [
+            ("stem", stem),
+            *(
+                (name, partial(_create_and_call, make, name))
+                for name, make in zip(block_names(self.stages), makers, strict=True)
+            ),
+            ("conv_head", conv_head),
+            ("pooled", lambda x: x.mean((1, 2))),
+        ]
+
+
+def block_names(stages: tuple[Stage, ...]) -> list[str]:
+    """ "block1a" is the first block of the first stage, "block2c" the third of the
+    second."""
+    return [
+        f"block{number}{'abcdefghijklmnop'[repeat]}"
+        for number, stage in enumerate(stages, start=1)
+        for repeat in range(stage.repeats)
+    ]
+
+
+def drop_rates(last: float, count: int) -> list[float]:
+    """Equal steps from 0 for the first block towards `last`."""
+    return [last * i / count for i in range(count)]
+
+
+def _create_and_call(
+    make: Callable[..., nn.Module], name: str, x: jax.Array
+) -> jax.Array:
+    return make(name=name)(x)
+
+
+# Table 2 of the paper.
+MOBILENET_V2 = (
+    # repeats, kernel, stride, expansion, features
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(3, 3, 2, 6, 32),
+    Stage(4, 3, 2, 6, 64),
+    Stage(3, 3, 1, 6, 96),
+    Stage(3, 3, 2, 6, 160),
+    Stage(1, 3, 1, 6, 320),
+)
+
+# Richter 2024, figure 4.4.
+PRADO = (
+    # repeats, kernel, stride, expansion, features
+    Stage(1, 3, 1, 6, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(2, 3, 2, 6, 32),
+    Stage(4, 3, 2, 6, 64),
+    Stage(3, 3, 1, 6, 96),
+)
+
+VARIANTS = {
+    "mobilenet_v2": partial(MobileNetV2, stages=MOBILENET_V2),
+    # 642,709 parameters with 5 classes, 17,856 of them statistics.
+    "mobilenet_prado": partial(MobileNetPrado, stages=PRADO),
+}
