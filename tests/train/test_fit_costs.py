@@ -1,0 +1,105 @@
+"""What `fit` does not do more often than needed: tracing, and fetching from devices."""
+
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import pytest
+from random_runs import NORMALISE, SHAPE, RandomBatches, small_model
+
+from jaxvision.metrics import make_cross_entropy
+from jaxvision.optim import OptimConfig, make_optimizer
+from jaxvision.train.loop import Listeners, fit
+from jaxvision.train.parallel import Runner
+from jaxvision.train.state import create_state, init_variables
+
+TRAIN, VAL, EPOCHS = 22, 13, 4
+"""Neither is a multiple of the batch size."""
+
+
+class Shown(Listeners):
+    """Counts the steps whose metrics are shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def stepped(self, step, images, metrics) -> None:
+        self.count += metrics is not None
+
+
+def run(devices: int, *, normalise=NORMALISE, epochs=EPOCHS) -> Shown:
+    model = small_model(batch_norm=True, dropout_rate=0.2)
+    train = RandomBatches(num_examples=TRAIN, batch_size=8, train=True)
+    tx = make_optimizer(OptimConfig(), steps_per_epoch=3, epochs=epochs)
+    shown = Shown()
+    fit(
+        model,
+        tx,
+        make_cross_entropy(),
+        create_state(init_variables(model, 0, SHAPE), tx, seed=0),
+        train,
+        normalise=normalise,
+        epochs=epochs,
+        val=RandomBatches(num_examples=VAL, batch_size=8, train=False),
+        runner=Runner(tuple(jax.local_devices()[:devices])),
+        listener=shown,
+    )
+    return shown
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_programs_are_compiled_in_the_first_epoch_and_never_again(devices):
+    """Two of our own, to train and to evaluate; and nothing else, whatever its name."""
+    traces, compiled = Counter(), Counter()
+
+    def normalise(x):
+        traces["normalise"] += 1
+        return NORMALISE(x)
+
+    def count(event: str, duration: float, **_: object) -> None:
+        compiled[event] += event == "/jax/core/compile/backend_compile_duration"
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        counts = []
+        for epochs in (1, EPOCHS):
+            compiled.clear()
+            run(devices, normalise=normalise, epochs=epochs)
+            counts.append(compiled.total())
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+    assert traces["normalise"] == 2 * 2  # two runs, each of two programs
+    assert 2 <= counts[1] <= counts[0]
+
+
+def test_metrics_are_fetched_once_a_batch_and_nothing_else(monkeypatch):
+    fetched = []
+    device_get = jax.device_get
+
+    def get(tree):
+        fetched.append(set(tree))
+        return device_get(tree)
+
+    monkeypatch.setattr(jax, "device_get", get)
+    implicit = Counter()
+    array = type(jnp.zeros(()))
+
+    def count(name: str) -> None:
+        original = getattr(array, name)
+
+        def counting(self, *args):
+            implicit[name] += 1
+            return original(self, *args)
+
+        monkeypatch.setattr(array, name, counting)
+
+    for name in ("__float__", "__int__", "__bool__", "__index__", "item", "tolist"):
+        count(name)
+    shown = run(1)
+    steps, batches = EPOCHS * 3, EPOCHS * 2
+    assert len(fetched) == steps + batches
+    # The last steps of an epoch are fetched at its end, too late to be shown alone.
+    assert shown.count == EPOCHS * (3 - 2)
+    # The step that a run begins at.
+    assert implicit.total() <= 1
