@@ -1,6 +1,8 @@
 # make demo   a first run: installs, then fine-tunes a network on drawn faces
 # make test   installs, then runs the tests
 # make lint   style
+# make bench  installs PyTorch too, then times jaxvision beside it: most of an hour;
+#             make bench BENCH=--quick takes about ten minutes
 
 PYTHON ?= python3
 # What is installed beside the package; `.ci/run` adds the originals to compare with.
@@ -14,7 +16,7 @@ STAMP := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 # must be set before Python starts; an allocator other than glibc's ignores it.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench install clean
 
 demo: $(STAMP)
 	$(RUN) -m experiments.part2_finetune --backbone efficientnet_lite0 --image-size 128 \
@@ -26,6 +28,12 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+bench:
+	$(MAKE) --no-print-directory EXTRAS=test,parity install
+	$(RUN) -m benchmarks $(BENCH)
+
+install: $(STAMP)
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'

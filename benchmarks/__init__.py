@@ -1,0 +1,1 @@
+"""How fast jaxvision is, beside PyTorch, on the machine at hand: `make bench`."""

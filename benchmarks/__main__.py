@@ -1,0 +1,194 @@
+"""How fast jaxvision is on this machine, beside PyTorch: one page and the same as JSON.
+
+python -m benchmarks                 # everything; most of an hour on two cores
+python -m benchmarks --quick         # fewer rounds, smaller runs: about ten minutes
+python -m benchmarks --only networks --networks simple_cnn alexnet
+
+Close everything else: what runs beside it is measured with it.
+"""
+
+import dataclasses
+import os
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from jaxvision.errors import InputError, exit_on_input_error
+from jaxvision.files import write_json
+from jaxvision.plain import to_plain
+from jaxvision.report.formats import format_duration
+from jaxvision.report.markdown import Section, Table, Text
+from jaxvision.report.run_folder import RunFolder, environment
+
+if TYPE_CHECKING:
+    from benchmarks.harness import Result
+
+SectionName = Literal[
+    "networks", "input_pipeline", "transfer", "start", "experiments", "accelerator"
+]
+"""In the order of the page."""
+
+QUIET_FIRST: tuple[SectionName, ...] = (
+    "start",
+    "experiments",
+    "input_pipeline",
+    "transfer",
+    "networks",
+    "accelerator",
+)
+"""In the order of measuring: what starts processes of its own comes before this one
+has filled its memory, and what counts compiling before programs are kept."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to measure."""
+
+    quick: bool = False
+    """Fewer rounds, smaller runs, no `torch.compile`."""
+    only: tuple[SectionName, ...] = ()
+    """Parts of the page; all by default, the accelerator's where there is one."""
+    networks: tuple[str, ...] = ()
+    """Only these networks."""
+    runs: Path = Path("runs")
+    """The page goes to a new folder in here."""
+
+
+def measure(name: SectionName, config: Config) -> list["Result"]:
+    """The tables of one part."""
+    quick = config.quick
+    match name:
+        case "networks":
+            from benchmarks import networks
+            from benchmarks.harness import measure_rates
+            from jaxvision.compilation_cache import use_compilation_cache
+
+            use_compilation_cache()
+            rates = measure_rates(quick=quick)
+            return [networks.run(rates, quick=quick, names=config.networks)]
+        case "input_pipeline":
+            from benchmarks import input_pipeline
+
+            return [input_pipeline.run(quick=quick)]
+        case "transfer":
+            from benchmarks import transfer
+
+            return [transfer.run(quick=quick)]
+        case "start":
+            from benchmarks import start
+
+            return [start.first_step(quick=quick)]
+        case "experiments":
+            from benchmarks import start
+
+            return [start.experiments(quick=quick)]
+        case "accelerator":
+            from benchmarks import accelerator
+
+            if not accelerator.here() and name not in config.only:
+                return []
+            return [
+                accelerator.throughput(quick=quick, names=config.networks),
+                accelerator.sweep(quick=quick),
+            ]
+
+
+def main(config: Config) -> int:
+    """Measures, and writes after every part; the number of parts that failed."""
+    _check_torch()
+    folder = RunFolder.create("benchmarks", root=config.runs)
+    found: dict[str, list[Result]] = {}
+    problems: dict[str, str] = {}
+    took: dict[str, float] = {}
+    for name in QUIET_FIRST:
+        if config.only and name not in config.only:
+            continue
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        began = time.monotonic()
+        try:
+            found[name] = measure(name, config)
+        except Exception as error:  # the other parts are worth having
+            traceback.print_exc()
+            problems[name] = f"{type(error).__name__}: {error}"
+        took[name] = time.monotonic() - began
+        write(folder, config, found, problems, took)
+    print((folder.path / "benchmarks.md").read_text("utf-8"))
+    print(folder.path / "benchmarks.md")
+    return len(problems)
+
+
+def write(
+    folder: RunFolder,
+    config: Config,
+    found: Mapping[str, list["Result"]],
+    problems: Mapping[str, str],
+    took: Mapping[str, float],
+) -> None:
+    """`benchmarks.md` and `benchmarks.json`, replaced as a whole."""
+    versions, machine = _environment()
+    order = [name for name in SectionName.__args__ if name in took]
+    sections = [
+        Section(result.heading, [Text(result.notes), Table(result.header, result.rows)])
+        for name in order
+        for result in found.get(name, [])
+    ]
+    if problems:
+        rows = [[name, problem] for name, problem in problems.items()]
+        sections.append(Section("Failed", [Table(["part", "why"], rows)]))
+    facts: dict[str, Any] = {**machine, **versions}
+    facts |= {f"seconds for {name}": format_duration(took[name]) for name in order}
+    rows = [[name, str(value)] for name, value in facts.items()]
+    sections.append(Section("Machine, versions, duration", [Table(["", ""], rows)]))
+    kind = "quick: few rounds" if config.quick else "full"
+    title = f"# Benchmarks ({kind})\n\n`{folder.command}`"
+    text = "\n\n".join([title, *(section.render() for section in sections)])
+    folder.write_text("benchmarks.md", text + "\n")
+    values = {
+        "config": config,
+        "machine": machine,
+        "versions": versions,
+        "seconds": took,
+        "problems": problems,
+        "figures": {
+            name: [{"heading": r.heading, "rows": list(r.figures)} for r in results]
+            for name, results in found.items()
+        },
+    }
+    write_json(folder.path / "benchmarks.json", to_plain(values))
+
+
+def _environment() -> tuple[dict[str, Any], dict[str, Any]]:
+    import jax
+    import torch
+
+    devices = [device.device_kind for device in jax.devices()]
+    versions, machine = environment(devices)
+    machine["load before"] = f"{_LOAD:.2f}"
+    machine["GLIBC_TUNABLES"] = os.environ.get("GLIBC_TUNABLES", "")
+    machine["torch threads"] = torch.get_num_threads()
+    return {**versions, "torch": torch.__version__}, machine
+
+
+_LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+"""Of the last minute, when this began: close to 0 where nothing else runs."""
+
+
+def _check_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise InputError(
+            "the benchmarks compare with PyTorch: pip install -e '.[parity]'"
+        ) from None
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        sys.exit(
+            main(tyro.cli(Config, description=__doc__, prog="python -m benchmarks"))
+        )
