@@ -6,7 +6,11 @@ Orbax restores flipped bits silently, so whatever it wrote is checked before use
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from jaxvision.files import write_json
 
 MANIFEST = "manifest.json"
 
@@ -17,17 +21,20 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def publish(writing: Path, target: Path) -> None:
+def publish(
+    writing: Path, target: Path, about: Mapping[str, Any] | None = None
+) -> None:
     """Gives a finished folder its final name, with a manifest, flushed to the disk.
 
     Args:
       writing: a folder beside `target`, under a temporary name.
       target: the final name; must not be there.
+      about: plain values that the manifest says beside the hashes.
 
     Raises:
       OSError: the disk is full, or somebody else has published `target` meanwhile.
     """
-    write_manifest(writing)
+    write_manifest(writing, about)
     for folder, _, files in os.walk(writing):
         for name in files:
             _fsync(Path(folder, name))
@@ -36,14 +43,14 @@ def publish(writing: Path, target: Path) -> None:
     _fsync(target.parent)
 
 
-def write_manifest(folder: Path) -> None:
-    """Writes `manifest.json`: the SHA-256 of every file in the folder."""
+def write_manifest(folder: Path, about: Mapping[str, Any] | None = None) -> None:
+    """Writes `manifest.json`: the SHA-256 of every other file, after `about`."""
     files = {
         path.relative_to(folder).as_posix(): file_sha256(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path != folder / MANIFEST
     }
-    (folder / MANIFEST).write_text(json.dumps({"sha256": files}, indent=1))
+    write_json(folder / MANIFEST, {**(about or {}), "sha256": files})
 
 
 def find_damage(folder: Path) -> str | None:

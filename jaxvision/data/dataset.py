@@ -5,7 +5,6 @@ import functools
 import hashlib
 import json
 import os
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +16,18 @@ import PIL
 
 from jaxvision.data import decode
 from jaxvision.data.folder import Scan, scan_folder
+from jaxvision.data.prepared import Prepared, read_prepared
 from jaxvision.data.splits import (
     SplitConfig,
     SplitRow,
     Splits,
     apply_splits,
+    find_identical,
+    find_pairs,
+    is_paired,
     make_splits,
+    merge_groups,
+    pair_name,
     read_splits,
     write_splits,
 )
@@ -48,10 +53,14 @@ class DataConfig:
 
     root: Path | None = None
     """Folder with one sub-folder of pictures a class, or with `train` and `test` of
-    which each is such a folder; none: the built-in drawn set."""
+    which each is such a folder, or prepared by `python -m jaxvision.data.prepare`;
+    none: the built-in drawn set."""
     split: SplitConfig = dataclasses.field(default_factory=SplitConfig)
     splits: Path | None = None
     """A splits.csv of an earlier run, to be used again exactly, in place of `split`."""
+    pairs: bool = True
+    """Two classes of pictures with the same names are split by pair, so that a face
+    and its own comic stay on one side; no: each picture by itself."""
     on_bad: Literal["skip", "error"] = "skip"
     """A picture that can't be decoded is left out and listed, or ends the run."""
     limit: int | None = None
@@ -84,6 +93,8 @@ class Dataset:
       bad: (path relative to `root`, reason) of each picture that can't be used.
       duplicates: groups of paths with identical content, kept within one split.
       conflicts: those of `duplicates` whose pictures carry different labels.
+      pairs: of a paired set (see `splits.is_paired`) the paths of each pair, kept
+        within one split if `config.pairs`.
       left_out: pictures that a given splits file doesn't list.
       ignored: number of further files in the folder, by reason.
       is_demo: whether the pictures were drawn by this package.
@@ -101,13 +112,21 @@ class Dataset:
     bad: tuple[tuple[str, str], ...]
     duplicates: tuple[tuple[str, ...], ...]
     conflicts: tuple[tuple[str, ...], ...]
+    pairs: tuple[tuple[str, ...], ...]
     left_out: tuple[str, ...]
     ignored: Mapping[str, int]
     is_demo: bool
     fingerprint: str
     preprocessing: Preprocessing
     config: DataConfig
-    _store: PictureStore = dataclasses.field(repr=False)
+    _store: Sequence[np.ndarray] = dataclasses.field(repr=False)
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """Disjoint groups of indices of pictures that stay within one split."""
+        index_of = {picture: index for index, picture in enumerate(self.pictures)}
+        kept = [*self.duplicates, *(self.pairs if self.config.pairs else ())]
+        return merge_groups([[index_of[path] for path in group] for group in kept])
 
     def picture(self, index: int) -> np.ndarray:
         """`[H, W, C]` uint8, as the network sees it in evaluation."""
@@ -159,13 +178,12 @@ class Dataset:
 
     def resplit(self, config: SplitConfig) -> "Dataset":
         """The same pictures, not decoded again, in other splits."""
-        index_of = {picture: index for index, picture in enumerate(self.pictures)}
         splits = make_splits(
             config,
             pictures=self.pictures,
             labels=self.labels.tolist(),
             classes=self.classes,
-            groups=[[index_of[path] for path in group] for group in self.duplicates],
+            groups=self.groups,
             parts=self.parts,
         )
         config = dataclasses.replace(self.config, split=config, splits=None)
@@ -206,49 +224,35 @@ def load_dataset(
     decode.check_geometry(preprocessing)
     _check(config)
     root = _draw_demo(demo_kind) if config.root is None else config.root
-    demo = _read_demo_marker(root)
-    scan = _limit(_largest(scan_folder(root), config.largest_classes), config.limit)
+    prepared = read_prepared(root)
+    demo = read_demo_marker(root) if prepared is None else prepared.demo
+    name = root.resolve().name if prepared is None else prepared.name
+    whole = scan_folder(root) if prepared is None else prepared.scan
+    whole = _largest(whole, config.largest_classes)
+    paired = not whole.parts and is_paired(whole.pictures, whole.labels, whole.classes)
+    scan = _limit(whole, config.limit, pair_name if paired and config.pairs else str)
     rows, left_out = None, ()
     if config.splits is not None:
         rows = read_splits(config.splits)
         scan, left_out = _only_listed(scan, rows, config.splits)
-    store = PictureStore(
-        config.cache_mb << 20, folder=config.cache_dir, shared=config.num_workers > 0
-    )
-    kept: list[int] = []
-    digests: list[str] = []
-    bad: list[tuple[str, str]] = []
-    with warnings.catch_warnings():
-        # Pillow warns of bombs, which are refused by name here, and of odd metadata,
-        # which cost no picture.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        decoded = _decode_all(scan, preprocessing, config.num_threads)
-        for index, (digest, outcome) in enumerate(decoded):
-            if isinstance(outcome, decode.BadPicture):
-                if config.on_bad == "error":
-                    raise InputError(
-                        f"{outcome}; mend or remove it, or leave such pictures out "
-                        "with --data.on-bad skip"
-                    )
-                bad.append((scan.pictures[index], outcome.reason))
-            else:
-                store.append(outcome)
-                kept.append(index)
-                digests.append(digest)
-            if progress is not None:
-                progress(index + 1, len(scan.pictures))
+    if prepared is None:
+        found = _decode_all(scan, preprocessing, config, progress)
+    else:
+        found = _take_prepared(prepared, scan, preprocessing, config)
+    kept = found.kept
     pictures = tuple(scan.pictures[index] for index in kept)
     labels = [scan.labels[index] for index in kept]
     parts = tuple(scan.parts[index] for index in kept) if scan.parts else ()
-    groups = _identical(digests)
+    identical = find_identical(found.digests)
+    pairs = find_pairs(pictures, labels) if paired else []
     if rows is None:
-        _check_classes(scan, labels, bad)
+        check_classes(scan, labels, found.bad)
         splits = make_splits(
             config.split,
             pictures=pictures,
             labels=labels,
             classes=scan.classes,
-            groups=groups,
+            groups=merge_groups([*identical, *(pairs if config.pairs else [])]),
             parts=parts,
         )
     else:
@@ -260,32 +264,33 @@ def load_dataset(
             classes=scan.classes,
         )
     return Dataset(
-        name=root.resolve().name if demo is None else f"drawn {demo['kind']}",
+        name=name if demo is None else f"drawn {demo['kind']}",
         root=root,
         classes=scan.classes,
         pictures=pictures,
         labels=np.array(labels, np.int32),
         splits=splits,
         parts=parts if rows is None else (),
-        bad=tuple(bad),
-        duplicates=tuple(tuple(pictures[i] for i in group) for group in groups),
+        bad=found.bad,
+        duplicates=tuple(tuple(pictures[i] for i in group) for group in identical),
         conflicts=tuple(
             tuple(pictures[i] for i in group)
-            for group in groups
+            for group in identical
             if len({labels[i] for i in group}) > 1
         ),
+        pairs=tuple(tuple(pictures[i] for i in group) for group in pairs),
         left_out=left_out,
         ignored=scan.ignored,
         is_demo=demo is not None,
-        fingerprint=_fingerprint(pictures, digests, preprocessing),
+        fingerprint=_fingerprint(pictures, found, preprocessing),
         preprocessing=preprocessing,
         config=config,
-        _store=store,
+        _store=found.store,
     )
 
 
 def _load_picture(
-    store: PictureStore,
+    store: Sequence[np.ndarray],
     preprocessing: Preprocessing,
     config: AugmentConfig | None,
     index: int,
@@ -325,7 +330,7 @@ def _draw_demo(kind: str) -> Path:
     return folder
 
 
-def _read_demo_marker(root: Path) -> dict | None:
+def read_demo_marker(root: Path) -> dict[str, str] | None:
     """What `jaxvision.data.demo` wrote last into a folder that it drew."""
     marker = root / "DEMO.json"
     if not marker.is_file():
@@ -370,9 +375,9 @@ def _subset(scan: Scan, kept: Sequence[int]) -> Scan:
     )
 
 
-def _limit(scan: Scan, limit: int | None) -> Scan:
-    """The first `limit` of each class in the order of a hash of the path; of a folder
-    that comes divided, of each class in each part."""
+def _limit(scan: Scan, limit: int | None, name: Callable[[str], str]) -> Scan:
+    """The first `limit` of each class in the order of a hash of `name(path)`; of a
+    folder that comes divided, of each class in each part."""
     if limit is None:
         return scan
     by_class: dict[tuple[int, str], list[int]] = defaultdict(list)
@@ -380,7 +385,7 @@ def _limit(scan: Scan, limit: int | None) -> Scan:
         by_class[label, scan.parts[index] if scan.parts else ""].append(index)
 
     def rank(index: int) -> bytes:
-        return hashlib.sha256(os.fsencode(scan.pictures[index])).digest()
+        return hashlib.sha256(os.fsencode(name(scan.pictures[index]))).digest()
 
     kept = sorted(
         index
@@ -413,11 +418,58 @@ def _only_listed(
     return restricted, tuple(path for path in scan.pictures if path not in listed)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """The usable ones among the pictures of a scan.
+
+    kept: their indices in the scan.
+    digests: SHA-256 of each file.
+    bad: (path, reason) of each of the others.
+    store: pixels, as from `decode.decode_stored`.
+    pillow: version that decoded them.
+    """
+
+    kept: list[int]
+    digests: list[str]
+    bad: tuple[tuple[str, str], ...]
+    store: Sequence[np.ndarray]
+    pillow: str
+
+
 def _decode_all(
+    scan: Scan,
+    preprocessing: Preprocessing,
+    config: DataConfig,
+    progress: Progress | None,
+) -> _Found:
+    """Decodes every picture, once, into memory or a file."""
+    store = PictureStore(
+        config.cache_mb << 20, folder=config.cache_dir, shared=config.num_workers > 0
+    )
+    kept: list[int] = []
+    digests: list[str] = []
+    bad: list[tuple[str, str]] = []
+    with decode.quiet_pillow():
+        decoded = _read_all(scan, preprocessing, config.num_threads)
+        for index, (digest, outcome) in enumerate(decoded):
+            if isinstance(outcome, decode.BadPicture):
+                if config.on_bad == "error":
+                    raise _refusal(outcome)
+                bad.append((scan.pictures[index], outcome.reason))
+            else:
+                store.append(outcome)
+                kept.append(index)
+                digests.append(digest)
+            if progress is not None:
+                progress(index + 1, len(scan.pictures))
+    return _Found(kept, digests, tuple(bad), store, PIL.__version__)
+
+
+def _read_all(
     scan: Scan, preprocessing: Preprocessing, num_threads: int
 ) -> Iterator[tuple[str, np.ndarray | decode.BadPicture]]:
-    """(SHA-256 of the file, pixels or what is wrong) for each picture, in order."""
-    read = functools.partial(_decode_one, scan.root, preprocessing)
+    """What `decode.read_stored` gives for each picture, in order."""
+    read = functools.partial(decode.read_stored, scan.root, preprocessing)
     if num_threads == 0:
         yield from map(read, scan.pictures)
         return
@@ -425,21 +477,38 @@ def _decode_all(
         yield from map_in_order(pool, read, scan.pictures, ahead=4 * num_threads)
 
 
-def _decode_one(
-    root: Path, preprocessing: Preprocessing, picture: str
-) -> tuple[str, np.ndarray | decode.BadPicture]:
-    path = root / picture
-    try:
-        _, data = decode.read_file(path)
-        digest = hashlib.sha256(data).hexdigest()
-        return digest, decode.decode_stored(data, preprocessing)
-    except decode.BadPicture as bad:
-        return "", decode.BadPicture(str(path), bad.reason)
+def _take_prepared(
+    prepared: Prepared, scan: Scan, preprocessing: Preprocessing, config: DataConfig
+) -> _Found:
+    """The same from a prepared set, where it has been done."""
+    prepared.check_geometry(preprocessing)
+    bad = [(path, prepared.bad[path]) for path in scan.pictures if path in prepared.bad]
+    if bad and config.on_bad == "error":
+        raise _refusal(decode.BadPicture(*bad[0]))
+    record = prepared.records
+    kept = [index for index, path in enumerate(scan.pictures) if path in record]
+    records = [record[scan.pictures[index]] for index in kept]
+    digests = [prepared.digests[number] for number in records]
+    store = prepared.store(records)
+    return _Found(kept, digests, tuple(bad), store, prepared.pillow)
 
 
-def _check_classes(
+def _refusal(bad: decode.BadPicture) -> InputError:
+    return InputError(
+        f"{bad}; mend or remove it, or leave such pictures out with --data.on-bad skip"
+    )
+
+
+def check_classes(
     scan: Scan, labels: Sequence[int], bad: Sequence[tuple[str, str]]
 ) -> None:
+    """Raises InputError if a class has lost all its pictures.
+
+    Args:
+      scan: the folder.
+      labels: of the pictures that can be used.
+      bad: (path, reason) of each of the others.
+    """
     left = set(labels)
     for label, name in enumerate(scan.classes):
         if label not in left:
@@ -450,19 +519,12 @@ def _check_classes(
             )
 
 
-def _identical(digests: Sequence[str]) -> list[list[int]]:
-    members: dict[str, list[int]] = defaultdict(list)
-    for index, digest in enumerate(digests):
-        members[digest].append(index)
-    return [group for group in members.values() if len(group) > 1]
-
-
 def _fingerprint(
-    pictures: Sequence[str], digests: Sequence[str], preprocessing: Preprocessing
+    pictures: Sequence[str], found: _Found, preprocessing: Preprocessing
 ) -> str:
     # Pillow's version: its decoders and filters may change by a bit.
     content = json.dumps(
-        [PIL.__version__, preprocessing.to_dict(), list(pictures), list(digests)],
+        [found.pillow, preprocessing.to_dict(), list(pictures), found.digests],
         sort_keys=True,
     )
     return hashlib.sha256(content.encode()).hexdigest()

@@ -7,9 +7,12 @@ Two stages, so that training can crop at random where evaluation crops the centr
 """
 
 import functools
+import hashlib
 import io
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +126,33 @@ def decode_stored(
         image = image.transpose(upright)
     pixels = np.asarray(image)
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def read_stored(
+    root: Path, preprocessing: Preprocessing, picture: str
+) -> tuple[str, np.ndarray | BadPicture]:
+    """One picture of a folder, from there to `decode_stored`.
+
+    Returns:
+      SHA-256 of the file, empty where it can't be read, and `[h, w, C]` uint8, or what
+      is wrong.
+    """
+    path, digest = root / picture, ""
+    try:
+        _, data = read_file(path)
+        digest = hashlib.sha256(data).hexdigest()
+        return digest, decode_stored(data, preprocessing)
+    except BadPicture as bad:
+        return digest, BadPicture(str(path), bad.reason)
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Without the warnings of Pillow: of bombs, which are refused by name here, and of
+    odd metadata, which cost no picture. Not for use in several threads."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def decode_whole(source: Path | bytes) -> np.ndarray:

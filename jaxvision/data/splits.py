@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import io
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +133,53 @@ def _complete(
         for name in ("train", "val"):
             members[name] = [rest[number] for number in divided[name]]
     return {name: np.array(sorted(members[name]), np.int32) for name in SPLITS}
+
+
+def find_identical(digests: Sequence[str]) -> list[list[int]]:
+    """Groups of two and more pictures with the same digest of their content."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, digest in enumerate(digests):
+        members[digest].append(index)
+    return [group for group in members.values() if len(group) > 1]
+
+
+def is_paired(
+    pictures: Sequence[str], labels: Sequence[int], classes: Sequence[str]
+) -> bool:
+    """Whether of two classes every picture of the smaller has a namesake in the other.
+
+    A name is the path below the class's folder without its ending: `face/0007.jpg` and
+    `comic/0007.png` are a pair.
+    """
+    sizes = Counter(labels)
+    pairs = find_pairs(pictures, labels)
+    return len(classes) == len(sizes) == 2 and any(
+        sum(labels[index] == label for group in pairs for index in group) == count
+        for label, count in sizes.items()
+    )
+
+
+def find_pairs(pictures: Sequence[str], labels: Sequence[int]) -> list[list[int]]:
+    """Groups of pictures of one name in more than one class."""
+    named: dict[str, list[int]] = defaultdict(list)
+    for index, picture in enumerate(pictures):
+        named[pair_name(picture)].append(index)
+    return [g for g in named.values() if len({labels[index] for index in g}) > 1]
+
+
+def pair_name(picture: str) -> str:
+    """What the pictures of a pair have in common: `0007` of `face/0007.jpg`."""
+    return picture.partition("/")[2].rpartition(".")[0]
+
+
+def merge_groups(groups: Iterable[Sequence[int]]) -> list[list[int]]:
+    """Disjoint groups: those that share a member become one."""
+    merged: dict[int, list[int]] = {}
+    for group in groups:
+        union = sorted({i for index in group for i in merged.get(index, [index])})
+        for index in union:
+            merged[index] = union
+    return [union for index, union in sorted(merged.items()) if union[0] == index]
 
 
 def make_folds(

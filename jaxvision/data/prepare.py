@@ -1,0 +1,500 @@
+"""Decodes a folder of pictures once, into shards that any training run reads.
+
+    python -m jaxvision.data.prepare --root DIR --out DIR --size 96 --grey
+
+The result is a folder that `--data.root` takes in place of the pictures, with the same
+numbers: ArrayRecord shards, `splits.csv`, and `manifest.json` with classes, counts,
+splits, geometry, the SHA-256 of every source picture and of every file, bad pictures,
+and versions. It gets its name when it is whole; until then the work lies beside it, in
+`.NAME.partial`, and the same command goes on from the last finished shard.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import PIL
+
+import jaxvision
+from jaxvision.data import decode
+from jaxvision.data.dataset import check_classes, read_demo_marker
+from jaxvision.data.folder import Scan, scan_folder
+from jaxvision.data.prepared import (
+    FORMAT,
+    VERSION,
+    flags,
+    geometry,
+    pack_record,
+    read_prepared,
+)
+from jaxvision.data.splits import (
+    SplitConfig,
+    Splits,
+    find_identical,
+    find_pairs,
+    is_paired,
+    make_splits,
+    merge_groups,
+    write_splits,
+)
+from jaxvision.data.workers import default_processes, map_in_processes
+from jaxvision.errors import InputError, exit_on_input_error
+from jaxvision.files import write_json, writing
+from jaxvision.manifest import MANIFEST, find_damage, publish
+from jaxvision.preprocessing import Fit, Preprocessing
+from jaxvision.report.progress import Progress
+
+SHARD = 1024
+"""Pictures of a shard: a kill costs at most the work on one of them."""
+MOST_SHARDS = 256
+"""Shards of larger sets have more pictures: each that is read keeps a file open."""
+
+Row = dict[str, Any]
+"""What the manifest says of one picture: path, class, part (where the folder comes
+divided), bytes, sha256, and bad, the reason, if it can't be used."""
+
+Told = Callable[[int, int], None]
+"""Called with (pictures done, pictures in all)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareConfig:
+    """What to prepare.
+
+    Attributes:
+      root: folder with one sub-folder of pictures a class.
+      out: the prepared set, a new folder.
+      preprocessing: size, fit, resize, interpolation and grey are used.
+      split: divides the pictures in `splits.csv` and the manifest. Training makes its
+        own splits, and takes these with `--data.splits`.
+      pairs: as in `DataConfig`.
+      on_bad: bad pictures are left out and listed, or end the work.
+      shard: pictures of a shard, more in sets of more than `MOST_SHARDS` of them.
+    """
+
+    root: Path
+    out: Path
+    preprocessing: Preprocessing
+    split: SplitConfig = dataclasses.field(default_factory=SplitConfig)
+    pairs: bool = True
+    on_bad: Literal["skip", "error"] = "skip"
+    shard: int = SHARD
+
+    @property
+    def partial(self) -> Path:
+        """Where the set grows."""
+        return self.out.with_name(f".{self.out.name}.partial")
+
+
+def prepare(
+    config: PrepareConfig,
+    *,
+    processes: int | None = None,
+    progress: Told | None = None,
+) -> bool:
+    """Prepares a folder; see the module.
+
+    The result is the same to the bit whatever the number of processes, and however
+    often the work was stopped and continued.
+
+    Args:
+      config: what to prepare.
+      processes: that decode; default: `workers.default_processes`.
+      progress: called as pictures are done.
+
+    Returns:
+      Whether anything had to be done.
+
+    Raises:
+      InputError: nothing usable in the folder; `out` is something else, was prepared
+        otherwise or is damaged; another process is at it; the disk is full.
+    """
+    decode.check_geometry(config.preprocessing)
+    if config.shard < 1:
+        raise InputError(f"--shard {config.shard}: must be at least 1")
+    scan = scan_folder(config.root)
+    with writing(config.out.parent):
+        sizes = [(config.root / picture).stat().st_size for picture in scan.pictures]
+        if config.out.exists():
+            _check_finished(config, scan, sizes)
+            return False
+        # For its errors, which need not wait for the decoding.
+        _make_splits(config, scan, range(len(scan.pictures)), [])
+        if processes is None:
+            processes = default_processes(len(scan.pictures))
+        with _alone(config):
+            about = _read_about(config)
+            if about is None:
+                _check_settings(config, scan, sizes)
+                shards = _decode(config, scan, sizes, processes, progress)
+                about = _finish(config, scan, shards)
+            shutil.rmtree(config.partial / _DONE, ignore_errors=True)
+            (config.partial / _SETTINGS).unlink(missing_ok=True)
+            publish(config.partial, config.out, about)
+    return True
+
+
+# The folder in which a set grows: shards, `done/` with what the manifest will say of
+# the pictures of each finished one, `settings.json`; at last `manifest.json`.
+
+_DONE = "done"
+_SETTINGS = "settings.json"
+
+
+@contextlib.contextmanager
+def _alone(config: PrepareConfig) -> Iterator[None]:
+    """The folder is there, and no other process works in it."""
+    (config.partial / _DONE).mkdir(parents=True, exist_ok=True)
+    lock = os.open(config.partial, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for part in config.partial.rglob(".*.part"):
+            part.unlink()
+        yield
+    except BlockingIOError as error:
+        raise InputError(
+            f"{config.out}: another process is preparing it; wait for it"
+        ) from error
+    finally:
+        os.close(lock)
+
+
+def _read_about(config: PrepareConfig) -> dict[str, Any] | None:
+    """The manifest of a set that was killed when it lacked only its name."""
+    path = config.partial / MANIFEST
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def _check_settings(config: PrepareConfig, scan: Scan, sizes: Sequence[int]) -> None:
+    """Refuses to continue what was begun with other pictures or settings."""
+    entries = [*zip(scan.pictures, sizes, strict=True)]
+    settings = {
+        "version": VERSION,
+        "preprocessing": geometry(config.preprocessing),
+        "shard": config.shard,
+        "pictures": hashlib.sha256(json.dumps(entries).encode()).hexdigest(),
+        "Pillow": PIL.__version__,
+    }
+    path = config.partial / _SETTINGS
+    if not path.is_file():
+        write_json(path, settings)
+    found = json.loads(path.read_text("utf-8"))
+    different = [key for key in settings if found.get(key) != settings[key]]
+    if different:
+        raise InputError(
+            f"{config.partial}: was begun with another state of {config.root} or other "
+            f"settings ({', '.join(different)}); remove it to begin anew"
+        )
+
+
+def _decode(
+    config: PrepareConfig,
+    scan: Scan,
+    sizes: Sequence[int],
+    processes: int,
+    progress: Told | None,
+) -> dict[str, list[Row]]:
+    """Writes the shards that are missing; for each one its pictures' rows."""
+    count = len(scan.pictures)
+    length = max(config.shard, -(-count // MOST_SHARDS))
+    shards = [range(i, min(i + length, count)) for i in range(0, count, length)]
+    names = [f"pictures-{number:05d}.array_record" for number in range(len(shards))]
+    done = [config.partial / _DONE / f"{name}.json" for name in names]
+    finished = [path.is_file() for path in done]
+    so_far = sum(len(s) for s, whole in zip(shards, finished, strict=True) if whole)
+    if progress is not None:
+        progress(so_far, count)
+    missing = [number for number, whole in enumerate(finished) if not whole]
+    pictures = [scan.pictures[index] for n in missing for index in shards[n]]
+    read = functools.partial(_read, config.root, config.preprocessing)
+    with contextlib.closing(map_in_processes(read, pictures, processes)) as results:
+        for number in missing:
+            rows = []
+            with _writer(config.partial / names[number]) as write:
+                for index in shards[number]:
+                    digest, outcome = next(results)
+                    rows.append(_row(scan, index, sizes[index], digest))
+                    if isinstance(outcome, bytes):
+                        write(outcome)
+                    elif config.on_bad == "error":
+                        raise InputError(
+                            f"{outcome}; mend or remove it, or leave such pictures "
+                            "out with --on-bad skip"
+                        )
+                    else:
+                        rows[-1]["bad"] = outcome.reason
+                    so_far += 1
+                    if progress is not None:
+                        progress(so_far, count)
+            write_json(done[number], rows)
+    rows = (json.loads(path.read_text("utf-8")) for path in done)
+    return dict(zip(names, rows, strict=True))
+
+
+def _read(
+    root: Path, preprocessing: Preprocessing, picture: str
+) -> tuple[str, bytes | decode.BadPicture]:
+    """Runs in a worker: SHA-256 of a file, and its record or what is wrong with it."""
+    with decode.quiet_pillow():
+        digest, outcome = decode.read_stored(root, preprocessing, picture)
+    if isinstance(outcome, np.ndarray):
+        return digest, pack_record(outcome)
+    return digest, outcome
+
+
+def _row(scan: Scan, index: int, size: int, digest: str) -> Row:
+    row = {"path": scan.pictures[index], "class": scan.classes[scan.labels[index]]}
+    if scan.parts:
+        row["part"] = scan.parts[index]
+    return {**row, "bytes": size, "sha256": digest}
+
+
+@contextlib.contextmanager
+def _writer(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Writes the records of a shard, which is whole or not there."""
+    # At its first use: an import of what most programs never need.
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    part = path.with_name(f".{path.name}.part")
+    # One record a group, for random access; and pixels hardly compress.
+    writer = ArrayRecordWriter(str(part), "group_size:1,uncompressed")
+
+    def write(record: bytes) -> None:
+        with _full_disk():
+            writer.write(record)
+
+    yield write
+    with _full_disk():
+        writer.close()
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+@contextlib.contextmanager
+def _full_disk() -> Iterator[None]:
+    """ArrayRecord raises RuntimeError where a file cannot be written."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+
+
+def _finish(
+    config: PrepareConfig, scan: Scan, shards: Mapping[str, Sequence[Row]]
+) -> dict[str, Any]:
+    """Writes `splits.csv` and the manifest; what that says."""
+    rows = [row for rows in shards.values() for row in rows]
+    kept = [index for index, row in enumerate(rows) if "bad" not in row]
+    labels = [scan.labels[index] for index in kept]
+    bad = [(row["path"], row["bad"]) for row in rows if "bad" in row]
+    check_classes(scan, labels, bad)
+    digests = [rows[index]["sha256"] for index in kept]
+    splits = _make_splits(config, scan, kept, digests)
+    write_splits(
+        config.partial / "splits.csv",
+        splits,
+        pictures=[scan.pictures[index] for index in kept],
+        labels=labels,
+        classes=scan.classes,
+    )
+    sizes = Counter(scan.classes[label] for label in labels)
+    about = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": config.root.resolve().name,
+        "demo": read_demo_marker(config.root),
+        "classes": scan.classes,
+        "counts": {name: sizes[name] for name in scan.classes},
+        "ignored": scan.ignored,
+        "preprocessing": geometry(config.preprocessing),
+        "splits": {
+            "file": "splits.csv",
+            "config": dataclasses.asdict(config.split),
+            "pairs": config.pairs and _is_paired(scan),
+            "counts": {name: len(indices) for name, indices in splits.items()},
+        },
+        "versions": {
+            "jaxvision": jaxvision.__version__,
+            "Pillow": PIL.__version__,
+            "NumPy": np.__version__,
+            "array_record": version("array_record"),
+            "Python": platform.python_version(),
+        },
+        "shards": [
+            {"file": name, "records": sum("bad" not in row for row in shard)}
+            for name, shard in shards.items()
+        ],
+        "pictures": rows,
+    }
+    # Before what it was made from goes: a set that is killed then lacks its name alone.
+    write_json(config.partial / MANIFEST, about)
+    return about
+
+
+def _is_paired(scan: Scan) -> bool:
+    return not scan.parts and is_paired(scan.pictures, scan.labels, scan.classes)
+
+
+def _make_splits(
+    config: PrepareConfig, scan: Scan, kept: Sequence[int], digests: Sequence[str]
+) -> Splits:
+    """The splits that training would make of the usable pictures."""
+    pictures = [scan.pictures[index] for index in kept]
+    labels = [scan.labels[index] for index in kept]
+    groups = find_identical(digests)
+    if config.pairs and _is_paired(scan):
+        groups += find_pairs(pictures, labels)
+    return make_splits(
+        config.split,
+        pictures=pictures,
+        labels=labels,
+        classes=scan.classes,
+        groups=merge_groups(groups),
+        parts=[scan.parts[index] for index in kept] if scan.parts else (),
+    )
+
+
+def _check_finished(config: PrepareConfig, scan: Scan, sizes: Sequence[int]) -> None:
+    """Raises InputError unless `out` is this very set, whole."""
+    prepared = read_prepared(config.out) if config.out.is_dir() else None
+    if prepared is None:
+        raise InputError(
+            f"{config.out}: is there and no prepared set; choose a new folder for --out"
+        )
+    wanted = geometry(config.preprocessing)
+    if prepared.geometry != wanted:
+        raise InputError(
+            f"{config.out}: was prepared with {flags(prepared.geometry)}, not "
+            f"{flags(wanted)}; remove it or choose another folder for --out"
+        )
+    if (prepared.scan.pictures, prepared.sizes) != (scan.pictures, tuple(sizes)):
+        raise InputError(
+            f"{config.out}: the pictures in {config.root} have changed since it was "
+            "prepared; remove it or choose another folder for --out"
+        )
+    if damage := find_damage(config.out):
+        raise InputError(f"{config.out}: damaged, {damage}; remove it to prepare anew")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prepares the set and says what is there."""
+    args = _parse(arguments)
+    config = PrepareConfig(
+        args.root,
+        args.out,
+        _preprocessing(args),
+        SplitConfig(
+            **{
+                field.name: getattr(args, f"split.{field.name}")
+                for field in dataclasses.fields(SplitConfig)
+            }
+        ),
+        pairs=args.pairs,
+        on_bad=args.on_bad,
+        shard=args.shard,
+    )
+    with Progress("preparing") as progress:
+        new = prepare(config, processes=args.processes, progress=progress)
+    prepared = read_prepared(args.out)
+    for path, reason in prepared.bad.items():
+        print(f"left out: {path}: {reason}", file=sys.stderr)
+    print(
+        f"{args.out}: {len(prepared.records)} pictures of "
+        f"{len(prepared.scan.classes)} classes in {len(prepared.shards)} shards, "
+        f"{len(prepared.bad)} left out"
+        + ("" if new else "; already complete and undamaged, nothing to do")
+    )
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxvision.data.prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    folder = {"type": Path, "required": True, "metavar": "DIR"}
+    add("--root", **folder, help="folder with one sub-folder of pictures a class")
+    add("--out", **folder, help="the prepared set, a new folder")
+    add(
+        "--size",
+        type=int,
+        nargs="+",
+        required=True,
+        metavar="PIXELS",
+        help="side of the network's input, or its height and width",
+    )
+    add(
+        "--fit",
+        choices=get_args(Fit),
+        default="squash",
+        help="squash: both sides to --size; crop: shorter side to --resize, then the "
+        "centre; pad: longer side to fit, black bars around (default: squash)",
+    )
+    add(
+        "--resize",
+        type=int,
+        metavar="PIXELS",
+        help="shorter side before the crop (default: 8/7 of --size)",
+    )
+    add("--interpolation", choices=("bilinear", "bicubic"), default="bilinear")
+    add("--grey", action="store_true", help="one channel")
+    default = SplitConfig()
+    for name in ("train", "val", "test"):
+        add(
+            f"--split.{name}",
+            type=float,
+            default=getattr(default, name),
+            metavar="FRACTION",
+        )
+    add("--split.train-per-class", dest="split.train_per_class", type=int, metavar="N")
+    add("--split.seed", type=int, default=default.seed, metavar="K")
+    add(
+        "--no-pairs",
+        dest="pairs",
+        action="store_false",
+        help="split two classes with the same names picture by picture, not by pair",
+    )
+    add(
+        "--on-bad",
+        choices=("skip", "error"),
+        default="skip",
+        help="leave bad pictures out, or end at the first (default: skip)",
+    )
+    add("--shard", type=int, default=SHARD, metavar="N", help="pictures of a shard")
+    add("--processes", type=int, metavar="N", help="default: one a core, at most 8")
+    return parser.parse_args(arguments)
+
+
+def _preprocessing(args: argparse.Namespace) -> Preprocessing:
+    if len(args.size) > 2 or min(args.size) < 1:
+        raise InputError(f"--size {args.size}: give one or two positive numbers")
+    if args.resize is not None and args.fit != "crop":
+        raise InputError(f"--resize means nothing with --fit {args.fit}; leave it out")
+    size = (args.size[0], args.size[-1])
+    resize = args.resize or round(max(size) * 8 / 7)
+    return Preprocessing(size, args.fit, resize, args.interpolation, args.grey)
+
+
+if __name__ == "__main__":
+    try:
+        with exit_on_input_error():
+            main()
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on")
+        raise SystemExit(130) from None
