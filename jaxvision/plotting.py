@@ -8,8 +8,8 @@ with colour-blindness tell apart. `demo=True` stamps a figure as made from demo 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
+from dataclasses import dataclass, replace
+from itertools import cycle, zip_longest
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 INK, GREY, LIGHT = "#222222", "#777777", "#DDDDDD"
@@ -115,6 +115,25 @@ def accuracy_by_configuration(
 
     histories: legend's label -> one history a seed; at most eight labels.
     """
+    return _by_configuration(histories, "accuracy", title, demo)
+
+
+def loss_by_configuration(
+    histories: Mapping[str, Sequence[Sequence[Row]]],
+    *,
+    title: str,
+    demo: bool = False,
+) -> Figure:
+    """As `accuracy_by_configuration`, of the loss."""
+    return _by_configuration(histories, "loss", title, demo)
+
+
+def _by_configuration(
+    histories: Mapping[str, Sequence[Sequence[Row]]],
+    metric: str,
+    title: str,
+    demo: bool,
+) -> Figure:
     seeds = max(map(len, histories.values()))
     if seeds > 1:
         title = f"{title}\nmean of {seeds} seeds, band ± 1 standard deviation"
@@ -123,12 +142,12 @@ def accuracy_by_configuration(
     panels = figure.subplots(1, 2, sharey=True)
     for axes, split in zip(panels, ("train", "val"), strict=True):
         for (label, several), style in zip(histories.items(), _LINES, strict=False):
-            epochs, values = _series(several, f"{split}_accuracy")
+            epochs, values = _series(several, f"{split}_{metric}")
             values = _hold_last(values)
             if len(epochs):
                 marker = "o" if len(epochs) <= 12 else None
                 _mean_curve(axes, epochs, values, label, (*style, marker))
-        _finish_panel(axes, "accuracy")
+        _finish_panel(axes, metric)
         axes.set_title(f"{SPLITS[split][0]} pictures", fontsize=10, color=INK)
         if (legend := axes.get_legend()) is not None:
             legend.remove()
@@ -222,6 +241,51 @@ def confusion_matrix(
     right, everything = int(np.trace(matrix)), int(matrix.sum())
     share = right / max(everything, 1)
     _title(figure, f"{title}: {right} of {everything} right ({share:.3f})")
+    if demo:
+        _stamp_below(figure)
+    return figure
+
+
+def roc_curves(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    positive: str,
+    title: str,
+    demo: bool = False,
+) -> Figure:
+    """ROC curves of two classes, and both kinds of error enlarged beside them.
+
+    curves: legend's label -> false and true positive rates `[n]`, both ascending;
+        eight are told apart by colour and dashes.
+    positive: name of the class that is found or missed.
+    """
+    figure = Figure(figsize=(8.8, 4.4), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06, w_pad=0.08, h_pad=0.06)
+    whole, corner = figure.subplots(1, 2)
+    # Errors from 1 in 1,000 on: on a linear axis good networks all look perfect.
+    least = 1e-3
+    for (label, (false, true)), (colour, dashes) in zip(
+        curves.items(), cycle(_LINES), strict=False
+    ):
+        style = {"color": colour, "linestyle": dashes, "linewidth": 1.7}
+        whole.plot(false, true, label=shorten(label, 30), **style)
+        corner.plot(np.maximum(false, least), np.maximum(1 - true, least), **style)
+    whole.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1.2, label="guessing")
+    whole.set(xlim=(-0.01, 1), ylim=(0, 1.01), aspect="equal")
+    whole.set_xlabel("false positive rate", color=INK)
+    whole.set_ylabel(
+        f"true positive rate ({shorten(positive, 24)} found)",
+        color=INK,
+        parse_math=False,
+    )
+    whole.legend(fontsize=8, loc="lower right", edgecolor=LIGHT, labelcolor=INK)
+    corner.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(least, 1))
+    corner.set_xlabel("false positive rate", color=INK)
+    corner.set_ylabel("false negative rate", color=INK)
+    corner.set_title("both errors, .001 and less at the edge", fontsize=9, color=INK)
+    for axes in (whole, corner):
+        _tidy(axes)
+    _title(figure, title)
     if demo:
         _stamp_below(figure)
     return figure
@@ -419,6 +483,84 @@ def transform_sheet(
 
 
 @dataclass(frozen=True)
+class PictureRow:
+    """A row of `picture_grid`.
+
+    name: to the left of the row; further lines of it are grey.
+    pictures: uint8 `[h, w]` or `[h, w, C]` with C 1 or 3; None: nothing there.
+    captions: one beneath each picture, of one line or more; none: no captions.
+    correct: frames the first picture by whether it was named rightly; None: not known.
+    """
+
+    name: str
+    pictures: Sequence[np.ndarray | None]
+    captions: Sequence[str] = ()
+    correct: bool | None = None
+
+
+def picture_grid(
+    rows: Sequence[PictureRow],
+    columns: Sequence[str] = (),
+    *,
+    title: str,
+    width: float = 1.6,
+    demo: bool = False,
+) -> Figure:
+    """Rows of pictures, the columns with headings.
+
+    columns: a heading each; none: no headings.
+    width: of a picture with the gap beside it, in inches.
+    """
+    gap, size = 0.12, 8.0
+    names = [row.name.split("\n") for row in rows]
+    letters = max(len(line) for lines in names for line in lines)
+    margin = 0.078 * letters + 2 * gap if letters else gap
+    heading = (0.42 if title else 0.1) + (0.26 if columns else 0)
+    heights = [
+        width
+        + max((c.count("\n") + 1 for c in row.captions), default=0) * size * LINE
+        + (gap / 2 if row.captions else 0)
+        for row in rows
+    ]
+    count = max(len(row.pictures) for row in rows)
+    figure_width = max(margin + count * width + gap, 0.085 * len(title) + 0.3, 2.6)
+    figure_height = heading + sum(heights) + (0.32 if demo else 0.05)
+    figure = Figure(figsize=(figure_width, figure_height), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    middles = [margin + (number + 0.5) * width for number in range(count)]
+    for middle, column in zip(middles, columns, strict=False):
+        axes.text(
+            middle, heading - 0.07, _printable(column), fontsize=9, color=INK,
+            ha="center", parse_math=False,
+        )  # fmt: skip
+    top = heading
+    for row, lines, height in zip(rows, names, heights, strict=True):
+        floor = top + width - gap
+        first = (top + floor) / 2 - (len(lines) - 1) * 9 * LINE / 2
+        for number, line in enumerate(lines):
+            axes.text(
+                gap, first + number * 9 * LINE, _printable(line), fontsize=9,
+                fontweight="normal" if number else "bold", va="center",
+                color=GREY if number else INK, parse_math=False,
+            )  # fmt: skip
+        captions = row.captions or [""] * len(row.pictures)
+        for number, (picture, caption) in enumerate(
+            zip(row.pictures, captions, strict=True)
+        ):
+            if picture is None:
+                continue
+            tile = _Tile(picture, caption, LIGHT, "-")
+            if number == 0 and row.correct is not None:
+                verdict = _verdict_tile(picture, caption, row.correct)
+                tile = verdict if caption else replace(verdict, caption="")
+            _draw_tile(axes, tile, middles[number], floor, room=width - gap, size=size)
+        top += height
+    _finish_sheet(axes, figure_width, figure_height, title=title, demo=demo)
+    return figure
+
+
+@dataclass(frozen=True)
 class FieldPanel:
     """One layer of `receptive_field_maps`.
 
@@ -489,6 +631,193 @@ def receptive_field_maps(panels: Sequence[FieldPanel], *, title: str) -> Figure:
     return figure
 
 
+@dataclass(frozen=True)
+class TriedSetting:
+    """One trial of a tuning.
+
+    number: in the order in which trials were begun.
+    values: of the settings that were tuned.
+    score: what it reached.
+    whole: False where it was given up before its end, so that its score is of the
+        epochs until then.
+    """
+
+    number: int
+    values: Mapping[str, float]
+    score: float
+    whole: bool = True
+
+
+@dataclass(frozen=True)
+class SettingAxis:
+    """A setting that was tuned, and its range.
+
+    log: whether its axis is logarithmic.
+    """
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        """Where values lie in the range, from 0 to 1."""
+        scale = np.log if self.log else np.asarray
+        low, high, values = (scale(x) for x in (self.low, self.high, values))
+        return (values - low) / (high - low)
+
+
+def tuning_history(
+    trials: Sequence[TriedSetting],
+    *,
+    score: str,
+    minimise: bool,
+    title: str,
+    demo: bool = False,
+) -> Figure:
+    """Every trial's score in the order of the trials, and the best so far.
+
+    score: its name and unit, for the axis; the axis is logarithmic where a score to be
+        minimised spans more than a factor of ten.
+    """
+    trials = sorted(trials, key=lambda trial: trial.number)
+    figure = Figure(figsize=(8.2, 4.0), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    for whole, style in _TRIALS.items():
+        shown = [trial for trial in trials if trial.whole == whole]
+        if shown:
+            axes.plot(
+                [trial.number for trial in shown], [trial.score for trial in shown],
+                linestyle="none", **style,
+            )  # fmt: skip
+    whole = [trial for trial in trials if trial.whole]
+    if whole:
+        better = np.minimum if minimise else np.maximum
+        axes.step(
+            [trial.number for trial in whole],
+            better.accumulate([trial.score for trial in whole]),
+            where="post", color=VERMILION, linewidth=1.6, label="best so far",
+        )  # fmt: skip
+    if minimise and _wide(trials):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:.3g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("trial", color=INK)
+    axes.set_ylabel(score, color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.legend(fontsize=9, edgecolor=LIGHT, labelcolor=INK)
+    _tidy(axes)
+    _title(figure, title)
+    if demo:
+        _stamp_below(figure)
+    return figure
+
+
+def tuning_surface(
+    trials: Sequence[TriedSetting],
+    x: SettingAxis,
+    y: SettingAxis,
+    *,
+    score: str,
+    minimise: bool,
+    title: str,
+    demo: bool = False,
+) -> Figure:
+    """The trials in the plane of two settings, on a surface through their scores.
+
+    The surface interpolates between trials (linear radial basis functions in the unit
+    square of the two ranges, slightly smoothed) and is drawn from four of them on; its
+    pale end is the better one. Trials that were given up count with the score that
+    they had reached.
+    """
+    from scipy.interpolate import RBFInterpolator
+
+    figure = Figure(figsize=(7.4, 5.2), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    scores = np.array([trial.score for trial in trials], float)
+    log = minimise and _wide(trials)
+    if len(trials) >= 4 and scores.min() < scores.max():
+        places = np.column_stack(
+            [
+                axis.place(np.array([trial.values[axis.name] for trial in trials]))
+                for axis in (x, y)
+            ]
+        )
+        height = np.log10(scores) if log else scores
+        surface = RBFInterpolator(places, height, kernel="linear", smoothing=0.1)
+        side = np.linspace(0, 1, 121)
+        grid = np.stack(np.meshgrid(side, side), axis=-1)
+        heights = surface(grid.reshape(-1, 2)).reshape(side.size, side.size)
+        # Between the scores that were met: what lies beyond is the method's invention.
+        heights = np.clip(heights, height.min(), height.max())
+        drawn = axes.contourf(
+            _values(x, side), _values(y, side), 10.0**heights if log else heights,
+            levels=_levels(scores, log), cmap="viridis_r" if minimise else "viridis",
+            norm=LogNorm() if log else None,
+        )  # fmt: skip
+        bar = figure.colorbar(drawn, ax=axes, format="%.3g")
+        bar.set_label(score, fontsize=9, color=INK)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=8, labelcolor=INK)
+        bar.ax.minorticks_off()
+    for kind, style in _TRIALS.items():
+        shown = [trial for trial in trials if trial.whole == kind]
+        if shown:
+            axes.plot(
+                [trial.values[x.name] for trial in shown],
+                [trial.values[y.name] for trial in shown],
+                linestyle="none", clip_on=False, **style,
+            )  # fmt: skip
+    if whole := [trial for trial in trials if trial.whole]:
+        choose = min if minimise else max
+        best = choose(whole, key=lambda trial: trial.score)
+        axes.plot(
+            best.values[x.name], best.values[y.name], "*", color=ORANGE, clip_on=False,
+            markeredgecolor=INK, markersize=17, linestyle="none", zorder=6,
+            label=f"best: {best.values[x.name]:.3g}, {best.values[y.name]:.3g}",
+        )  # fmt: skip
+    for axis, name in ((x, "x"), (y, "y")):
+        axes.set(**{f"{name}scale": "log" if axis.log else "linear"})
+        axes.set(**{f"{name}lim": (axis.low, axis.high), f"{name}label": axis.name})
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower left", ncols=3,
+        fontsize=9, edgecolor=LIGHT, labelcolor=INK,
+    )  # fmt: skip
+    axes.tick_params(color=GREY, labelcolor=INK, labelsize=9)
+    axes.spines[:].set_color(GREY)
+    _title(figure, title)
+    if demo:
+        _stamp_below(figure)
+    return figure
+
+
+def importance_bars(
+    importances: Mapping[str, float], *, title: str, demo: bool = False
+) -> Figure:
+    """Shares, from the largest to the smallest, as bars with their figures.
+
+    importances: name -> share, 0 to 1.
+    """
+    names = sorted(importances, key=lambda name: importances[name])
+    shares = [importances[name] for name in names]
+    figure = Figure(
+        figsize=(7.0, 1.3 + 0.42 * len(names) + 0.35 * demo),
+        dpi=DPI,
+        layout="constrained",
+    )
+    axes = figure.subplots()
+    bars = axes.barh([shorten(name, 30) for name in names], shares, color=BLUE)
+    axes.bar_label(bars, [f"{share:.2f}" for share in shares], padding=4, color=INK)
+    axes.set_xlim(0, 1.08)
+    axes.set_xlabel("share of the variance of the score", color=INK)
+    _tidy(axes)
+    _title(figure, title)
+    if demo:
+        _stamp_below(figure)
+    return figure
+
+
 def shorten(text: str, limit: int) -> str:
     """`text` on one line of at most `limit` characters, `…` in place of its middle:
     the ends of names (surnames, numbers) tell them apart as often as the beginnings."""
@@ -513,6 +842,41 @@ _LINES = [
     for dashes in ("-", "--")
     for colour in (BLUE, VERMILION, GREEN, ORANGE)
 ]
+
+
+_TRIALS: dict[bool, dict[str, Any]] = {
+    True: {
+        "marker": "o", "color": "white", "markeredgecolor": INK, "markersize": 6,
+        "label": "trial", "zorder": 4,
+    },
+    False: {
+        "marker": "X", "color": LIGHT, "markeredgecolor": INK, "markersize": 7,
+        "label": "given up", "zorder": 3,
+    },
+}  # fmt: skip
+"""How trials are drawn: whole ones, and those that were given up."""
+
+
+def _wide(trials: Sequence[TriedSetting]) -> bool:
+    """Whether scores, all above zero, span more than a factor of ten."""
+    scores = [trial.score for trial in trials]
+    return bool(scores) and min(scores) > 0 and max(scores) > 10 * min(scores)
+
+
+def _values(axis: SettingAxis, places: np.ndarray) -> np.ndarray:
+    """The inverse of `SettingAxis.place`."""
+    if axis.log:
+        return axis.low * (axis.high / axis.low) ** places
+    return axis.low + (axis.high - axis.low) * places
+
+
+def _levels(scores: np.ndarray, log: bool) -> np.ndarray:
+    space = np.geomspace if log else np.linspace
+    levels = space(scores.min(), scores.max(), 13)
+    # Rounding must not leave a hole at either end.
+    margin = 1e-9 * abs(levels[[0, -1]])
+    levels[[0, -1]] += margin * (-1, 1)
+    return levels
 
 
 def _mean_curve(
@@ -642,14 +1006,19 @@ def _mark_best(
         axes.plot([], [], ":", color=GREY, label=label)
 
 
-def _finish_panel(axes: Axes, metric: str) -> None:
-    axes.set_xlabel("Epoch", color=INK)
-    axes.set_ylabel(METRICS[metric], color=INK)
+def _tidy(axes: Axes) -> None:
+    """A light grid behind, no frame above and to the right."""
     axes.grid(color=LIGHT, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.tick_params(color=GREY, labelcolor=INK, labelsize=9)
+
+
+def _finish_panel(axes: Axes, metric: str) -> None:
+    axes.set_xlabel("Epoch", color=INK)
+    axes.set_ylabel(METRICS[metric], color=INK)
+    _tidy(axes)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
     first, last = axes.dataLim.intervalx
     if first == last:

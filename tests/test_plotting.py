@@ -1,5 +1,6 @@
 """Figures: they hold what they were given, and odd input does not break them."""
 
+import dataclasses
 import io
 import math
 import subprocess
@@ -18,19 +19,25 @@ from PIL import Image
 from jaxvision.plotting import (
     DEMO_STAMP,
     FieldPanel,
+    SettingAxis,
     TransformPanel,
     TransformRow,
+    TriedSetting,
     accuracy_by_configuration,
     confusion_matrix,
     contact_sheet,
     gallery,
+    importance_bars,
     learning_curves,
     learning_curves_seeds,
     prediction_caption,
     receptive_field_maps,
+    roc_curves,
     shorten,
     transform_curves,
     transform_sheet,
+    tuning_history,
+    tuning_surface,
 )
 
 
@@ -365,3 +372,59 @@ def test_accuracy_by_configuration_draws_a_line_each_in_both_panels():
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
     assert train.get_xlabel() == "Epoch"
     assert "Accuracy" in train.get_ylabel()
+
+
+def test_roc_curves_are_drawn_whole_and_near_the_corner() -> None:
+    false, true = np.array([0, 0, 0.5, 1]), np.array([0, 0.8, 1, 1])
+    figure = roc_curves({"seed 0": (false, true)}, positive="face", title="ROC")
+    whole, corner = figure.axes
+    np.testing.assert_array_equal(whole.lines[0].get_xydata().T, [false, true])
+    # No error at all has no place on a logarithmic axis: it is drawn at its edge.
+    assert corner.lines[0].get_ydata().tolist() == pytest.approx([1, 0.2, 1e-3, 1e-3])
+    assert "true positive rate (face found)" in texts(figure)
+    drawn(figure)
+
+
+AXES = (SettingAxis("optim.learning_rate", 1e-5, 1e-1, log=True),
+        SettingAxis("dropout_rate", 0.0, 0.5))  # fmt: skip
+
+
+def trials(count: int) -> list[TriedSetting]:
+    return [
+        TriedSetting(
+            number,
+            {"optim.learning_rate": 10.0 ** -(2 + number % 3), "dropout_rate": 0.1},
+            score=0.5 / (1 + number**2),
+            whole=number % 4 != 3,
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("minimise", [True, False])
+@pytest.mark.parametrize("count", [1, 3, 4, 12])
+def test_tuning_is_drawn_however_few_trials_there_are(count, minimise) -> None:
+    how = {"score": "loss (nats)", "minimise": minimise, "title": "Tuning"}
+    history = tuning_history(trials(count), **how)
+    drawn(history)
+    best = history.axes[0].lines[-1].get_ydata()
+    whole = [trial.score for trial in trials(count) if trial.whole]
+    assert best[-1] == (min if minimise else max)(whole)
+    surface = tuning_surface(trials(count), *AXES, **how)
+    drawn(surface)
+    assert surface.axes[0].get_xscale() == "log"
+    # The scale of the colours is there as soon as the surface is.
+    assert len(surface.axes) == (2 if count >= 4 else 1)
+
+
+def test_surface_of_trials_that_were_all_given_up_or_equal() -> None:
+    equal = [dataclasses.replace(t, score=0.5, whole=False) for t in trials(6)]
+    how = {"score": "accuracy", "minimise": False, "title": "Tuning"}
+    for make in (tuning_history, lambda t, **how: tuning_surface(t, *AXES, **how)):
+        assert "given up" in texts(make(equal, **how))
+
+
+def test_importances_are_written_beside_their_bars() -> None:
+    figure = importance_bars({"a": 0.25, "b": 0.75}, title="Importance", demo=True)
+    assert {"0.25", "0.75", DEMO_STAMP} <= set(texts(figure))
+    drawn(figure)
