@@ -1,9 +1,11 @@
 """`report.md`: one page that ties together what a run wrote.
 
 Figures come from `results.json`, settings from `config.json`; the caller adds the
-sections that only this run has.
+sections that only this run has. `report.json` keeps these sections for the one page
+of all experiments (`jaxvision.report.page`).
 """
 
+import json
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
@@ -12,8 +14,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from jaxvision.files import write_json
+from jaxvision.plain import to_plain
 from jaxvision.report.formats import format_duration, format_figure, format_mean_sd
 from jaxvision.report.run_folder import RunFolder
+
+STORY = "report.json"
+"""Title, question and sections of a run, in its folder."""
 
 LONGEST_LIST = 50
 """Rows of a list that the report shows; the file beside it has them all."""
@@ -81,13 +88,20 @@ class Code:
 
 Block = Text | Table | Picture | Code
 
+BLOCKS = {"text": Text, "table": Table, "picture": Picture, "code": Code}
+"""By their names in `report.json`."""
+
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it, in order."""
+    """A heading and what stands below it, in order.
+
+    aside: few readers need it, so that the one report of all experiments folds it.
+    """
 
     heading: str
     blocks: Sequence[Block]
+    aside: bool = False
 
     def render(self) -> str:
         parts = [f"## {escape(self.heading)}", *(b.render() for b in self.blocks)]
@@ -103,7 +117,8 @@ def write_report(
     headline: Collection[str] | None = None,
 ) -> Path:
     """Writes `report.md`: the question, the results, how to run it again and the data;
-    then `sections`; then settings, versions, machine and duration.
+    then `sections`; then settings, versions, machine and duration. `report.json` beside
+    it is what `read_story` reads.
 
     headline: names of the figures that stand in the results; None: all.
 
@@ -117,6 +132,8 @@ def write_report(
             if isinstance(block, Picture):
                 # A report with a hole in it is a defect of the program that wrote it.
                 (run_folder.path / block.file).stat()
+    shown = None if headline is None else tuple(headline)
+    _write_story(run_folder.path, Story(title, question, shown, tuple(sections)))
     whole = [
         results_section(results, headline),
         Section("How to run it again", [Code(results["command"])]),
@@ -130,6 +147,53 @@ def write_report(
         parts.append(DEMO_WARNING)
     parts += [question, *(section.render() for section in whole)]
     return run_folder.write_text("report.md", "\n\n".join(parts) + "\n")
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a run has to show beside its figures.
+
+    headline: names of the figures that matter most; None: all.
+    """
+
+    title: str
+    question: str
+    headline: tuple[str, ...] | None
+    sections: tuple[Section, ...]
+
+
+def read_story(folder: Path) -> Story:
+    """What `write_report` was given.
+
+    Raises:
+      FileNotFoundError: there is no report.
+      KeyError, TypeError, ValueError: it is damaged.
+    """
+    plain = json.loads((folder / STORY).read_text("utf-8"))
+    sections = tuple(
+        Section(
+            section["heading"],
+            [BLOCKS[block.pop("kind")](**block) for block in section["blocks"]],
+            section["aside"],
+        )
+        for section in plain["sections"]
+    )
+    headline = plain["headline"]
+    return Story(
+        plain["title"],
+        plain["question"],
+        None if headline is None else tuple(headline),
+        sections,
+    )
+
+
+def _write_story(folder: Path, story: Story) -> None:
+    plain = to_plain(story)
+    kinds = {kind: name for name, kind in BLOCKS.items()}
+    for section, written in zip(story.sections, plain["sections"], strict=True):
+        for block, entry in zip(section.blocks, written["blocks"], strict=True):
+            entry["kind"] = kinds[type(block)]
+    write_json(folder / STORY, plain)
 
 
 def results_section(
@@ -190,20 +254,27 @@ def environment_section(results: Mapping[str, Any]) -> Section:
 
 
 def splits_section(
-    counts: Mapping[str, Sequence[int]], classes: Sequence[str], file: str
+    counts: Mapping[str, Sequence[int]],
+    classes: Sequence[str],
+    file: str,
+    *,
+    note: str = "",
 ) -> Section:
     """Pictures of each class in each split.
 
     counts: name of the split -> number of pictures of each of `classes`.
     file: where in the run folder the splits are written.
+    note: a clause on how they were made.
     """
     rows = [
         [name, *(split[index] for split in counts.values())]
         for index, name in enumerate(classes)
     ]
     rows.append(["all", *map(sum, counts.values())])
-    note = Text(f"Which picture is where stands in {_link(file)}.")
-    return Section("Splits", [Table(["class", *counts], rows), note])
+    text = f"Which picture is where stands in {_link(file)}."
+    note = Text(f"{text} {note}." if note else text)
+    table = Table(["class", *counts], rows)
+    return Section("Splits", [table, note], aside=True)
 
 
 def bad_pictures_section(bad: Sequence[tuple[str, str]], file: str) -> Section:
@@ -252,7 +323,7 @@ def checkpoint_section(
     ]
     if resume is not None:
         blocks += [Text("To continue the run:"), Code(resume)]
-    return Section("Use it", blocks)
+    return Section("Use it", blocks, aside=True)
 
 
 def escape(text: str) -> str:
@@ -267,12 +338,12 @@ def _list_section(
     heading: str, header: Sequence[str], rows: Sequence[Sequence[Any]], file: str
 ) -> Section:
     if not rows:
-        return Section(heading, [Text("None.")])
+        return Section(heading, [Text("None.")], aside=True)
     blocks: list[Block] = [Table(header, rows[:LONGEST_LIST])]
     if len(rows) > LONGEST_LIST:
         more = len(rows) - LONGEST_LIST
         blocks.append(Text(f"… and {more} more, all of them in {_link(file)}."))
-    return Section(heading, blocks)
+    return Section(heading, blocks, aside=True)
 
 
 def _cell(value: Any) -> str:

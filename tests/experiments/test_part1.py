@@ -89,7 +89,7 @@ def test_every_published_figure_has_its_row():
     entries = json.loads(tables.PUBLISHED.read_text("utf-8"))
     for entry in entries:
         assert set(entry) == {"section", "row", "metric", "value", "source"}
-        if entry["section"] != "1.7":
+        if entry["section"][:2] == "1." and entry["section"] != "1.7":
             assert (entry["section"], entry["row"]) in rows
     assert [e["value"] for e in tables.published_figures("1.3")][:2] == [0.6722, 0.5165]
 

@@ -1,0 +1,112 @@
+"""Run folders as they lie on the disk: finished, begun only, or damaged."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jaxvision.errors import InputError
+from jaxvision.report.markdown import Story, read_story
+
+WANTED = ("command", "data", "figures", "versions", "machine", "seconds")
+"""What a page needs of `results.json`."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run folder, read.
+
+    started: when the folder was made.
+    config, results: as in `config.json` and `results.json`.
+    story: what it shows; None: it wrote no report.
+    """
+
+    path: Path
+    experiment: str
+    command: str
+    started: datetime
+    config: dict[str, Any]
+    results: dict[str, Any]
+    story: Story | None
+
+
+@dataclass(frozen=True)
+class BegunRun:
+    """A run folder without results: stopped, or still running."""
+
+    path: Path
+    experiment: str
+    command: str
+    started: datetime
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All run folders below a folder, oldest first.
+
+    damaged: what cannot be read, with the reason.
+    """
+
+    finished: tuple[FinishedRun, ...] = ()
+    begun: tuple[BegunRun, ...] = ()
+    damaged: tuple[tuple[Path, str], ...] = ()
+
+
+def find_runs(root: Path) -> Runs:
+    """Reads every `root/<experiment>/<time>/`; no folder has no runs."""
+    finished, begun, damaged = [], [], []
+    for path in sorted(root.glob("*/*/run.json")):
+        try:
+            run = read_run(path.parent)
+        except InputError as error:
+            damaged.append((path.parent, str(error)))
+            continue
+        (finished if isinstance(run, FinishedRun) else begun).append(run)
+
+    def age(run: FinishedRun | BegunRun) -> tuple[datetime, str]:
+        return run.started, run.path.name
+
+    return Runs(
+        tuple(sorted(finished, key=age)),
+        tuple(sorted(begun, key=age)),
+        tuple(damaged),
+    )
+
+
+def read_run(path: Path) -> FinishedRun | BegunRun:
+    """A run folder.
+
+    Raises:
+      InputError: it is none, or a file in it is damaged.
+    """
+    if not (path / "run.json").is_file():
+        raise InputError(f"{path} is no run folder: it has no run.json")
+    try:
+        run = _read(path / "run.json")
+        named = run["experiment"], run["command"]
+        started = datetime.fromisoformat(run["started"]).astimezone()
+        if not (path / "results.json").is_file():
+            return BegunRun(path, *named, started)
+        results = _read(path / "results.json")
+        if missing := [name for name in WANTED if name not in results]:
+            raise ValueError(f"results.json without {missing[0]}")
+        config = _read(path / "config.json")
+        try:
+            story = read_story(path)
+        except FileNotFoundError:
+            story = None
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{path}: a file in it is missing or damaged ({reason}); run the "
+            "experiment again"
+        ) from error
+    return FinishedRun(path, *named, started, config, results, story)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    value = json.loads(path.read_text("utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError(f"{path.name} holds no table")
+    return value

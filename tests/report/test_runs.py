@@ -1,0 +1,70 @@
+"""Run folders as they lie on the disk."""
+
+import pytest
+from finished_runs import SECTIONS, write_run
+
+from jaxvision.errors import InputError
+from jaxvision.report.markdown import Picture
+from jaxvision.report.run_folder import RunFolder
+from jaxvision.report.runs import find_runs, read_run
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path):
+    written = write_run(tmp_path, "part2_mlp", {"val_accuracy": [0.5, 0.6]})
+    run = read_run(written.path)
+    assert (run.experiment, run.command) == ("part2_mlp", written.command)
+    assert run.config == {"epochs": 10, "seeds": [0, 1, 2]}
+    assert run.results == written.read_results()
+    assert (run.story.title, run.story.question) == ("A title", "What is asked?")
+    assert run.story.headline is None
+    assert [(s.heading, s.aside) for s in run.story.sections] == [
+        (section.heading, section.aside) for section in SECTIONS
+    ]
+    assert run.story.sections[0].blocks[1] == Picture(
+        "curves.png", "Accuracy over epochs.", "A caption."
+    )
+    assert [s.render() for s in run.story.sections] == [s.render() for s in SECTIONS]
+
+
+def test_finished_begun_and_damaged_runs_are_told_apart(tmp_path):
+    one = write_run(tmp_path, "part2_mlp", {"x": [1.0]}, name="b").path
+    two = write_run(tmp_path, "part2_mlp", {"x": [1.0]}, name="a").path
+    begun = RunFolder.create("part2_mlp", root=tmp_path).path
+    bad = write_run(tmp_path, "part2_features", {"x": [1.0]}).path
+    (bad / "results.json").write_text("{")
+    (tmp_path / "logs").mkdir()
+    runs = find_runs(tmp_path)
+    assert {run.path for run in runs.finished} == {one, two}
+    assert [run.path for run in runs.begun] == [begun]
+    ((path, reason),) = runs.damaged
+    assert path == bad
+    assert "run the experiment again" in reason
+
+
+def test_no_folder_has_no_runs(tmp_path):
+    runs = find_runs(tmp_path / "nowhere")
+    assert (runs.finished, runs.begun, runs.damaged) == ((), (), ())
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("run.json", "[]"),
+        ("run.json", '{"experiment": "x"}'),
+        ("results.json", '{"command": "x"}'),
+        ("config.json", "\x00"),
+        ("report.json", '{"sections": [{"heading": 1}]}'),
+        ("report.json", '{"sections": [{"heading": "a", "aside": 0, "blocks": [{}]}]}'),
+    ],
+)
+def test_damage_is_named(tmp_path, file, content):
+    path = write_run(tmp_path, "part2_mlp", {"x": [1.0]}).path
+    (path / file).write_text(content)
+    with pytest.raises(InputError, match=str(path)):
+        read_run(path)
+
+
+def test_a_run_without_report_has_figures_only(tmp_path):
+    path = write_run(tmp_path, "part2_mlp", {"x": [1.0]}).path
+    (path / "report.json").unlink()
+    assert read_run(path).story is None
