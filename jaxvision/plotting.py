@@ -516,11 +516,12 @@ def picture_grid(
     letters = max(len(line) for lines in names for line in lines)
     margin = 0.078 * letters + 2 * gap if letters else gap
     heading = (0.42 if title else 0.1) + (0.26 if columns else 0)
+    floors = [gap + (width - gap) * _tallest(row.pictures) for row in rows]
     heights = [
-        width
+        floor
         + max((c.count("\n") + 1 for c in row.captions), default=0) * size * LINE
         + (gap / 2 if row.captions else 0)
-        for row in rows
+        for row, floor in zip(rows, floors, strict=True)
     ]
     count = max(len(row.pictures) for row in rows)
     figure_width = max(margin + count * width + gap, 0.085 * len(title) + 0.3, 2.6)
@@ -535,8 +536,8 @@ def picture_grid(
             ha="center", parse_math=False,
         )  # fmt: skip
     top = heading
-    for row, lines, height in zip(rows, names, heights, strict=True):
-        floor = top + width - gap
+    for row, lines, height, below in zip(rows, names, heights, floors, strict=True):
+        floor = top + below - gap
         first = (top + floor) / 2 - (len(lines) - 1) * 9 * LINE / 2
         for number, line in enumerate(lines):
             axes.text(
@@ -558,6 +559,12 @@ def picture_grid(
         top += height
     _finish_sheet(axes, figure_width, figure_height, title=title, demo=demo)
     return figure
+
+
+def _tallest(pictures: Sequence[np.ndarray | None]) -> float:
+    """Greatest height, as a share of the longer side: 1 for square pictures."""
+    shapes = [picture.shape[:2] for picture in pictures if picture is not None]
+    return max(height / max(height, width) for height, width in shapes)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from PIL import Image
 from jaxvision.plotting import (
     DEMO_STAMP,
     FieldPanel,
+    PictureRow,
     SettingAxis,
     TransformPanel,
     TransformRow,
@@ -30,6 +31,7 @@ from jaxvision.plotting import (
     importance_bars,
     learning_curves,
     learning_curves_seeds,
+    picture_grid,
     prediction_caption,
     receptive_field_maps,
     roc_curves,
@@ -348,6 +350,31 @@ def test_transform_sheet_has_a_strip_for_each_change() -> None:
     )
     drawn(figure)
     drawn(transform_sheet(rows[:1], title=""))
+
+
+def test_picture_grid_has_a_row_and_a_heading_each() -> None:
+    rows = [
+        PictureRow("anna\nnamed so", [picture(), picture(), None], correct=True),
+        PictureRow(
+            "berta", [picture(), None, picture()], ["x", "", "z"], correct=False
+        ),
+    ]
+    figure = picture_grid(rows, ["face", "grey", "overlay"], title="Faces", demo=True)
+    found = texts(figure)
+    assert {"anna", "named so", "berta", "face", "grey", "overlay", "✗ x"} <= set(found)
+    assert len(figure.axes[0].images) == 4
+    drawn(figure)
+    with pytest.raises(ValueError, match="argument"):
+        picture_grid([PictureRow("a", [picture()], ["x", "y"])], title="")
+
+
+def test_picture_grid_is_as_high_as_its_pictures() -> None:
+    def height(*sides: int) -> float:
+        row = PictureRow("", [picture(*sides)])
+        return picture_grid([row], title="").get_figheight()
+
+    assert height(4, 16) < 0.5 * height(16, 16)
+    assert height(16, 4) == height(16, 16)
 
 
 def test_accuracy_by_configuration_draws_a_line_each_in_both_panels():
