@@ -32,6 +32,19 @@ CONFIG = "config.json"
 FEATURES = Path("data/features")
 """Where features of frozen backbones are cached."""
 
+BackboneName = Literal[
+    "auto",
+    "alexnet",
+    "efficientnet_lite0",
+    "vgg19",
+    "vgg19_torchvision",
+    "resnet50_v2",
+    "mobilenet_v2",
+    "efficientnet_v2_b3",
+]
+"""Weights that a network can begin with: `jaxvision.pretrained.SOURCES`, or the best
+of the first two that is within reach."""
+
 AnyConfig = TypeVar("AnyConfig", bound="RunConfig")
 
 
@@ -73,7 +86,7 @@ class RunConfig:
 class TransferConfig(RunConfig):
     """Settings of experiments that begin with a pretrained network."""
 
-    backbone: Literal["auto", "alexnet", "efficientnet_lite0"] = "auto"
+    backbone: BackboneName = "auto"
     """Pretrained network; auto: AlexNet if its weights are here or can be downloaded,
     else EfficientNet-Lite0, whose weights come with the package."""
     weights: Path | None = None

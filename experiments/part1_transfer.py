@@ -6,11 +6,11 @@ python -m experiments.part1_transfer --data.root DIR      # one sub-folder a pai
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.common import FEATURES, run_cli
+from experiments.common import FEATURES, BackboneName, run_cli
 from experiments.tables import (
     Findings,
     Published,
@@ -55,7 +55,7 @@ VIEWS = AugmentConfig(horizontal_flip=0.5, resized_crop=0.5)
 class Config(StudyConfig):
     """Trains heads on features of a pretrained network, every picture left out once."""
 
-    backbone: Literal["auto", "alexnet", "efficientnet_lite0"] = "efficientnet_lite0"
+    backbone: BackboneName = "efficientnet_lite0"
     """Pretrained network; efficientnet_lite0 comes with the package."""
     weights: Path | None = None
     """File with the backbone's weights, in place of a download."""

@@ -195,30 +195,25 @@ class MobileNetV2(Backbone):
             kernel_init=DEPTHWISE_KERNEL,
             dtype=self.dtype,
         )
-        names = block_names(self.stages)
-        rates = iter(drop_rates(self.drop_connect_rate, len(names)))
-        makers: list[Callable[..., nn.Module]] = []
-        for stage in self.stages:
-            for repeat in range(stage.repeats):
-                make = partial(
-                    FusedBottleneck if stage.is_fused else InvertedBottleneck,
-                    stage.features,
-                    stage.kernel_size,
-                    stage.stride if repeat == 0 else 1,
-                    stage.expansion,
-                    drop_rate=next(rates),
-                    train=train,
-                    activation=self.activation,
-                    conv=conv,
-                    norm=norm,
-                )
-                if not stage.is_fused:
-                    make = partial(make, squeeze=stage.squeeze, depthwise=depthwise)
-                makers.append(make)
-        return [
-            (name, partial(_create_and_call, make, name))
-            for name, make in zip(names, makers, strict=True)
-        ]
+        table: list[Layer] = []
+        blocks = named_blocks(self.stages)
+        for place, (name, block) in enumerate(blocks):
+            make = partial(
+                FusedBottleneck if block.is_fused else InvertedBottleneck,
+                block.features,
+                block.kernel_size,
+                block.stride,
+                block.expansion,
+                drop_rate=self.drop_connect_rate * place / len(blocks),
+                train=train,
+                activation=self.activation,
+                conv=conv,
+                norm=norm,
+            )
+            if not block.is_fused:
+                make = partial(make, squeeze=block.squeeze, depthwise=depthwise)
+            table.append((name, partial(_create_and_call, make, name)))
+        return table
 
 
 class WideBottleneck(nn.Module):
@@ -284,44 +279,40 @@ class MobileNetPrado(Backbone):
         def conv_head(x: jax.Array) -> jax.Array:
             return ReLU6()(norm(name="bn_head")(conv(160, 1, name="conv_head")(x)))
 
-        makers = [
-            partial(
+        def block(name: str, row: Stage) -> Layer:
+            make = partial(
                 WideBottleneck,
-                stage.features,
-                stage.kernel_size,
-                stage.stride if repeat == 0 else 1,
-                stage.expansion,
+                row.features,
+                row.kernel_size,
+                row.stride,
+                row.expansion,
                 conv,
                 partial(DepthwiseConv, use_bias=True, **same),
                 norm,
             )
-            for stage in self.stages
-            for repeat in range(stage.repeats)
-        ]
+            return name, partial(_create_and_call, make, name)
+
         return [
             ("stem", stem),
-            *(
-                (name, partial(_create_and_call, make, name))
-                for name, make in zip(block_names(self.stages), makers, strict=True)
-            ),
+            *(block(name, row) for name, row in named_blocks(self.stages)),
             ("conv_head", conv_head),
             ("pooled", lambda x: x.mean((1, 2))),
         ]
 
 
-def block_names(stages: tuple[Stage, ...]) -> list[str]:
-    """ "block1a" is the first block of the first stage, "block2c" the third of the
-    second."""
+def named_blocks(stages: tuple[Stage, ...]) -> list[tuple[str, Stage]]:
+    """Every block with its own stride, in order.
+
+    "block1a" is the first of the first stage, "block2c" the third of the second.
+    """
     return [
-        f"block{number}{'abcdefghijklmnop'[repeat]}"
+        (
+            f"block{number}{'abcdefghijklmnop'[repeat]}",
+            stage if repeat == 0 else stage._replace(stride=1),
+        )
         for number, stage in enumerate(stages, start=1)
         for repeat in range(stage.repeats)
     ]
-
-
-def drop_rates(last: float, count: int) -> list[float]:
-    """Equal steps from 0 for the first block towards `last`."""
-    return [last * i / count for i in range(count)]
 
 
 def _create_and_call(

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from jaxvision.errors import InputError, exit_on_input_error
 from jaxvision.files import CACHE_VARIABLE
-from jaxvision.manifest import file_sha256
 from jaxvision.pretrained import SOURCES, cache_folder, find_source, load, store
 from jaxvision.pretrained.convert import read_variables
-from jaxvision.pretrained.fetch import fetch, find_file
+from jaxvision.pretrained.fetch import fetch, file_digest, find_file
 from jaxvision.pretrained.sources import Source
 
 LOGITS_TOLERANCE = 5e-4
@@ -42,7 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     add.set_defaults(run=_fetch)
     add = commands.add_parser("convert", help="convert a file that is already here")
     add.add_argument("name", metavar="NAME", help=", ".join(SOURCES))
-    add.add_argument("file", metavar="FILE", type=Path, help="a torch state dict, .pth")
+    add.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        help="a torch state dict, .pth, or Keras's .h5",
+    )
     add.set_defaults(run=_convert)
     add = commands.add_parser(
         "verify", help="check hash, conversion, values and the network's answer"
@@ -64,7 +68,7 @@ def _list(options: argparse.Namespace) -> None:
         table.add_row(
             source.name,
             f"{source.top1:g}",
-            f"{source.size_bytes / 1e6:.0f}",
+            _megabytes(source),
             _state(source),
             source.origin,
             source.licence,
@@ -74,8 +78,12 @@ def _list(options: argparse.Namespace) -> None:
     console.print(f"cache ({CACHE_VARIABLE}): {cache_folder()}", soft_wrap=True)
 
 
+def _megabytes(source: Source) -> str:
+    return "–" if source.size_bytes is None else f"{source.size_bytes / 1e6:.0f}"
+
+
 def _state(source: Source) -> str:
-    if store.is_whole(store.converted_folder(source, source.sha256)):
+    if store.is_whole(store.converted_folder(source, source.digest)):
         return "converted"
     try:
         return "file" if find_file(source) is not None else "no"
@@ -92,14 +100,14 @@ def _fetch(options: argparse.Namespace) -> None:
 def _convert(options: argparse.Namespace) -> None:
     source = find_source(options.name)
     pretrained = load(source.name, weights=options.file)
-    sha256 = file_sha256(options.file)
-    if sha256 != source.sha256:
+    digest = file_digest(options.file, source)
+    if digest != source.digest:
         print(
-            f"note: {options.file} fits, but is not the published file (its SHA-256 is"
-            f" {sha256}): give it as --weights to use it"
+            f"note: {options.file} fits, but is not the published file (its"
+            f" {source.algorithm.upper()} is {digest}): give it as --weights to use it"
         )
     print(f"{source.name}: {pretrained.report.summary()}")
-    print(store.converted_folder(source, sha256))
+    print(store.converted_folder(source, digest))
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -107,7 +115,8 @@ def _verify(options: argparse.Namespace) -> None:
 
     source = find_source(options.name)
     file = fetch(source)
-    print(f"ok    {file}: size and SHA-256 are the published ones")
+    what = "its" if source.size_bytes is None else "size and"
+    print(f"ok    {file}: {what} {source.algorithm.upper()} is the published one")
     variables, report = read_variables(file, source)
     print(f"ok    converted both ways, all values finite: {report.summary()}")
     if source.name not in GOLDEN_LOGITS:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision.errors import InputError
-from jaxvision.pretrained.sources import Source
+from jaxvision.pretrained.sources import SOURCES, Source
 
 _SHOWN = 20
 
@@ -78,11 +78,16 @@ def read_variables(path: Path, source: Source) -> tuple[Variables, Report]:
     Raises:
       InputError: the file is damaged, or it is not this network's.
     """
+    from jaxvision.pretrained.keras_file import by_path, read_weights
     from jaxvision.pretrained.tables import TABLES
     from jaxvision.pretrained.torch_file import read_state_dict
 
-    tensors = read_state_dict(path)
+    _check_format(path, source)
     table = TABLES[source.name]()
+    if source.format == "keras":
+        tensors, table = by_path(read_weights(path), table)
+    else:
+        tensors = read_state_dict(path)
     try:
         return convert(tensors, table, abstract_variables(source))
     except InputError as error:
@@ -205,6 +210,29 @@ def fit_into(
     variables = {name: {} for name in template} | unflatten_dict(fitted, sep="/")
     kept = tuple(name for name in fitted if name not in set(replaced))
     return variables, Report(kept, tuple(replaced), tuple(ignored))
+
+
+def _check_format(path: Path, source: Source) -> None:
+    """Names the source that a file of the other kind belongs to, if there is one."""
+    from jaxvision.pretrained.keras_file import is_hdf5
+
+    try:
+        found = "keras" if is_hdf5(path) else "torch"
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    if found == source.format:
+        return
+    others = [
+        other.name
+        for other in SOURCES.values()
+        if (other.model, other.format) == (source.model, found)
+    ]
+    what = "a Keras file (HDF5)" if found == "keras" else "no Keras file (HDF5)"
+    hint = f"; as such it would be the weights {others[0]}" if others else ""
+    raise InputError(
+        f"{path} is {what}, which the weights {source.name} are"
+        f"{' not' if found == 'keras' else ''}{hint}"
+    )
 
 
 def _turned(

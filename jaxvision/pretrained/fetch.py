@@ -1,5 +1,6 @@
 """Brings a file of weights to this machine: out of a package, or by download, once."""
 
+import hashlib
 import importlib.util
 import sys
 import threading
@@ -8,7 +9,6 @@ from pathlib import Path
 
 from jaxvision.errors import InputError
 from jaxvision.files import CACHE_VARIABLE, cache_folder
-from jaxvision.manifest import file_sha256
 from jaxvision.pretrained.sources import Source
 
 CONNECT_SECONDS = 3.0
@@ -16,6 +16,8 @@ CONNECT_SECONDS = 3.0
 READ_SECONDS = 30.0
 """How long a download may stand still."""
 _CHUNK_BYTES = 2**16
+_MOST_BYTES = 2**30
+"""Where a download breaks off whose size is not published."""
 _DAY_SECONDS = 86_400
 
 
@@ -28,7 +30,7 @@ def how_to_mend(source: Source) -> str:
 
 
 def find_file(source: Source) -> Path | None:
-    """The file if it is on this machine and whole (size and SHA-256), else None.
+    """The file if it is on this machine and whole (size and sum), else None.
 
     Raises:
       InputError: the package that brings it is not installed or not whole.
@@ -42,8 +44,8 @@ def find_file(source: Source) -> Path | None:
 def fetch(source: Source, *, download: bool = True) -> Path:
     """The file of a source, downloaded if it is not here yet.
 
-    A download goes to a temporary name and gets its own only when size and SHA-256
-    are right; a cached file is hashed again each time it is asked for.
+    A download goes to a temporary name and gets its own only when size and sum (SHA-256
+    or MD5) are right; a cached file is hashed again each time it is asked for.
 
     Args:
       source: what to bring.
@@ -83,14 +85,20 @@ def difference(path: Path, source: Source) -> str | None:
     """
     try:
         size = path.stat().st_size
-        if size != source.size_bytes:
+        if source.size_bytes not in (None, size):
             return f"it has {size} bytes, not {source.size_bytes}"
-        digest = file_sha256(path)
+        digest = file_digest(path, source)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    if digest != source.sha256:
-        return f"its SHA-256 is {digest}, not {source.sha256}"
+    if digest != source.digest:
+        return f"its {source.algorithm.upper()} is {digest}, not {source.digest}"
     return None
+
+
+def file_digest(path: Path, source: Source) -> str:
+    """The sum of a file, hexadecimal, made as the source's published one is."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, source.algorithm).hexdigest()
 
 
 def out_of_reach(url: str, seconds: float = CONNECT_SECONDS) -> str | None:
@@ -148,7 +156,7 @@ def _download(source: Source) -> Path:
         _clear_killed_downloads(path.parent)
         pooch.retrieve(
             source.location,
-            known_hash=f"sha256:{source.sha256}",
+            known_hash=f"{source.algorithm}:{source.digest}",
             fname=path.name,
             path=path.parent,
             downloader=pooch.HTTPDownloader(
@@ -218,10 +226,13 @@ class _Progress:
     def update(self, num_bytes: int) -> None:
         self._received += num_bytes
         # pooch counts whole chunks, also for the last.
-        if self._received >= self._source.size_bytes + 2 * _CHUNK_BYTES:
+        published = self._source.size_bytes
+        most = _MOST_BYTES if published is None else published
+        if self._received >= most + 2 * _CHUNK_BYTES:
+            which = "" if published is None else " the published"
             raise InputError(
-                f"{self._source.location} sends more than the published"
-                f" {self._source.size_bytes} bytes; {how_to_mend(self._source)}"
+                f"{self._source.location} sends more than{which} {most} bytes;"
+                f" {how_to_mend(self._source)}"
             )
         self._bar.update(self._task, completed=self._received)
 

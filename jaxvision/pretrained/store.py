@@ -17,9 +17,9 @@ FORMAT = 1
 """Part of the folder's name: raised when what is stored or how changes."""
 
 
-def converted_folder(source: Source, sha256: str) -> Path:
-    """Where the conversion of the file with that hash is kept."""
-    return cache_folder() / "converted" / f"{source.name}-{sha256[:16]}-v{FORMAT}"
+def converted_folder(source: Source, digest: str) -> Path:
+    """Where the conversion of the file with that sum is kept."""
+    return cache_folder() / "converted" / f"{source.name}-{digest[:16]}-v{FORMAT}"
 
 
 def is_whole(folder: Path) -> bool:
@@ -28,7 +28,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def save(
-    folder: Path, variables: Variables, report: Report, source: Source, sha256: str
+    folder: Path, variables: Variables, report: Report, source: Source, digest: str
 ) -> None:
     """Writes a conversion: all of it or nothing; one that is broken is replaced.
 
@@ -37,7 +37,7 @@ def save(
       variables: NumPy arrays.
       report: what became of the file's tensors.
       source: what they are of.
-      sha256: of the file that was converted.
+      digest: sum of the file that was converted.
 
     Raises:
       InputError: the cache cannot be written.
@@ -49,7 +49,7 @@ def save(
         writing.mkdir(parents=True)
         with ocp.PyTreeCheckpointer() as checkpointer:
             checkpointer.save(writing / "variables", variables)
-        card = json.dumps(_card(source, sha256, report), indent=2)
+        card = json.dumps(_card(source, digest, report), indent=2)
         (writing / "card.json").write_text(card)
         if folder.exists() and not is_whole(folder):
             shutil.rmtree(folder)
@@ -74,7 +74,7 @@ def restore(folder: Path) -> tuple[Variables, Report]:
     return variables, Report(tuple(card["kept"]), ignored=tuple(card["ignored"]))
 
 
-def _card(source: Source, sha256: str, report: Report) -> dict[str, Any]:
+def _card(source: Source, digest: str, report: Report) -> dict[str, Any]:
     """What a person or a program must know to use the variables."""
     packages = ("jaxvision-classics", "jax", "flax", "orbax-checkpoint", "numpy")
     return {
@@ -83,8 +83,8 @@ def _card(source: Source, sha256: str, report: Report) -> dict[str, Any]:
         "num_classes": source.num_classes,
         "origin": source.origin,
         "file": source.location.rsplit("/", 1)[-1],
-        "sha256": sha256,
-        "is_published_file": sha256 == source.sha256,
+        source.algorithm: digest,
+        "is_published_file": digest == source.digest,
         "licence": source.licence,
         "note": source.note,
         "preprocessing": source.preprocessing.to_dict(),

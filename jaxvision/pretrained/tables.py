@@ -1,7 +1,9 @@
 """Which tensor of a foreign file becomes which parameter, and how it is turned.
 
 torch keeps kernels as output, input, height, width, and matrices as output, input;
-here they are height, width, input, output, and input, output.
+here they are height, width, input, output, and input, output, as they are in Keras but
+for depthwise kernels. Names of Keras's variables are those of Keras 3; older files are
+matched with them in `jaxvision.pretrained.keras_file`.
 """
 
 from collections.abc import Callable
@@ -9,7 +11,10 @@ from functools import partial
 
 import numpy as np
 
-from jaxvision.models.efficientnet import LITE0
+from jaxvision.models.efficientnet import LITE0, V2_B3
+from jaxvision.models.mobilenet import MOBILENET_V2, named_blocks
+from jaxvision.models.resnet import RESNET50_V2
+from jaxvision.models.vgg import VGG19
 from jaxvision.pretrained.convert import Entry, Table, Transform
 
 
@@ -35,6 +40,14 @@ def flattened_kernel(
     rows = tensor.shape[0]
     kernel = tensor.reshape(rows, channels, height, width).transpose(2, 3, 1, 0)
     return kernel.reshape(height * width * channels, rows)
+
+
+def depthwise_kernel(tensor: np.ndarray) -> np.ndarray:
+    """`[H, W, C, 1]` -> `[H, W, 1, C]`."""
+    return tensor.transpose(0, 1, 3, 2)
+
+
+# -- torch ----------------------------------------------------------------------------
 
 
 def _conv(source: str, target: str, *, bias: bool) -> list[Entry]:
@@ -83,14 +96,9 @@ def _efficientnet_lite0() -> Table:
         *_conv("_conv_stem", "backbone/stem_conv", bias=False),
         *_norm("_bn0", "backbone/stem_bn"),
     ]
-    blocks = [
-        (f"backbone/block{number}{'abcdefgh'[repeat]}", stage.expansion)
-        for number, stage in enumerate(LITE0, start=1)
-        for repeat in range(stage.repeats)
-    ]
-    for i, (block, expansion) in enumerate(blocks):
-        source = f"_blocks.{i}"
-        if expansion != 1:
+    for i, (name, stage) in enumerate(named_blocks(LITE0)):
+        source, block = f"_blocks.{i}", f"backbone/{name}"
+        if stage.expansion != 1:
             entries += _conv(
                 f"{source}._expand_conv", f"{block}/expand_conv", bias=False
             )
@@ -107,7 +115,131 @@ def _efficientnet_lite0() -> Table:
     return Table(tuple(entries), ignored=(".num_batches_tracked",))
 
 
+def _vgg19_torchvision() -> Table:
+    fc6 = partial(flattened_kernel, channels=512, height=7, width=7)
+    entries: list[Entry] = []
+    place = 0
+    for number, block in enumerate(VGG19, start=1):
+        for i in range(len(block.kernel_sizes)):
+            target = f"backbone/conv{number}_{i + 1}"
+            entries += _conv(f"features.{place}", target, bias=True)
+            place += 2  # a ReLU
+        place += 1  # a pool
+    return Table(
+        (
+            *entries,
+            *_dense("classifier.0", "backbone/fc6", fc6),
+            *_dense("classifier.3", "backbone/fc7"),
+            *_dense("classifier.6", "head/logits"),
+        )
+    )
+
+
+# -- Keras ----------------------------------------------------------------------------
+
+
+def _keras_layer(
+    source: str, target: str, *, bias: bool, kernel: Transform = as_is
+) -> list[Entry]:
+    """A convolution or a dense layer."""
+    entry = Entry(f"{source}/kernel", f"params/{target}/kernel", kernel)
+    if not bias:
+        return [entry]
+    return [entry, Entry(f"{source}/bias", f"params/{target}/bias", as_is)]
+
+
+def _keras_norm(source: str, target: str) -> list[Entry]:
+    return [
+        Entry(f"{source}/gamma", f"params/{target}/scale", as_is),
+        Entry(f"{source}/beta", f"params/{target}/bias", as_is),
+        Entry(f"{source}/moving_mean", f"batch_stats/{target}/mean", as_is),
+        Entry(f"{source}/moving_variance", f"batch_stats/{target}/var", as_is),
+    ]
+
+
+def _vgg19() -> Table:
+    entries: list[Entry] = []
+    for number, block in enumerate(VGG19, start=1):
+        for i in range(1, len(block.kernel_sizes) + 1):
+            source, target = f"block{number}_conv{i}", f"backbone/conv{number}_{i}"
+            entries += _keras_layer(source, target, bias=True)
+    entries += _keras_layer("fc1", "backbone/fc6", bias=True)
+    entries += _keras_layer("fc2", "backbone/fc7", bias=True)
+    return Table((*entries, *_keras_layer("predictions", "head/logits", bias=True)))
+
+
+def _resnet50_v2() -> Table:
+    entries = _keras_layer("conv1_conv", "backbone/conv1", bias=True)
+    for number, stage in enumerate(RESNET50_V2, start=2):
+        for place in range(1, stage.repeats + 1):
+            block = f"conv{number}_block{place}"
+            target = f"backbone/{block}"
+            entries += _keras_norm(f"{block}_preact_bn", f"{target}/preact_bn")
+            for i in (1, 2):
+                conv = f"{block}_{i}_conv"
+                entries += _keras_layer(conv, f"{target}/conv{i}", bias=False)
+                entries += _keras_norm(f"{block}_{i}_bn", f"{target}/bn{i}")
+            if place == 1:
+                shortcut = f"{target}/shortcut"
+                entries += _keras_layer(f"{block}_0_conv", shortcut, bias=True)
+            entries += _keras_layer(f"{block}_3_conv", f"{target}/conv3", bias=True)
+    entries += _keras_norm("post_bn", "backbone/post_bn")
+    return Table((*entries, *_keras_layer("predictions", "head/logits", bias=True)))
+
+
+def _mobilenet_v2() -> Table:
+    entries = _keras_layer("Conv1", "backbone/stem_conv", bias=False)
+    entries += _keras_norm("bn_Conv1", "backbone/stem_bn")
+    for i, (name, stage) in enumerate(named_blocks(MOBILENET_V2)):
+        source = f"block_{i}" if i else "expanded_conv"
+        parts = ["expand"] if stage.expansion != 1 else []
+        for part in (*parts, "depthwise", "project"):
+            target = f"backbone/{name}/{part}"
+            kernel = depthwise_kernel if part == "depthwise" else as_is
+            entries += _keras_layer(
+                f"{source}_{part}", f"{target}_conv", bias=False, kernel=kernel
+            )
+            entries += _keras_norm(f"{source}_{part}_BN", f"{target}_bn")
+    entries += _keras_layer("Conv_1", "backbone/conv_head", bias=False)
+    entries += _keras_norm("Conv_1_bn", "backbone/bn_head")
+    return Table((*entries, *_keras_layer("predictions", "head/logits", bias=True)))
+
+
+def _efficientnet_v2_b3() -> Table:
+    entries = _keras_layer("stem_conv", "backbone/stem_conv", bias=False)
+    entries += _keras_norm("stem_bn", "backbone/stem_bn")
+    for name, stage in named_blocks(V2_B3):
+        target = f"backbone/{name}"
+        if stage.expansion != 1:
+            expand = f"{name}_expand_conv"
+            entries += _keras_layer(expand, f"{target}/expand_conv", bias=False)
+            entries += _keras_norm(f"{name}_expand_bn", f"{target}/expand_bn")
+        if not stage.is_fused:
+            entries += _keras_layer(
+                f"{name}_dwconv2",
+                f"{target}/depthwise_conv",
+                bias=False,
+                kernel=depthwise_kernel,
+            )
+            entries += _keras_norm(f"{name}_bn", f"{target}/depthwise_bn")
+        if stage.squeeze:
+            for part in ("reduce", "expand"):
+                gate = f"{name}_se_{part}"
+                entries += _keras_layer(gate, f"{target}/gate/{part}", bias=True)
+        project = f"{name}_project_conv"
+        entries += _keras_layer(project, f"{target}/project_conv", bias=False)
+        entries += _keras_norm(f"{name}_project_bn", f"{target}/project_bn")
+    entries += _keras_layer("top_conv", "backbone/conv_head", bias=False)
+    entries += _keras_norm("top_bn", "backbone/bn_head")
+    return Table((*entries, *_keras_layer("predictions", "head/logits", bias=True)))
+
+
 TABLES: dict[str, Callable[[], Table]] = {
     "alexnet": _alexnet,
     "efficientnet_lite0": _efficientnet_lite0,
+    "vgg19": _vgg19,
+    "vgg19_torchvision": _vgg19_torchvision,
+    "resnet50_v2": _resnet50_v2,
+    "mobilenet_v2": _mobilenet_v2,
+    "efficientnet_v2_b3": _efficientnet_v2_b3,
 }

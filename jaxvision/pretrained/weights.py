@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 from jaxvision.errors import InputError
-from jaxvision.manifest import file_sha256
 from jaxvision.pretrained import fetch, store
 from jaxvision.pretrained.convert import Report, Variables, read_variables
 from jaxvision.pretrained.sources import SOURCES, Source, find_source
@@ -49,14 +48,14 @@ def load(
         this network's; the cache cannot be written.
     """
     source = find_source(name)
-    sha256 = source.sha256 if weights is None else _hash(weights)
-    folder = store.converted_folder(source, sha256)
+    digest = source.digest if weights is None else _digest(weights, source)
+    folder = store.converted_folder(source, digest)
     if store.is_whole(folder):
         variables, report = store.restore(folder)
         return Pretrained(variables, source, report)
     file = fetch.fetch(source, download=download) if weights is None else weights
     variables, report = read_variables(file, source)
-    store.save(folder, variables, report, source, sha256)
+    store.save(folder, variables, report, source, digest)
     return Pretrained(variables, source, report)
 
 
@@ -77,7 +76,7 @@ def choose_backbone(name: str) -> Choice:
             )
         return Choice(name, "it was asked for")
     source = SOURCES[PREFERRED]
-    if store.is_whole(store.converted_folder(source, source.sha256)):
+    if store.is_whole(store.converted_folder(source, source.digest)):
         return Choice(PREFERRED, "its converted weights are in the cache")
     if fetch.find_file(source) is not None:
         return Choice(PREFERRED, "its weights are in the cache")
@@ -92,9 +91,9 @@ def choose_backbone(name: str) -> Choice:
     )
 
 
-def _hash(weights: Path) -> str:
+def _digest(weights: Path, source: Source) -> str:
     try:
-        return file_sha256(weights)
+        return fetch.file_digest(weights, source)
     except OSError as error:
         raise InputError(
             f"the weights {weights} cannot be read: {error.strerror or error}; give the"

@@ -1,7 +1,11 @@
 """What the tests of pretrained weights share: a cache folder of their own."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+# Keras reads it when it is imported.
+os.environ["KERAS_BACKEND"] = "jax"
 
 import jax
 import pytest

@@ -17,6 +17,25 @@ ALEXNET_SHAPES = {
 }
 
 
+VGG19_SHAPES = {
+    f"features.{place}": (features, channels, 3, 3)
+    for place, channels, features in (
+        (0, 3, 64),
+        (2, 64, 64),
+        (5, 64, 128),
+        (7, 128, 128),
+        (10, 128, 256),
+        *((place, 256, 256) for place in (12, 14, 16)),
+        (19, 256, 512),
+        *((place, 512, 512) for place in (21, 23, 25, 28, 30, 32, 34)),
+    )
+} | {
+    "classifier.0": (4096, 25088),
+    "classifier.3": (4096, 4096),
+    "classifier.6": (1000, 4096),
+}
+
+
 def normalised_pictures(name: str) -> np.ndarray:
     """Two pictures as the network wants them: `[2, 224, 224, 3]` float32."""
     picture = drawn_picture(224)
@@ -25,10 +44,18 @@ def normalised_pictures(name: str) -> np.ndarray:
 
 
 def alexnet_state_dict() -> dict[str, np.ndarray]:
+    return _state_dict(ALEXNET_SHAPES)
+
+
+def vgg19_state_dict() -> dict[str, np.ndarray]:
+    return _state_dict(VGG19_SHAPES)
+
+
+def _state_dict(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Random weights under torchvision's names; activations keep their size."""
     rng = np.random.default_rng(0)
     tensors = {}
-    for name, shape in ALEXNET_SHAPES.items():
+    for name, shape in shapes.items():
         bound = np.float32((6 / np.prod(shape[1:])) ** 0.5)
         weight = rng.random(shape, np.float32) * 2 - 1
         tensors[f"{name}.weight"] = weight * bound

@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 
 from jaxvision.errors import InputError
-from jaxvision.pretrained import SOURCES, Report, cache_folder, choose_backbone, store
+from jaxvision.pretrained import (
+    SOURCES,
+    Report,
+    cache_folder,
+    choose_backbone,
+    fetch,
+    store,
+)
 from jaxvision.pretrained import load as load_weights
 from jaxvision.pretrained.__main__ import main
 from jaxvision.pretrained.fetch import download_path, find_file, out_of_reach
@@ -124,6 +131,23 @@ def test_what_sends_without_end_is_broken_off(server, source, own_cache):
     with pytest.raises(InputError, match="more than the published 200000 bytes"):
         fetch_file(source)
     assert kept(own_cache) == []
+
+
+def test_an_md5_sum_without_a_size_is_enough(server, source, own_cache, monkeypatch):
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    source = dataclasses.replace(source, sha256=None, md5=md5, size_bytes=None)
+    path = fetch_file(source)
+    assert path.read_bytes() == CONTENT
+    path.write_bytes(CONTENT[:-1] + b"!")
+    assert find_file(source) is None
+    server.content = b"other"
+    with pytest.raises(InputError, match=md5):
+        fetch_file(source)
+    monkeypatch.setattr(fetch, "_MOST_BYTES", 1000)
+    server.content = CONTENT
+    with pytest.raises(InputError, match="more than 1000 bytes"):
+        fetch_file(source)
+    assert kept(own_cache) == ["weights.pth"]
 
 
 @pytest.mark.parametrize("damage", [CONTENT[:1000], CONTENT[:-1] + b"!"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from drawn_inputs import alexnet_state_dict, normalised_pictures
+from drawn_inputs import alexnet_state_dict, normalised_pictures, vgg19_state_dict
 
 from jaxvision.data.decode import decode_picture
 from jaxvision.models import create_model
@@ -138,3 +138,36 @@ def test_alexnet_weights_are_read_from_both_formats(
     path.unlink()
     jax.tree.map(np.testing.assert_array_equal, variables, alexnet_variables)
     assert len(report.kept) == 16
+
+
+# Means over 7x7 bins of the 2x3 pixels that the last pool leaves.
+def test_vgg19_agrees_with_torch():
+    pytest.importorskip("torch")
+    pytest.importorskip("efficientnet_lite_pytorch")
+    from torch_references import answer, vgg19
+
+    tensors = vgg19_state_dict()
+    source = SOURCES["vgg19_torchvision"]
+    variables, report = convert(
+        tensors, TABLES[source.name](), abstract_variables(source)
+    )
+    assert len(report.kept) == 38
+    images = normalised_pictures(source.name)[:1, :64, :100]
+    run = jax.jit(
+        lambda v, x: create_model("vgg19", 1000).apply(
+            v, x, train=False, mutable=["activations"]
+        )
+    )
+    logits, state = run(variables, images)
+    reference = vgg19(tensors)
+    expected = answer(reference, images)
+    assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
+    place = -1
+    for number, count in enumerate((2, 2, 4, 4, 4), start=1):
+        for i in range(1, count + 1):
+            place += 2  # a convolution and its ReLU
+            theirs = answer(reference.features[: place + 1], images)
+            theirs = theirs.transpose(0, 2, 3, 1)
+            ours = state["activations"]["backbone"][f"conv{number}_{i}"]
+            assert np.abs(ours - theirs).max() <= 1e-4 * theirs.max(), (number, i)
+        place += 1  # a pool

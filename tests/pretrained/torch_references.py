@@ -44,10 +44,47 @@ class AlexNet(nn.Module):
         return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
 
 
+class VGG19(nn.Module):
+    """torchvision/models/vgg.py with its configuration E, its modules in its order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for features, count in ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)):
+            for _ in range(count):
+                layers += [nn.Conv2d(channels, features, 3, padding=1), nn.ReLU()]
+                channels = features
+            layers.append(nn.MaxPool2d(2, 2))
+        self.features = nn.Sequential(*layers)
+        self.avgpool = nn.AdaptiveAvgPool2d((7, 7))
+        self.classifier = nn.Sequential(
+            nn.Linear(512 * 7 * 7, 4096),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(4096, 4096),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(4096, 1000),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
+
+
 def alexnet(tensors: dict[str, np.ndarray]) -> AlexNet:
     """In evaluation mode, with these weights."""
+    return _with_weights(AlexNet, tensors)
+
+
+def vgg19(tensors: dict[str, np.ndarray]) -> VGG19:
+    """In evaluation mode, with these weights."""
+    return _with_weights(VGG19, tensors)
+
+
+def _with_weights(kind: type[nn.Module], tensors: dict[str, np.ndarray]) -> nn.Module:
     with torch.device("meta"):  # no time for initial values
-        model = AlexNet()
+        model = kind()
     weights = {name: torch.from_numpy(array) for name, array in tensors.items()}
     model.load_state_dict(weights, assign=True)
     return model.eval()
