@@ -1,10 +1,13 @@
 """What every experiment does around its training: seeds, folders, report, resume."""
 
+import atexit
 import dataclasses
 import json
 import shlex
+import shutil
 import signal
 import sys
+import tempfile
 import time
 import typing
 from collections.abc import Callable
@@ -13,6 +16,14 @@ from typing import Any, Literal, TypeVar
 
 from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
 from jaxvision.data.transforms import AugmentConfig
+from jaxvision.distributed import (
+    DistributedConfig,
+    check_same,
+    first_before_others,
+    is_first,
+    joined,
+    share,
+)
 from jaxvision.errors import InputError, exit_on_input_error
 from jaxvision.files import write_json, writing
 from jaxvision.optim import OptimConfig
@@ -55,6 +66,9 @@ class RunConfig:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    distributed: DistributedConfig = dataclasses.field(
+        default_factory=DistributedConfig
+    )
     epochs: int = 10
     """Epochs at most."""
     batch_size: int = 32
@@ -77,7 +91,7 @@ class RunConfig:
     """Time between two saves while training."""
     resume: Path | None = None
     """Checkpoint folder of a run that was stopped: continues it with its own settings;
-    give no others."""
+    give no others but --distributed."""
     tensorboard: bool = False
     """Write TensorBoard events too (needs the extra `tensorboard`)."""
 
@@ -151,7 +165,8 @@ def run_cli(main: Callable[[Any], None], config_type: type, description: str) ->
             config = tyro.cli(config_type, description=description, prog=prog)
             if (problem := use_compilation_cache()) is not None:
                 print(f"compiled programs are not kept: {problem}", file=sys.stderr)
-            main(config)
+            with joined(getattr(config, "distributed", DistributedConfig())):
+                main(config)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise SystemExit(128 + signal.SIGINT) from None
@@ -184,14 +199,16 @@ def run_experiment(
 
     began = time.monotonic()
     config = _resumed(config)
-    task = prepare(config)
-    if config.data.root is None:
-        draw_demo(demo_kind)
+    with first_before_others():
+        task = prepare(config)
+        if config.data.root is None:
+            draw_demo(demo_kind)
     with Progress("reading pictures", unit="pictures") as progress:
         dataset = load_dataset(
             config.data, task.preprocessing, demo_kind=demo_kind, progress=progress
         )
     announce_data(dataset)
+    check_same("pictures", dataset.fingerprint)
     # Not before all that was given is known to be usable.
     run, folder = _open_folders(experiment, config)
     resume = f"python -m experiments.{experiment} --resume {shlex.quote(str(folder))}"
@@ -200,20 +217,22 @@ def run_experiment(
         for seed in config.seeds:
             outcomes.append(_run_seed(config, task, run, folder, dataset, seed))
     except (Interrupted, KeyboardInterrupt) as stop:
-        print(f"interrupted; continue with: {resume}", file=sys.stderr)
+        several = " and the same --distributed" if config.distributed.wanted else ""
+        print(f"interrupted; continue with: {resume}{several}", file=sys.stderr)
         number = getattr(stop, "signal_number", signal.SIGINT)
         raise SystemExit(128 + number) from None
-    write_run(
-        run,
-        folder,
-        outcomes,
-        title=title,
-        question=question,
-        notes=task.notes,
-        resume=resume,
-        seconds=time.monotonic() - began,
-    )
-    _say_results(run, folder)
+    if is_first():
+        write_run(
+            run,
+            folder,
+            outcomes,
+            title=title,
+            question=question,
+            notes=task.notes,
+            resume=resume,
+            seconds=time.monotonic() - began,
+        )
+        _say_results(run, folder)
     return run.path
 
 
@@ -221,6 +240,13 @@ def _open_folders(experiment: str, config: RunConfig) -> tuple["RunFolder", Path
     """A run's folders for its report and its networks: new, or those it had."""
     from jaxvision.report.run_folder import RunFolder
 
+    if not is_first():
+        # What the other processes write is what the first one writes too.
+        scratch = Path(tempfile.mkdtemp(prefix="jaxvision-"))
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+        config = dataclasses.replace(
+            config, runs=scratch / "runs", checkpoints=scratch, resume=None
+        )
     name = None if config.resume is None else config.resume.name
     if name is not None and (path := config.runs / experiment / name).is_dir():
         return RunFolder.open(path, tensorboard=config.tensorboard), config.resume
@@ -231,7 +257,9 @@ def _open_folders(experiment: str, config: RunConfig) -> tuple["RunFolder", Path
     folder = config.resume or config.checkpoints / experiment / run.path.name
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / CONFIG, to_plain(config))
+    # Which processes trained it does not matter to those that continue it.
+    alone = dataclasses.replace(config, distributed=DistributedConfig())
+    write_json(folder / CONFIG, to_plain(alone))
     return run, folder
 
 
@@ -240,10 +268,17 @@ def _resumed(config: AnyConfig) -> AnyConfig:
     folder = config.resume
     if folder is None:
         return config
-    if config != dataclasses.replace(type(config)(), resume=folder):
+    kept = {"resume": folder, "distributed": config.distributed}
+    if config != dataclasses.replace(type(config)(), **kept):
         raise InputError(
             "--resume continues with the settings of that run; drop the other flags"
         )
+    values = share(_read_settings(folder, type(config)) if is_first() else None)
+    return dataclasses.replace(from_plain(type(config), values), **kept)
+
+
+def _read_settings(folder: Path, config_type: type) -> Any:
+    """The settings of a run as plain values, known to be whole."""
     path = folder / CONFIG
     if not path.is_file():
         raise InputError(
@@ -251,10 +286,11 @@ def _resumed(config: AnyConfig) -> AnyConfig:
             "folder that training named, checkpoints/<experiment>/<time>"
         )
     try:
-        config = from_plain(type(config), json.loads(path.read_text("utf-8")))
+        values = json.loads(path.read_text("utf-8"))
+        from_plain(config_type, values)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}); start a new run") from error
-    return dataclasses.replace(config, resume=folder)
+    return values
 
 
 def _run_seed(
@@ -267,7 +303,7 @@ def _run_seed(
 ) -> "Outcome":
     """Trains and measures one seed, or reads it if that has been done."""
     from experiments.run_report import Outcome
-    from jaxvision.inference import ModelCard, load_classifier
+    from jaxvision.inference import load_classifier
     from jaxvision.report.progress import TrainingProgress
     from jaxvision.report.run_folder import HistoryListener
     from jaxvision.train.loop import Listeners
@@ -275,7 +311,7 @@ def _run_seed(
     folder = folder / f"seed-{seed}"
     if config.data.splits is None:
         dataset = dataset.resplit(dataclasses.replace(config.data.split, seed=seed))
-    if (folder / "card.json").is_file() and ModelCard.read(folder).recorded:
+    if _is_done(folder):
         classifier = load_classifier(folder)
     else:
         history = run.read_history(seed=seed)
@@ -294,6 +330,20 @@ def _run_seed(
         + ", ".join(f"{name} {row['accuracy']:.3f}" for name, row in figures.items())
     )
     return Outcome(seed, dataset, classifier, figures, held_out, logits)
+
+
+def _is_done(folder: Path) -> bool:
+    """Whether a seed has been trained and measured; its card is there then."""
+    from jaxvision.inference import CARD, ModelCard
+
+    path, card = folder / CARD, None
+    if is_first() and path.is_file() and ModelCard.read(folder).recorded:
+        card = path.read_text("utf-8")
+    card = share(card)
+    if card is not None and not is_first():
+        folder.mkdir()
+        path.write_text(card, "utf-8")
+    return card is not None
 
 
 def draw_demo(kind: str) -> None:

@@ -17,6 +17,7 @@ from jaxvision.pretrained import Pretrained, choose_backbone, fit_into, load
 from jaxvision.report.progress import Progress
 from jaxvision.train.checkpoint import CheckpointFolder
 from jaxvision.train.loop import fit
+from jaxvision.train.parallel import Runner
 from jaxvision.train.state import create_state, init_variables
 from jaxvision.transfer import extract_features, fit_head
 from jaxvision.typing import PyTree
@@ -121,7 +122,8 @@ def train_network(
 ) -> TrainedClassifier:
     """Trains on pictures, augmented anew in every epoch."""
     config, dataset = run.config, run.dataset
-    options = {"batch_size": config.batch_size, "seed": run.seed}
+    runner = Runner.of_job()
+    options = {"batch_size": config.batch_size, "seed": run.seed, **runner.part}
     train = dataset.batches("train", train=True, augment=config.augment, **options)
     val = dataset.batches("val", train=False, **options)
     lengths = {"steps_per_epoch": train.steps_per_epoch, "epochs": config.epochs}
@@ -142,6 +144,7 @@ def train_network(
         save_seconds=config.save_seconds,
         learning_rate_at=lambda step: peak * float(factor(step)),
         listener=run.listener,
+        runner=runner,
     )
     return load_classifier(run.folder)
 

@@ -29,6 +29,7 @@ from jaxvision.plain import to_plain
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.train.checkpoint import CheckpointFolder, nest
 from jaxvision.train.loop import Row, evaluate
+from jaxvision.train.parallel import Runner
 from jaxvision.train.state import TrainState
 from jaxvision.typing import PyTree
 
@@ -155,7 +156,12 @@ class TrainedClassifier:
         and device gives the same figures to the last digit.
         """
         return self.evaluate_batches(
-            dataset.batches(split, batch_size=self.card.batch_size, train=False)
+            dataset.batches(
+                split,
+                batch_size=self.card.batch_size,
+                train=False,
+                **Runner.of_job().part,
+            )
         )
 
     def evaluate_batches(self, batches: Batches) -> tuple[Row, np.ndarray]:

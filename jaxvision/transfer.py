@@ -15,6 +15,7 @@ import numpy as np
 from jaxvision.data.dataset import Dataset
 from jaxvision.data.loader import Batches
 from jaxvision.data.transforms import AugmentConfig
+from jaxvision.distributed import is_first, share, share_arrays
 from jaxvision.files import write_atomically, writing
 from jaxvision.manifest import file_sha256
 from jaxvision.metrics import Loss
@@ -76,7 +77,8 @@ def extract_features(
     """What the head of a network sees of every picture, in evaluation.
 
     One pass of the backbone up to `model.until`; a second call with the same weights,
-    pictures and preprocessing reads the file that the first one left.
+    pictures and preprocessing reads the file that the first one left. Of several
+    processes that train together all have to call it, and all get all features.
 
     Args:
       model: network; only its backbone runs.
@@ -87,12 +89,12 @@ def extract_features(
       seed: of those changes.
       cache: folder for the file; None: none is written.
       progress: told (pictures done, pictures in all).
-      runner: on which devices; None: all of this process.
+      runner: on which devices; None: all, those of other processes too.
 
     Returns:
       `[N, F]` float32, row i for picture i of the data set.
     """
-    runner = runner or Runner.local()
+    runner = runner or Runner.of_job()
     backbone = {
         name: tree.get("backbone", {})
         for name, tree in variables.items()
@@ -103,23 +105,30 @@ def extract_features(
         changes = None if augment is None else [dataclasses.asdict(augment), seed]
         key = _key(model, backbone, dataset, changes)
         path = cache / f"{key}.npy"
-        if (features := _read(path)) is not None:
-            return features
+        found = _read(path) if is_first() else None
+        if share(found is not None):
+            found = {} if found is None else {"features": found}
+            return share_arrays(found)["features"]
     step = make_feature_step(model, normalise=dataset.preprocessing.normalise)
     compute = runner.compile_eval(step)
     placed = runner.place(backbone)
     everything = np.arange(len(dataset.pictures), dtype=np.int32)
     batches = dataset.batches(
-        everything, batch_size=batch_size, train=False, augment=augment, seed=seed
+        everything,
+        batch_size=batch_size,
+        train=False,
+        augment=augment,
+        seed=seed,
+        **runner.part,
     )
     rows: list[np.ndarray] = []
     for batch in batches.iterate():
         _, computed = compute(placed, runner.place_batch(batch))
-        rows.append(np.asarray(computed)[batch["mask"] > 0])
+        rows.append(np.asarray(computed))
         if progress is not None:
-            progress(sum(map(len, rows)), len(everything))
-    features = np.concatenate(rows)
-    if path is not None:
+            progress(min(len(rows) * batch_size, len(everything)), len(everything))
+    features = np.concatenate(rows)[: len(everything)]
+    if path is not None and is_first():
         _write(path, features)
     return features
 
@@ -156,6 +165,7 @@ def fit_head(
       The variables of the whole network with the trained head, and how training went.
     """
     head = head_alone(model)
+    runner = runner or Runner.of_job()
     train, val = (
         Batches.of_arrays(
             features,
@@ -164,6 +174,7 @@ def fit_head(
             batch_size=batch_size,
             seed=seed,
             train=split == "train",
+            **runner.part,
         )
         if split == "train" or len(dataset.splits[split])
         else None

@@ -13,6 +13,7 @@ LAYERS = {
     "jaxvision.compilation_cache": 0,
     "jaxvision.errors": 0,
     "jaxvision.files": 0,
+    "jaxvision.lifeline": 0,
     "jaxvision.manifest": 0,
     "jaxvision.plain": 0,
     "jaxvision.preprocessing": 0,

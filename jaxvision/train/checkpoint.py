@@ -5,6 +5,10 @@ under a temporary name, with a manifest of its files' hashes, flushed to the dis
 renamed: a killed write leaves nothing that looks like an entry, and a flipped bit,
 which Orbax restores silently, is found when the manifest is checked. The newest two
 of each kind are kept, so that there is one to fall back to.
+
+Of several processes that train as one, every one holds the whole state: process 0
+writes it, and tells the others what it reads. An entry does not depend on how many
+there were.
 """
 
 import contextlib
@@ -25,6 +29,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxvision.distributed import is_first, share, share_arrays
 from jaxvision.errors import InputError
 from jaxvision.manifest import find_damage, publish
 from jaxvision.typing import PyTree
@@ -51,7 +56,7 @@ class CheckpointFolder:
     """Writes and reads the entries of one run.
 
     Writing happens in a thread while training goes on; an error in it is raised by
-    the next `save` or `wait`.
+    the next `save` or `wait`. In all processes but the first it does nothing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,6 +68,8 @@ class CheckpointFolder:
         self.folder = folder
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
+        if not is_first():
+            return
         with _named(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for leftover in folder.glob(".writing-*"):
@@ -80,6 +87,8 @@ class CheckpointFolder:
         Raises:
           InputError: the write before this one failed (disk full, say).
         """
+        if not is_first():
+            return
         self.wait()
         arrays = flatten(tree)
         self._pending = self._writer.submit(self._write, kind, step, arrays, info)
@@ -98,8 +107,18 @@ class CheckpointFolder:
     def load(self, kind: Kind) -> Entry | None:
         """The newest entry that is whole; None where there is none.
 
-        Damaged entries are passed over with a warning that names them.
+        Damaged entries are passed over with a warning that names them. Of several
+        processes all have to call it, and get what the first one finds.
         """
+        entry = self._load(kind) if is_first() else None
+        found = share(entry and [str(entry.path), entry.step, entry.info])
+        if found is None:
+            return None
+        path, step, info = found
+        arrays = share_arrays({} if entry is None else entry.arrays)
+        return Entry(Path(path), step, arrays, info)
+
+    def _load(self, kind: Kind) -> Entry | None:
         for path in self._entries(kind):
             problem = find_damage(path)
             if problem is None:
@@ -114,7 +133,7 @@ class CheckpointFolder:
     def _entries(self, kind: Kind) -> list[Path]:
         found = [
             (int(match[2]), path)
-            for path in self.folder.iterdir()
+            for path in self.folder.glob("*")
             if (match := _ENTRY.fullmatch(path.name)) and match[1] == kind
         ]
         return [path for _, path in sorted(found, reverse=True)]
@@ -188,9 +207,19 @@ def nest(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 
 def read_entry(path: Path) -> Entry:
     """Reads an entry that `find_damage` has passed."""
-    arrays = ocp.PyTreeCheckpointer().restore((path / "arrays").resolve())
+    arrays = _checkpointer().restore((path / "arrays").resolve())
     info = json.loads((path / "info.json").read_text())
     return Entry(path, int(path.name.split("-")[1]), arrays, info)
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """Orbax as one process uses it alone: by default it waits for all of them."""
+    here = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix="alone"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -198,7 +227,7 @@ def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     if shutil.disk_usage(path.parent).free < sum(a.nbytes for a in arrays.values()):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     try:
-        ocp.PyTreeCheckpointer().save(path.resolve(), arrays)
+        _checkpointer().save(path.resolve(), arrays)
     except ValueError as error:
         # TensorStore reports what the system refused as a ValueError.
         if (code := re.search(r"os_error_code='(\d+)'", str(error))) is None:

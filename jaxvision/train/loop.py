@@ -1,6 +1,7 @@
 """`fit` and `evaluate`: the Python loops around the pure steps."""
 
 import dataclasses
+import hashlib
 import math
 import signal
 import threading
@@ -16,10 +17,11 @@ import jax
 import numpy as np
 import optax
 
+from jaxvision.distributed import check_same, is_first, wait_for_all
 from jaxvision.errors import InputError
 from jaxvision.metrics import Loss, summarise
-from jaxvision.train.checkpoint import CheckpointFolder, unflatten_like
-from jaxvision.train.parallel import Runner, synchronise
+from jaxvision.train.checkpoint import CheckpointFolder, flatten, unflatten_like
+from jaxvision.train.parallel import SIGNAL, Runner, synchronise
 from jaxvision.train.state import TrainState
 from jaxvision.train.step import (
     EvalStep,
@@ -43,9 +45,14 @@ class Batches(Protocol):
     num_examples: int
     steps_per_epoch: int
     batch_size: int
+    """Of the whole batch, where several processes train together."""
 
     def iterate(self, start: int = 0) -> Iterator[Batch]:
-        """Batches from number `start` of the run on; batch i is the same always."""
+        """Batches from number `start` of the run on; batch i is the same always.
+
+        Of several processes each one's batches are its own part of them
+        (`Runner.part`). What fills an evaluation up stands at its end.
+        """
         ...
 
 
@@ -171,8 +178,23 @@ class _Run:
             state = unflatten_like(state, last.arrays)
             self._restore_progress(last.info, state)
             self.saved_step = last.step
+        self._check_same(state)
         self.step = int(state.step)
         self.placed = runner.place(state)
+
+    def _check_same(self, state: TrainState) -> None:
+        """Raises InputError where another process begins with something else."""
+        if self.runner.part["process_count"] == 1:
+            return
+        train, digest = self.train, hashlib.sha256()
+        check_same(
+            "pictures",
+            [train.num_examples, train.steps_per_epoch, train.batch_size],
+        )
+        for name, array in sorted(flatten(state).items()):
+            digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array))
+        check_same("parameters", digest.hexdigest())
 
     def _restore_progress(self, info: dict[str, Any], state: TrainState) -> None:
         self.progress = progress = _Progress.from_info(info)
@@ -200,25 +222,31 @@ class _Run:
             self.placed, metrics = self.update(self.placed, next(batches))
             self.step += 1
             waiting.append((self.step, metrics))
-            shown = self._collect(waiting, leave=_LAG)
+            shown = self._collect(waiting, stop, leave=_LAG)
             self.listener.stepped(self.step, self.train.batch_size, shown)
             if self.step % self.train.steps_per_epoch == 0:
                 break
-            if stop.requested or time.monotonic() - self.saved_at >= save_seconds:
-                self._collect(waiting, leave=0)
+            leaving = stop.due(self.step)
+            if leaving or time.monotonic() - self.saved_at >= save_seconds:
+                self._collect(waiting, stop, leave=0)
                 self.progress.seconds += time.monotonic() - began
                 began = time.monotonic()
                 self.save()
-                stop.leave_if_requested(self.checkpoints, self.listener)
-        self._collect(waiting, leave=0)
+                if leaving:
+                    stop.leave(self.checkpoints, self.listener)
+        self._collect(waiting, stop, leave=0)
         self.progress.seconds += time.monotonic() - began
 
-    def _collect(self, waiting: deque[tuple[int, Metrics]], leave: int) -> Row | None:
+    def _collect(
+        self, waiting: deque[tuple[int, Metrics]], stop: "_StopRequest", leave: int
+    ) -> Row | None:
         """Adds up metrics that are surely computed by now; the latest, for showing."""
         shown = None
         while len(waiting) > leave:
             step, metrics = waiting.popleft()
             sums = {k: float(v) for k, v in jax.device_get(metrics).items()}
+            if number := int(sums.pop(SIGNAL, 0)):
+                stop.all_know(number, step)
             if sums["nonfinite"]:
                 self._fail(step)
             for name, value in sums.items():
@@ -232,6 +260,8 @@ class _Run:
             self.checkpoints.wait()
             if (path := self.checkpoints.path("last")) is not None:
                 kept = f"; the last good checkpoint is {path}"
+        if self.runner.part["process_count"] > 1:
+            wait_for_all()
         self.listener.finished("the loss is not finite")
         epoch = (step - 1) // self.train.steps_per_epoch + 1
         raise InputError(
@@ -265,7 +295,7 @@ class _Run:
     def save(self) -> None:
         """Saves the best epoch if it is new, and the state."""
         self.saved_at = time.monotonic()
-        if self.checkpoints is None or self.step == self.saved_step:
+        if self.checkpoints is None or self.step == self.saved_step or not is_first():
             return
         progress = self.progress
         if progress.best_epoch != self.saved_best:
@@ -307,6 +337,9 @@ def fit(
     continued exactly: on one kind of device and with one number of them the result
     is bit-identical to that of a run never stopped.
 
+    Several processes that train together all call it with the same arguments, but for
+    their parts of the batches. What a run saves does not depend on how many there were.
+
     Args:
       model: network; on several devices its batch norm is synchronised.
       tx: the optimizer that made the state's `opt_state`.
@@ -321,16 +354,18 @@ def fit(
       save_seconds: time between two saves; there is one more at the end, and on
         Ctrl-C.
       learning_rate_at: step -> rate, for the history.
-      listener: is told of every step and epoch.
-      runner: on which devices; None: all of this process.
+      listener: is told of every step and epoch; that of process 0 alone.
+      runner: on which devices; None: all, those of other processes too.
 
     Raises:
       InputError: the loss became infinite or NaN; a batch cannot be spread over the
-        devices; a checkpoint is of another network or cannot be written.
-      Interrupted: on SIGINT or SIGTERM, after saving.
+        devices; a checkpoint is of another network or cannot be written; another
+        process begins with other parameters.
+      Interrupted: on SIGINT or SIGTERM, after saving; in all processes if one gets it.
     """
-    runner = runner or Runner.local()
-    listener = listener or Listeners()
+    runner = runner or Runner.of_job()
+    if listener is None or not is_first():
+        listener = Listeners()
     runner.check_batch_size(train.batch_size)
     axis_name = runner.axis_name
     model = synchronise(model, axis_name)
@@ -344,9 +379,9 @@ def fit(
     )
     per_epoch = train.steps_per_epoch
     listener.started(epochs, per_epoch, run.step, train.num_examples)
-    with _StopRequest() as stop:
+    with _StopRequest(alone=runner.part["process_count"] == 1) as stop:
         run.save()
-        batches = _place_ahead(train.iterate(start=run.step), runner)
+        batches = _place_ahead(train.iterate(start=run.step), runner, stop)
         while run.step < epochs * per_epoch and not run.progress.exhausted(patience):
             run.train_epoch(batches, stop, save_seconds)
             val_sums = None
@@ -354,9 +389,11 @@ def fit(
                 val_sums, _ = _evaluate(evaluate_batch, run.placed, val, runner)
             rate = None if learning_rate_at is None else learning_rate_at(run.step - 1)
             run.end_epoch(val_sums, rate)
-            if stop.requested or time.monotonic() - run.saved_at >= save_seconds:
+            leaving = stop.due()
+            if leaving or time.monotonic() - run.saved_at >= save_seconds:
                 run.save()
-            stop.leave_if_requested(checkpoints, listener)
+            if leaving:
+                stop.leave(checkpoints, listener)
         run.save()
         if checkpoints is not None:
             checkpoints.wait()
@@ -389,7 +426,7 @@ def evaluate(
     Returns:
       Mean `loss` and `accuracy`, and the logits `[N, K]` float32 in the split's order.
     """
-    runner = runner or Runner.local()
+    runner = runner or Runner.of_job()
     runner.check_batch_size(batches.batch_size)
     axis_name = runner.axis_name
     step = make_eval_step(
@@ -405,29 +442,31 @@ def _evaluate(
 ) -> tuple[Row, np.ndarray]:
     sums: Row = {}
     logits = []
-    waiting: deque[tuple[Metrics, jax.Array, np.ndarray]] = deque()
+    waiting: deque[tuple[Metrics, jax.Array]] = deque()
 
     def collect(leave: int) -> None:
         while len(waiting) > leave:
-            metrics, batch_logits, mask = waiting.popleft()
+            metrics, batch_logits = waiting.popleft()
             for name, value in jax.device_get(metrics).items():
                 sums[name] = sums.get(name, 0.0) + float(value)
-            logits.append(np.asarray(batch_logits)[mask > 0])
+            logits.append(np.asarray(batch_logits))
 
     for batch in batches.iterate():
-        metrics, batch_logits = evaluate_batch(placed, runner.place_batch(batch))
-        waiting.append((metrics, batch_logits, np.asarray(batch["mask"])))
+        waiting.append(evaluate_batch(placed, runner.place_batch(batch)))
         collect(leave=_LAG)
     collect(leave=0)
-    return sums, np.concatenate(logits)
+    return sums, np.concatenate(logits)[: batches.num_examples]
 
 
-def _place_ahead(batches: Iterator[Batch], runner: Runner) -> Iterator[Batch]:
+def _place_ahead(
+    batches: Iterator[Batch], runner: Runner, stop: "_StopRequest"
+) -> Iterator[Batch]:
     """Sends the next batch to the device while the present one is being used."""
-    placed = deque([runner.place_batch(next(batches))])
-    while True:
-        placed.append(runner.place_batch(next(batches)))
-        yield placed.popleft()
+    placed: deque[Batch] = deque()
+    for batch in batches:
+        placed.append(runner.place_batch(batch, signal_number=stop.requested))
+        if len(placed) > 1:
+            yield placed.popleft()
 
 
 def _score(row: Row) -> tuple[float, float]:
@@ -440,10 +479,17 @@ def _score(row: Row) -> tuple[float, float]:
 
 
 class _StopRequest:
-    """Turns the first SIGINT or SIGTERM into a request; the second acts at once."""
+    """Turns the first SIGINT or SIGTERM into a request; the second acts at once.
 
-    def __init__(self) -> None:
+    Where several processes train together, all have to leave after the same step:
+    the request travels with the batches and is heeded when all have met it.
+    """
+
+    def __init__(self, *, alone: bool) -> None:
         self.requested = 0
+        self._alone = alone
+        self._known = 0
+        self._last_step = 0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "_StopRequest":
@@ -464,14 +510,25 @@ class _StopRequest:
         while self._previous:
             signal.signal(*self._previous.popitem())
 
-    def leave_if_requested(
-        self, checkpoints: CheckpointFolder | None, listener: Listener
-    ) -> None:
-        """Raises Interrupted, once the checkpoint is on the disk, if asked to stop."""
-        if not self.requested:
-            return
+    def all_know(self, number: int, step: int) -> None:
+        """The metrics of a step say that some process was asked to stop."""
+        if not self._known:
+            # One process may look at them earlier than the others, because it saves.
+            self._known, self._last_step = number, step + _LAG
+
+    def due(self, step: int | None = None) -> bool:
+        """Whether to leave after a step; None: one whose metrics have been seen, the
+        last of an epoch."""
+        if self._alone:
+            return self.requested != 0
+        return self._known != 0 and (step is None or step >= self._last_step)
+
+    def leave(self, checkpoints: CheckpointFolder | None, listener: Listener) -> None:
+        """Raises Interrupted, once the checkpoint is on the disk."""
         if checkpoints is not None:
             checkpoints.wait()
+        if not self._alone:
+            wait_for_all()
         listener.finished("interrupted")
         path = None if checkpoints is None else checkpoints.folder
-        raise Interrupted(path, self.requested)
+        raise Interrupted(path, self.requested or self._known)

@@ -17,6 +17,9 @@ from jaxvision.typing import Batch, Metrics, PyTree
 AXIS = "batch"
 """Name of the axis over which `pmap_step` spreads a batch."""
 
+SIGNAL = "signal"
+"""The number of the signal that asked a process to stop, or 0, in its batches."""
+
 
 def jit_step(step: TrainStep) -> TrainStep:
     """One step as one program; the old state's memory is reused."""
@@ -91,7 +94,9 @@ def sweep_epoch(step: SweepStep) -> Epoch:
 def pmap_step(step: TrainStep, devices: Sequence[jax.Device]) -> TrainStep:
     """One batch spread over D devices: states and batches lead with `[D, ...]`.
 
-    The step must have been made with `axis_name=AXIS`. Metrics come back once.
+    The step must have been made with `axis_name=AXIS`. Metrics come back once. Where
+    the devices are those of several processes, each process gives and gets what
+    belongs to its own.
     """
     return jax.pmap(
         step,
@@ -112,15 +117,31 @@ class Runner:
     """Runs steps on one device with jit, or on several with pmap, alike.
 
     Placed states and batches are what its own compiled steps take; `fetch` gives an
-    ordinary state back.
+    ordinary state back. With the devices of several processes, each process places its
+    own part of a batch and holds the whole state.
     """
 
     devices: tuple[jax.Device, ...]
+    """Those of one process beside each other, so that the parts of a batch are too."""
 
     @classmethod
-    def local(cls) -> "Runner":
-        """On all devices of this process."""
-        return cls(tuple(jax.local_devices()))
+    def of_job(cls) -> "Runner":
+        """On all devices of this process, and of those that it trains together with."""
+        processes = range(jax.process_count())
+        return cls(tuple(d for i in processes for d in jax.local_devices(i)))
+
+    @property
+    def local_devices(self) -> tuple[jax.Device, ...]:
+        """Those of this process."""
+        here = jax.process_index()
+        return tuple(d for d in self.devices if d.process_index == here)
+
+    @property
+    def part(self) -> dict[str, int]:
+        """Which part of a batch this process gives, as `Dataset.batches` takes it."""
+        processes = sorted({device.process_index for device in self.devices})
+        index = processes.index(jax.process_index())
+        return {"process_index": index, "process_count": len(processes)}
 
     @property
     def axis_name(self) -> str | None:
@@ -142,12 +163,10 @@ class Runner:
             return jax.tree.map(
                 lambda x: jax.device_put(np.array(x), self.devices[0]), state
             )
+        count = len(self.local_devices)
         return jax.device_put(
             jax.tree.map(
-                lambda x: np.broadcast_to(
-                    np.asarray(x), (len(self.devices), *np.shape(x))
-                ),
-                state,
+                lambda x: np.broadcast_to(np.asarray(x), (count, *np.shape(x))), state
             ),
             self._sharding(),
         )
@@ -160,35 +179,58 @@ class Runner:
             lambda x: np.array(x.addressable_shards[0].data[0] if first else x), state
         )
 
-    def place_batch(self, batch: Batch) -> Batch:
-        """A batch of NumPy arrays on the devices, on its way while others compute."""
+    def place_batch(self, batch: Batch, *, signal_number: int | None = None) -> Batch:
+        """This process's part of a batch on its devices, on its way while others
+        compute.
+
+        Args:
+          batch: NumPy arrays `[B / processes, ...]`.
+          signal_number: for a training step, see `compile_train`.
+        """
         if self.axis_name is None:
             return jax.device_put(batch, self.devices[0])
+        if signal_number is not None and self.part["process_count"] > 1:
+            signals = np.full(len(batch["mask"]), signal_number, np.float32)
+            batch = {**batch, SIGNAL: signals}
         split = jax.tree.map(
-            lambda x: x.reshape(len(self.devices), -1, *x.shape[1:]), batch
+            lambda x: x.reshape(len(self.local_devices), -1, *x.shape[1:]), batch
         )
         return jax.device_put(split, self._sharding())
 
     def compile_train(self, step: TrainStep) -> TrainStep:
-        """The training step on placed states and batches."""
+        """The training step on placed states and batches.
+
+        On several processes the metrics hold the highest `SIGNAL` that any of them
+        placed its part of the batch with: so all know at the same step that one of
+        them was asked to stop, without another message.
+        """
         if self.axis_name is None:
             return jit_step(step)
-        return pmap_step(step, self.devices)
+        if self.part["process_count"] == 1:
+            return pmap_step(step, self.devices)
+
+        def signalling(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            batch = dict(batch)
+            signal = jax.lax.pmax(jnp.max(batch.pop(SIGNAL)), AXIS)
+            state, metrics = step(state, batch)
+            return state, {**metrics, SIGNAL: signal}
+
+        return pmap_step(signalling, self.devices)
 
     def compile_eval(self, step: EvalStep) -> EvalStep:
-        """The evaluation step on placed states and batches; logits come as `[B, K]`."""
+        """The evaluation step on placed states and batches; logits come as `[B, K]`,
+        those of the whole batch in every process."""
         if self.axis_name is None:
             return jax.jit(step)
-        spread = jax.pmap(
-            step, axis_name=AXIS, devices=self.devices, out_axes=(None, 0)
+
+        def gathered(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
+            metrics, logits = step(state, batch)
+            return metrics, jax.lax.all_gather(logits, AXIS, tiled=True)
+
+        return jax.pmap(
+            gathered, axis_name=AXIS, devices=self.devices, out_axes=(None, None)
         )
 
-        def joined(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
-            metrics, logits = spread(state, batch)
-            return metrics, logits.reshape(-1, *logits.shape[2:])
-
-        return joined
-
     def _sharding(self) -> jax.sharding.Sharding:
-        mesh = jax.sharding.Mesh(np.asarray(self.devices), (AXIS,))
+        mesh = jax.sharding.Mesh(np.asarray(self.local_devices), (AXIS,))
         return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))

@@ -114,7 +114,7 @@ def test_full_disk_inside_orbax_is_bad_input_too(tmp_path, monkeypatch):
     def full(*_):
         raise ValueError("RESOURCE_EXHAUSTED: Failed to write [os_error_code='28']")
 
-    monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.save", full)
+    monkeypatch.setattr("orbax.checkpoint.Checkpointer.save", full)
     checkpoints.save("last", 2, a_tree(2), {})
     with pytest.raises(InputError, match="No space left on device"):
         checkpoints.wait()

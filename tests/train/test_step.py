@@ -81,7 +81,7 @@ def test_vmap_is_each_model_alone(batch_norm, dropout_rate):
 @pytest.mark.parametrize("frozen", [(), ("backbone",)])
 def test_pmap_is_jit(batch_norm, frozen):
     """The batch's last examples are masked, so the devices' shares are uneven."""
-    runner = Runner.local()
+    runner = Runner.of_job()
     assert len(runner.devices) == 4
     model = small_model(batch_norm=batch_norm)
     step = make_train_step(model, optimizer(), LOSS, normalise=NORMALISE)
@@ -104,7 +104,7 @@ def test_pmap_is_jit(batch_norm, frozen):
 
 def test_devices_of_pmap_drop_different_values():
     """With dropout, pmap cannot equal jit (keys differ by device) but must train."""
-    runner = Runner.local()
+    runner = Runner.of_job()
     model = small_model(batch_norm=True, dropout_rate=0.3)
     step = make_train_step(
         synchronise(model, AXIS), optimizer(), LOSS, normalise=NORMALISE, axis_name=AXIS
@@ -121,7 +121,7 @@ def test_devices_of_pmap_drop_different_values():
 
 
 def test_evaluation_on_devices_is_evaluation_on_one():
-    runner = Runner.local()
+    runner = Runner.of_job()
     model = small_model(batch_norm=True)
     state, batch = setup(model), batches(3)[-1]
     sums, logits = jax.jit(make_eval_step(model, LOSS, normalise=NORMALISE))(

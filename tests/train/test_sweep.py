@@ -128,7 +128,7 @@ def test_a_sweep_ends_as_fit_does(datasets, tmp_path, augment):
         normalise=data.preprocessing.normalise,
         epochs=4,
         val=data.batches("val", batch_size=BATCH, train=False),
-        runner=Runner(tuple(Runner.local().devices[:1])),
+        runner=Runner(tuple(Runner.of_job().devices[:1])),
     )
     for row, same in zip(run.rows, result.history, strict=True):
         for name, value in row.items():

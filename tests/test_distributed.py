@@ -1,0 +1,45 @@
+"""Settings of several processes that mean nothing; and what one process does alone."""
+
+import numpy as np
+import pytest
+
+from jaxvision.distributed import (
+    DistributedConfig,
+    check_same,
+    first_before_others,
+    is_first,
+    joined,
+    share,
+    share_arrays,
+    wait_for_all,
+)
+from jaxvision.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        (DistributedConfig("a:1"), "belong together"),
+        (DistributedConfig(num_processes=2), "belong together"),
+        (DistributedConfig("a:1", 2, 0, detect=True), "detect"),
+        (DistributedConfig("a:1", 2, 2), "process-id 2: must be from 0 to 1"),
+        (DistributedConfig("a:1", 2, -1), "process-id -1"),
+        (DistributedConfig("a", 2, 0), "give HOST:PORT"),
+        (DistributedConfig(":1", 2, 0), "give HOST:PORT"),
+        (DistributedConfig("a:b", 2, 0), "give HOST:PORT"),
+        (DistributedConfig("a:99999", 2, 0), "give HOST:PORT"),
+    ],
+)
+def test_settings_that_mean_nothing(config, complaint):
+    with pytest.raises(InputError, match=complaint), joined(config):
+        raise AssertionError("unreachable")
+
+
+def test_one_process_is_the_first_and_waits_for_nobody():
+    arrays = {"a": np.zeros(3, np.float32)}
+    with joined(DistributedConfig()), first_before_others():
+        assert is_first()
+        assert share({"b": [1]}) == {"b": [1]}
+        assert share_arrays(arrays) is arrays
+        check_same("pictures", 7)
+        wait_for_all()

@@ -1,0 +1,131 @@
+"""One process of a run that several train together; started by test_distributed.
+
+    python distributed_run.py COORDINATOR NUM_PROCESSES PROCESS_ID JSON
+
+It goes through `joined`, as experiments do. The JSON names what `train` is given.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from random_runs import NORMALISE, NUM_CLASSES, SHAPE, small_model
+
+from jaxvision.data.loader import Batches
+from jaxvision.distributed import DistributedConfig, is_first, joined
+from jaxvision.metrics import make_cross_entropy
+from jaxvision.optim import OptimConfig, make_optimizer
+from jaxvision.train.checkpoint import CheckpointFolder, flatten
+from jaxvision.train.loop import FitResult, Interrupted, Listeners, evaluate, fit
+from jaxvision.train.parallel import Runner
+from jaxvision.train.state import create_state, init_variables
+
+EPOCHS = 7
+STEPS = 3 * EPOCHS
+
+
+class SignalAt:
+    """Batches before one of which their process gets a signal."""
+
+    def __init__(self, batches: Batches, step: int, number: int) -> None:
+        self.num_examples = batches.num_examples
+        self.steps_per_epoch = batches.steps_per_epoch
+        self.batch_size = batches.batch_size
+        self._batches, self._step, self._number = batches, step, number
+
+    def iterate(self, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        for step, batch in enumerate(self._batches.iterate(start), start):
+            if step == self._step:
+                os.kill(os.getpid(), self._number)
+            yield batch
+
+
+def split_batches(split: str, batch_size: int = 8) -> Batches:
+    """22 pictures to train on, in three steps, and 13 others; of three classes."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, NUM_CLASSES, 35).astype(np.int32)
+    images = rng.integers(0, 100, (35, *SHAPE)) + 50 * labels[:, None, None, None]
+    return Batches.of_arrays(
+        images.astype(np.uint8),
+        labels,
+        np.arange(22) if split == "train" else np.arange(22, 35),
+        batch_size=batch_size,
+        seed=0,
+        train=split == "train",
+        **Runner.of_job().part,
+    )
+
+
+def train(
+    folder: str | None = None,
+    *,
+    signal_at: int | None = None,
+    signal_number: int = signal.SIGKILL,
+    batch_size: int = 8,
+    seed: int = 0,
+    listener: Listeners | None = None,
+) -> FitResult:
+    """The run that all tests compare, on all devices of the job.
+
+    Not with Adam: see `test_loop.test_four_devices_equal_one`.
+    """
+    model = small_model(batch_norm=True)
+    batches = split_batches("train", batch_size)
+    config = OptimConfig("sgd", 0.01, schedule="cosine")
+    tx = make_optimizer(config, steps_per_epoch=3, epochs=EPOCHS)
+    if signal_at is not None:
+        batches = SignalAt(batches, signal_at, signal_number)
+    return fit(
+        model,
+        tx,
+        make_cross_entropy(),
+        create_state(init_variables(model, seed, SHAPE), tx, seed=0),
+        batches,
+        normalise=NORMALISE,
+        epochs=EPOCHS,
+        val=split_batches("val"),
+        checkpoints=None if folder is None else CheckpointFolder(Path(folder)),
+        save_seconds=0.0,
+        listener=listener,
+    )
+
+
+def measure(result: FitResult) -> np.ndarray:
+    """`[13, K]` logits of the pictures that were not trained on."""
+    _, logits = evaluate(
+        small_model(batch_norm=True),
+        make_cross_entropy(),
+        result.state,
+        split_batches("val"),
+        normalise=NORMALISE,
+    )
+    return logits
+
+
+def main(coordinator: str, num_processes: str, process_id: str, options: str) -> None:
+    given = json.loads(options)
+    # What is meant for one process alone.
+    given |= given.pop("each", {}).get(process_id, {})
+    out = given.pop("out", None)
+    config = DistributedConfig(
+        coordinator, int(num_processes), int(process_id), heartbeat_seconds=10
+    )
+    with joined(config):
+        print("computing")
+        try:
+            result = train(**given)
+        except Interrupted as stop:
+            sys.exit(128 + stop.signal_number)
+        logits = measure(result)
+        if out is not None and is_first():
+            Path(out).with_suffix(".json").write_text(json.dumps(result.history))
+            np.savez(out, logits=logits, **flatten(result.state))
+        print("done")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
