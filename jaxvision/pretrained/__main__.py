@@ -62,7 +62,7 @@ def _list(options: argparse.Namespace) -> None:
 
     table = Table()
     table.add_column("name", no_wrap=True)
-    for heading in ("top-1 %", "MB", "here", "from", "licence"):
+    for heading in ("top-1 %", "MB", "here", "licence"):
         table.add_column(heading, overflow="fold")
     for source in SOURCES.values():
         table.add_row(
@@ -70,11 +70,12 @@ def _list(options: argparse.Namespace) -> None:
             f"{source.top1:g}",
             _megabytes(source),
             _state(source),
-            source.origin,
             source.licence,
         )
     console = Console()
     console.print(table)
+    for source in SOURCES.values():
+        console.print(f"{source.name}: {source.origin}", soft_wrap=True)
     console.print(f"cache ({CACHE_VARIABLE}): {cache_folder()}", soft_wrap=True)
 
 
