@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import PIL
@@ -31,7 +31,7 @@ from jaxvision.data.splits import (
     read_splits,
     write_splits,
 )
-from jaxvision.data.store import PictureStore
+from jaxvision.data.store import LazyPictures, PictureStore
 from jaxvision.data.transforms import AugmentConfig, augment, check_augment
 from jaxvision.data.workers import map_in_order
 from jaxvision.errors import InputError
@@ -67,6 +67,10 @@ class DataConfig:
     """At most this many pictures of each class, for trials."""
     largest_classes: int | None = None
     """Only so many classes: those with the most pictures."""
+    decode: Literal["first", "while_training"] = "first"
+    """first: all pictures before training, and the bad ones are left out before they
+    are divided; while_training: each when it is first needed, so that an accelerator
+    works meanwhile, but a bad one ends the run. A prepared set needs neither."""
     cache_mb: int = 1024
     """Decoded pictures are held in memory up to this many MiB, beyond it in a file."""
     cache_dir: Path | None = None
@@ -127,6 +131,21 @@ class Dataset:
         index_of = {picture: index for index, picture in enumerate(self.pictures)}
         kept = [*self.duplicates, *(self.pairs if self.config.pairs else ())]
         return merge_groups([[index_of[path] for path in group] for group in kept])
+
+    @property
+    def pairs_note(self) -> str:
+        """What the splits did with the pairs of a paired set; empty for other sets."""
+        if not self.pairs:
+            return ""
+        split_of = {
+            self.pictures[index]: name
+            for name, indices in self.splits.items()
+            for index in indices
+        }
+        sides = [{split_of[p] for p in pair if p in split_of} for pair in self.pairs]
+        apart = sum(len(names) > 1 for names in sides)
+        found = f"{len(self.pairs)} pairs of pictures of the same name, "
+        return found + (f"{apart} of them apart" if apart else "each within one split")
 
     def picture(self, index: int) -> np.ndarray:
         """`[H, W, C]` uint8, as the network sees it in evaluation."""
@@ -209,8 +228,9 @@ def load_dataset(
 ) -> Dataset:
     """Finds, decodes and splits the pictures of a folder.
 
-    Every picture is decoded here, once: so the bad ones are known before the split,
-    and the first epoch is as quick as every later one.
+    Unless `config.decode` or a prepared set says otherwise, every picture is decoded
+    here, once: so the bad ones are known before the split, and the first epoch is as
+    quick as every later one.
 
     Args:
       config: which pictures and how.
@@ -235,8 +255,10 @@ def load_dataset(
     if config.splits is not None:
         rows = read_splits(config.splits)
         scan, left_out = _only_listed(scan, rows, config.splits)
-    if prepared is None:
+    if prepared is None and config.decode == "first":
         found = _decode_all(scan, preprocessing, config, progress)
+    elif prepared is None:
+        found = _decode_later(scan, preprocessing, config, progress)
     else:
         found = _take_prepared(prepared, scan, preprocessing, config)
     kept = found.kept
@@ -310,6 +332,11 @@ def _check(config: DataConfig) -> None:
     ):
         if value is not None and value < least:
             raise InputError(f"--data.{flag} {value}: must be at least {least}")
+    if config.decode == "while_training" and config.num_workers:
+        raise InputError(
+            "--data.decode while_training: threads share what they decode, processes "
+            "cannot; leave --data.num-workers at 0"
+        )
     for flag, value in (
         ("limit", config.limit),
         ("largest-classes", config.largest_classes),
@@ -450,8 +477,8 @@ def _decode_all(
     digests: list[str] = []
     bad: list[tuple[str, str]] = []
     with decode.quiet_pillow():
-        decoded = _read_all(scan, preprocessing, config.num_threads)
-        for index, (digest, outcome) in enumerate(decoded):
+        read = functools.partial(decode.read_stored, scan.root, preprocessing)
+        for index, (digest, outcome) in enumerate(_map_threads(read, scan, config)):
             if isinstance(outcome, decode.BadPicture):
                 if config.on_bad == "error":
                     raise _refusal(outcome)
@@ -465,16 +492,58 @@ def _decode_all(
     return _Found(kept, digests, tuple(bad), store, PIL.__version__)
 
 
-def _read_all(
-    scan: Scan, preprocessing: Preprocessing, num_threads: int
-) -> Iterator[tuple[str, np.ndarray | decode.BadPicture]]:
-    """What `decode.read_stored` gives for each picture, in order."""
-    read = functools.partial(decode.read_stored, scan.root, preprocessing)
-    if num_threads == 0:
-        yield from map(read, scan.pictures)
+def _decode_later(
+    scan: Scan,
+    preprocessing: Preprocessing,
+    config: DataConfig,
+    progress: Progress | None,
+) -> _Found:
+    """Reads every file for its digest alone; pixels come when they are asked for."""
+    digests = []
+    hashed = _map_threads(functools.partial(_digest, scan.root), scan, config)
+    for digest in hashed:
+        digests.append(digest)
+        if progress is not None:
+            progress(len(digests), len(scan.pictures))
+    store = PictureStore(config.cache_mb << 20, folder=config.cache_dir)
+    load = functools.partial(_decode_one, scan.root, scan.pictures, preprocessing)
+    pictures = LazyPictures(load, len(scan.pictures), store)
+    return _Found([*range(len(digests))], digests, (), pictures, PIL.__version__)
+
+
+def _digest(root: Path, picture: str) -> str:
+    try:
+        return hashlib.sha256(decode.read_file(root / picture)[1]).hexdigest()
+    except decode.BadPicture as bad:
+        raise _met_in_training(bad) from bad
+
+
+def _decode_one(
+    root: Path, pictures: Sequence[str], preprocessing: Preprocessing, index: int
+) -> np.ndarray:
+    _, outcome = decode.read_stored(root, preprocessing, pictures[index])
+    if isinstance(outcome, decode.BadPicture):
+        raise _met_in_training(outcome)
+    return outcome
+
+
+def _met_in_training(bad: decode.BadPicture) -> InputError:
+    return InputError(
+        f"{bad}; mend or remove it, or have such pictures found and left out before "
+        "training with --data.decode first"
+    )
+
+
+def _map_threads(
+    function: Callable[[str], Any], scan: Scan, config: DataConfig
+) -> Iterator[Any]:
+    """The results of a function of each picture's path, in order."""
+    if config.num_threads == 0:
+        yield from map(function, scan.pictures)
         return
-    with ThreadPoolExecutor(num_threads) as pool:
-        yield from map_in_order(pool, read, scan.pictures, ahead=4 * num_threads)
+    with ThreadPoolExecutor(config.num_threads) as pool:
+        ahead = 4 * config.num_threads
+        yield from map_in_order(pool, function, scan.pictures, ahead=ahead)
 
 
 def _take_prepared(

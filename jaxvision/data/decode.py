@@ -6,12 +6,11 @@ Two stages, so that training can crop at random where evaluation crops the centr
 `decode_picture` is both.
 """
 
-import functools
 import hashlib
 import io
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -115,8 +114,7 @@ def decode_stored(
       the shorter side is `resize` and the longer one at most `MAX_ASPECT` times that.
     """
     check_geometry(preprocessing)
-    least = functools.partial(_draft_size, preprocessing) if draft else None
-    image, extent, upright = _load(source, least)
+    image, extent, upright = _load(source, preprocessing if draft else None)
     image = image.convert("L" if preprocessing.grey else "RGB")
     height, width = preprocessing.size
     # Turned after the resize: fewer pixels, and `extent` is in the file's directions.
@@ -202,19 +200,14 @@ def check_geometry(preprocessing: Preprocessing) -> None:
         )
 
 
-DraftSize = Callable[[tuple[int, int]], tuple[int, int]]
-"""From (width, height) of a file to those below which a reduced decode must not fall.
-"""
-
-
 def _load(
-    source: Path | bytes, least: DraftSize | None
+    source: Path | bytes, wanted: Preprocessing | None
 ) -> tuple[Image.Image, tuple[float, float], Image.Transpose | None]:
     """Opens, checks and fully decodes, to 8 bits a channel without alpha.
 
     Args:
       source: a file or its content.
-      least: how far a JPEG may be reduced; not at all if None.
+      wanted: what a JPEG may be reduced to while it is decoded; None: not at all.
 
     Returns:
       The picture as it lies in the file; its width and height, which end within the
@@ -222,14 +215,14 @@ def _load(
     """
     name, data = ("bytes", source) if isinstance(source, bytes) else read_file(source)
     try:
-        image, extent, upright = _open(data, least)
+        image, extent, upright = _open(data, wanted)
         return _to_eight_bits(image), extent, upright
     except BadPicture as bad:
         raise BadPicture(name, bad.reason) from bad.__cause__
 
 
 def _open(
-    data: bytes, least: DraftSize | None
+    data: bytes, wanted: Preprocessing | None
 ) -> tuple[Image.Image, tuple[float, float], Image.Transpose | None]:
     """As `_load`, of any Pillow mode."""
     if not data:
@@ -238,7 +231,11 @@ def _open(
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
-        drafted = None if least is None else image.draft(None, least(image.size))
+        drafted = None
+        if wanted is not None:
+            # As grey: libjpeg then gives its luma as it is, and skips the colours.
+            mode = "L" if wanted.grey else None
+            drafted = image.draft(mode, _draft_size(wanted, image.size))
         # Not ImageOps.exif_transpose: it also writes the remaining tags anew, which
         # fails on odd ones. Pillow has turned TIFFs itself once they are loaded.
         orientation = image.getexif().get(ExifTags.Base.Orientation)

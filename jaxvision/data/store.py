@@ -9,8 +9,9 @@ cache, which gives way to programs, keeps the file quick.
 import io
 import os
 import tempfile
+import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -139,6 +140,44 @@ class PictureStore(Sequence[np.ndarray]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._file = io.FileIO(self._path)
+
+
+class LazyPictures(Sequence[np.ndarray]):
+    """Pictures by index, each decoded when it is first asked for; from any thread."""
+
+    def __init__(
+        self, load: Callable[[int], np.ndarray], count: int, store: PictureStore
+    ) -> None:
+        """No picture yet.
+
+        Args:
+          load: decodes a picture; called from several threads.
+          count: of the pictures.
+          store: empty; what was decoded is kept in it.
+        """
+        self._load = load
+        self._store = store
+        self._places = np.full(count, -1, np.int64)
+        # The store moves from memory to a file when it is full: not while it is read.
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """`[h, w, C]` uint8."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"picture {index} of {len(self)}")
+        with self._lock:
+            if self._places[index] >= 0:
+                return self._store[int(self._places[index])]
+        picture = self._load(index)
+        with self._lock:
+            # Another thread may have been quicker; what it got is the same.
+            if self._places[index] < 0:
+                self._store.append(picture)
+                self._places[index] = len(self._store) - 1
+        return picture
 
 
 def _remove(name: str, owner: int) -> None:

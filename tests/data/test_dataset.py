@@ -263,6 +263,80 @@ def test_resplit_decodes_nothing(root: Path) -> None:
     assert other.config == expected.config
 
 
+# Pairs.
+
+
+def test_a_pair_stays_on_one_side_unless_it_is_not_wanted(root: Path) -> None:
+    dataset = load(root)
+    assert len(dataset.pairs) == 12
+    assert dataset.pairs[0] == ("anna/00.png", "bob/00.png")
+    assert dataset.pairs_note == (
+        "12 pairs of pictures of the same name, each within one split"
+    )
+    other = dataset.resplit(SplitConfig(seed=5))
+    assert other.pairs_note == dataset.pairs_note
+    apart = load(root, pairs=False)
+    assert "of them apart" in apart.pairs_note
+    assert apart.resplit(SplitConfig(seed=5)).pairs_note.endswith("apart")
+    # A copy joins two pairs.
+    (root / "bob" / "01.png").write_bytes((root / "anna" / "00.png").read_bytes())
+    assert [0, 1, 12, 13] in load(root).groups
+    draw(root / "cleo" / "00.png", 5)
+    assert load(root, largest_classes=2).pairs
+    assert load(root, splits=None, limit=3, largest_classes=2).pairs_note.startswith(
+        "3 pairs"
+    )
+
+
+def test_three_classes_are_no_pairs(root: Path) -> None:
+    for number in range(4):
+        draw(root / "cleo" / f"{number:02}.png", 300 + number)
+    dataset = load(root)
+    assert dataset.pairs == ()
+    assert dataset.pairs_note == ""
+
+
+# Decoding while training.
+
+
+def test_decoded_while_training_is_the_same(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = everything(load(root))
+    opened = []
+    decoded = dataset_module.decode.read_stored
+    monkeypatch.setattr(
+        dataset_module.decode,
+        "read_stored",
+        lambda *args: opened.append(args[-1]) or decoded(*args),
+    )
+    for options in (
+        {},
+        {"num_threads": 0},
+        {"cache_mb": 0, "cache_dir": tmp_path / "cache"},
+    ):
+        dataset = load(root, decode="while_training", **options)
+        assert opened == []
+        for _ in range(3):
+            for name, values in everything(dataset).items():
+                np.testing.assert_array_equal(values, expected[name])
+        # Threads may meet at one picture in the last, filled-up batch.
+        assert set(opened) == set(dataset.pictures)
+        assert len(opened) <= len(dataset.pictures) + 3
+        assert dataset.fingerprint == load(root).fingerprint
+        opened.clear()
+
+
+def test_a_bad_picture_met_in_training_ends_it(root: Path) -> None:
+    spoil(root)
+    (root / "bob" / "empty.jpg").unlink()
+    dataset = load(root, decode="while_training")
+    with pytest.raises(InputError, match=r"damaged.*--data\.decode first"):
+        everything(dataset)
+    with pytest.raises(InputError, match=r"leave --data\.num-workers at 0"):
+        load(root, decode="while_training", num_workers=1)
+
+
 # Fingerprints, limits, flags.
 
 

@@ -1,6 +1,7 @@
 """Every mode and orientation against golden pixels; every bad file by its reason."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import struct
@@ -295,6 +296,16 @@ def test_draft_is_close_to_the_full_decode(shared_data: Path) -> None:
     assert drafted > 10
     assert np.mean(means) < 0.5
     assert np.max(means) < 1.5
+
+
+def test_a_grey_draft_is_the_luma_of_the_file(shared_data: Path) -> None:
+    grey = Preprocessing(size=(64, 64), fit="squash", grey=True)
+    for file in sorted((shared_data / "real_faces").glob("*.jpg"))[::25]:
+        luma = decode_picture(file, grey)[..., 0].astype(float)
+        colours = decode_picture(file, dataclasses.replace(grey, grey=False))
+        expected = colours @ [0.299, 0.587, 0.114]
+        assert np.abs(luma - expected).mean() < 0.6
+        assert np.abs(luma - expected).max() < 8
 
 
 def test_draft_keeps_twice_the_pixels_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

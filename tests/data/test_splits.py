@@ -13,8 +13,12 @@ from jaxvision.data.splits import (
     SplitConfig,
     Splits,
     apply_splits,
+    find_identical,
+    find_pairs,
+    is_paired,
     make_folds,
     make_splits,
+    merge_groups,
     read_splits,
     write_splits,
 )
@@ -311,3 +315,51 @@ def test_folds_spread_every_class_and_keep_groups_together():
 def test_impossible_folds_are_refused(count):
     with pytest.raises(InputError, match=f"{count} folds"):
         make_folds(count, seed=0, pictures=["a", "b", "c"], labels=[0, 0, 0])
+
+
+# Pairs.
+
+
+def test_pairs_are_pictures_of_one_name_in_both_classes() -> None:
+    pictures = ["comic/1.jpg", "comic/2.jpg", "face/1.png", "face/2.jpg", "face/3.jpg"]
+    labels, classes = [0, 0, 1, 1, 1], ("comic", "face")
+    assert is_paired(pictures, labels, classes)
+    assert find_pairs(pictures, labels) == [[0, 2], [1, 3]]
+    deeper = [path.replace("/", "/old/") for path in pictures]
+    assert find_pairs(deeper, labels) == [[0, 2], [1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "labels", "classes"),
+    [
+        # A name that the larger class lacks; other folders; three classes.
+        (["a/1.jpg", "a/9.jpg", "b/1.jpg", "b/2.jpg", "b/3.jpg"], [0, 0, 1, 1, 1], 2),
+        (["a/1.jpg", "b/old/1.jpg"], [0, 1], 2),
+        (["a/1.jpg", "b/1.jpg", "c/1.jpg"], [0, 1, 2], 3),
+    ],
+)
+def test_other_sets_are_not_paired(
+    pictures: list[str], labels: list[int], classes: int
+) -> None:
+    assert not is_paired(pictures, labels, CLASSES[:classes])
+
+
+def test_pairs_stay_together_and_counts_exact() -> None:
+    pictures, labels = example(50, 50)
+    groups = find_pairs(pictures, labels)
+    for seed in range(4):
+        config = SplitConfig(0.8, 0.1, 0.1, seed=seed)
+        splits = make_splits(
+            config, pictures=pictures, labels=labels, classes=CLASSES[:2], groups=groups
+        )
+        assert counts_by_class(splits, labels) == [[40, 40, 0], [5, 5, 0], [5, 5, 0]]
+        side = side_of(splits, pictures)
+        for number in range(50):
+            assert side[f"anna/{number:03}.png"] == side[f"bob/{number:03}.png"]
+
+
+def test_groups_that_share_a_member_become_one() -> None:
+    groups = merge_groups([[4, 1], [2, 3], [5, 6], [3, 1]])
+    assert groups == [[1, 2, 3, 4], [5, 6]]
+    assert merge_groups([]) == []
+    assert find_identical(["a", "b", "a", "c", "b", "a"]) == [[0, 2, 5], [1, 4]]
