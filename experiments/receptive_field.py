@@ -9,7 +9,13 @@ from pathlib import Path
 
 from experiments.common import run_cli
 
-USUAL_SIZE = {"mlp": 28, "simple_cnn": 50, "convnet": 50}
+USUAL_SIZE = {
+    "mlp": 28,
+    "simple_cnn": 50,
+    "convnet": 50,
+    "vgg13_bn": 96,
+    "efficientnet_v2_b3": 300,
+}
 """Height and width that a network is mostly given, where it is not 224."""
 
 
