@@ -360,7 +360,8 @@ class BatchNorm(nn.Module):
         if not self.train:
             row = (1,) * (x.ndim - 1) + (-1,)
             factor = (lax.rsqrt(var.value + self.epsilon) * scale).reshape(row)
-            y = (x.astype(jnp.float32) - mean.value.reshape(row)) * factor
+            wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+            y = (wide - mean.value.reshape(row)) * factor
             return (y + bias.reshape(row)).astype(self.dtype)
         initialising = self.is_initializing()
         y, batch_mean, batch_var = ops.batch_norm_train(

@@ -1,0 +1,138 @@
+"""Grad-CAM and guided Grad-CAM (arXiv:1610.02391)."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxvision.explain.guided import guided_backprop
+from jaxvision.explain.network import Classes, Network, class_score
+from jaxvision.models import Backbone, Classifier
+from jaxvision.preprocessing import Preprocessing
+from jaxvision.typing import PyTree
+
+
+def class_activation(
+    network: Network,
+    images: np.ndarray,
+    classes: Classes,
+    *,
+    layer: str | None = None,
+) -> jax.Array:
+    """Grad-CAM as it is computed: one value for each place of a layer.
+
+    The channels of the layer's output are added up, each by the mean over places of
+    the logit's gradient, and what is below zero is left out.
+
+    Args:
+      network: with a layer that has height and width.
+      images: uint8 `[B, H, W, C]`.
+      classes: one for all pictures, or one for each.
+      layer: its name; None: `network.cam_layer`, that of the last convolution.
+
+    Returns:
+      `[B, h, w]` float32, h and w those of the layer.
+
+    Raises:
+      InputError: pictures or classes are not the network's; the layer does not exist
+        or has no height and width.
+    """
+    arguments = network.arguments(images, classes)
+    layer = network.cam_layer if layer is None else layer
+    network.anatomy.check_map_layer(layer)
+    shape = (len(images), *network.anatomy.outputs[layer])
+    return _class_activation(*arguments, layer, shape)
+
+
+def grad_cam(
+    network: Network,
+    images: np.ndarray,
+    classes: Classes,
+    *,
+    layer: str | None = None,
+) -> jax.Array:
+    """`class_activation` enlarged to the picture, bilinearly: `[B, H, W]` float32.
+
+    Arguments and errors are those of `class_activation`.
+    """
+    maps = class_activation(network, images, classes, layer=layer)
+    size = (len(images), *network.preprocessing.size)
+    return jax.image.resize(maps, size, "bilinear")
+
+
+def guided_grad_cam(
+    network: Network,
+    images: np.ndarray,
+    classes: Classes,
+    *,
+    layer: str | None = None,
+) -> jax.Array:
+    """Guided backpropagation where Grad-CAM looks, their product: `[B, H, W, C]`.
+
+    Arguments and errors are those of `class_activation` and `guided_backprop`.
+    """
+    where = grad_cam(network, images, classes, layer=layer)
+    return guided_backprop(network, images, classes) * where[..., None]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 5, 6))
+def _class_activation(
+    model: Classifier,
+    preprocessing: Preprocessing,
+    variables: dict[str, PyTree],
+    images: jax.Array,
+    classes: jax.Array,
+    layer: str,
+    shape: tuple[int, ...],
+) -> jax.Array:
+    def score(change: jax.Array) -> tuple[jax.Array, jax.Array]:
+        with nn.intercept_methods(_LayerChange(layer, change).intercept):
+            logits, state = model.apply(
+                variables,
+                preprocessing.normalise(images),
+                train=False,
+                mutable=["activations"],
+            )
+        output = state["activations"]["backbone"][layer]
+        return class_score(logits, classes).sum(), output
+
+    # By a change of the layer's output that is zero: the gradient by the output.
+    by_output, output = jax.grad(score, has_aux=True)(jnp.zeros(shape))
+    weights = by_output.mean((1, 2), keepdims=True)
+    return jnp.maximum((weights * output.astype(jnp.float32)).sum(-1), 0)
+
+
+class _LayerChange:
+    """Adds `change` to what a layer of the backbone gives."""
+
+    def __init__(self, layer: str, change: jax.Array) -> None:
+        self._layer, self._change = layer, change
+        self._listing = False
+
+    def intercept(
+        self,
+        call: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        """For `flax.linen.intercept_methods`."""
+        lists = context.method_name == "layers" and isinstance(context.module, Backbone)
+        # A table that is made from that of a parent class is to be changed once.
+        if not lists or self._listing:
+            return call(*args, **kwargs)
+        self._listing = True
+        table = call(*args, **kwargs)
+        self._listing = False
+        return [
+            (name, partial(self._run, layer) if name == self._layer else layer)
+            for name, layer in table
+        ]
+
+    def _run(self, layer: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+        y = layer(x)
+        return y + self._change.astype(y.dtype)

@@ -1,0 +1,227 @@
+"""What single units of a network look for: their weights, and what excites them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import numpy as np
+
+from jaxvision.data.dataset import Dataset
+from jaxvision.errors import InputError
+from jaxvision.explain.network import Network
+from jaxvision.models import Classifier
+from jaxvision.models.layers import BatchNorm
+from jaxvision.models.mlp import MLP
+from jaxvision.preprocessing import Preprocessing
+from jaxvision.typing import PyTree
+
+
+def first_filters(network: Network) -> np.ndarray:
+    """Kernels of the first convolution: `[features, k, k, C]` float32, C as in the
+    picture.
+
+    With weight norm they are those before their lengths are set.
+
+    Raises:
+      InputError: the network has no convolution.
+    """
+    path = network.anatomy.first_convolution
+    if path is None:
+        raise InputError(
+            f"{type(network.model.backbone).__name__} has no convolution, so no filters"
+        )
+    values = network.variables["params"]
+    for part in path:
+        values = values[part]
+    filters = np.asarray(values["kernel"], np.float32).transpose(3, 0, 1, 2)
+    return _picture_order(network, filters)
+
+
+def hidden_weights(network: Network) -> np.ndarray:
+    """Weights of each hidden unit of an `mlp`, in the shape of the picture.
+
+    Batch norm, if there is any, is part of them: a unit's response grows with the sum
+    of weights times normalised values.
+
+    Returns:
+      `[hidden, H, W, C]` float32, C as in the picture.
+
+    Raises:
+      InputError: the network is no `mlp`.
+    """
+    backbone = network.model.backbone
+    if not isinstance(backbone, MLP):
+        raise InputError(
+            "weights in the shape of the picture are those of an mlp's hidden units;"
+            f" for {type(backbone).__name__} look at its filters"
+        )
+    params = network.variables["params"]["backbone"]
+    kernel = np.asarray(params["fc1"]["kernel"], np.float32)
+    if backbone.batch_norm:
+        var = np.asarray(network.variables["batch_stats"]["backbone"]["bn1"]["var"])
+        scale = np.asarray(params["bn1"]["scale"])
+        kernel = kernel * (scale / np.sqrt(var + BatchNorm.epsilon))
+    return _picture_order(network, kernel.T.reshape(-1, *network.image_shape))
+
+
+def unit_responses(
+    network: Network, images: np.ndarray, units: Sequence[int]
+) -> np.ndarray:
+    """What each value of a picture adds to hidden units of an `mlp`: weight × value.
+
+    Args:
+      network: an `mlp`.
+      images: uint8 `[B, H, W, C]`.
+      units: indices of hidden units.
+
+    Returns:
+      `[B, len(units), H, W, C]` float32.
+
+    Raises:
+      InputError: no `mlp`, pictures of another size, or a unit that it does not have.
+    """
+    weights = hidden_weights(network)
+    check_units(units, len(weights))
+    inputs = network.preprocessing.normalise(np.asarray(network.check_images(images)))
+    return _picture_order(network, inputs)[:, None] * weights[list(units)][None]
+
+
+def neighbour_correlation(weights: np.ndarray) -> np.ndarray:
+    """How smooth weights are as pictures: `[N, H, W, C]` -> `[N]`.
+
+    Pearson's correlation of each value with the one to its right and the one below, in
+    its own channel: about 0 for noise, 1 for a picture without edges.
+    """
+    centred = weights - weights.mean((1, 2, 3), keepdims=True)
+    variance = np.square(centred).mean((1, 2, 3))
+    down = (centred[:, 1:] * centred[:, :-1]).mean((1, 2, 3))
+    across = (centred[:, :, 1:] * centred[:, :, :-1]).mean((1, 2, 3))
+    return (down + across) / 2 / np.where(variance > 0, variance, 1)
+
+
+def telling_units(network: Network, label: int, count: int) -> np.ndarray:
+    """The units before the logits that speak most for a class.
+
+    The rule: the largest weights from a unit to the class's logit. Units are those of
+    the last layer that the logits stand on, such as the hidden units of an `mlp`, or
+    the channels of the last convolution where its mean over places is taken.
+
+    Returns:
+      `[count]` indices, the most telling first.
+
+    Raises:
+      InputError: a class that the network does not have.
+    """
+    network.check_classes(label, 1)
+    kernel = np.asarray(network.variables["params"]["head"]["logits"]["kernel"])
+    return np.argsort(-kernel[:, label], kind="stable")[:count]
+
+
+def check_units(units: Sequence[int], count: int) -> None:
+    """Raises `InputError` for a unit that a layer of `count` units does not have."""
+    for unit in units:
+        if not 0 <= unit < count:
+            raise InputError(f"no unit {unit}; the layer's units are 0 to {count - 1}")
+
+
+@dataclass(frozen=True)
+class Excitation:
+    """The pictures that excite a unit most.
+
+    indices: `[n]` of the pictures in the data set, the most exciting first.
+    values: `[n]`, the unit's highest value over the places of each.
+    places: `[n, 2]`, row and column where, in the layer's own grid; None for a layer
+        without height and width.
+    """
+
+    unit: int
+    indices: np.ndarray
+    values: np.ndarray
+    places: np.ndarray | None
+
+
+def exciting_pictures(
+    network: Network,
+    dataset: Dataset,
+    pictures: np.ndarray,
+    *,
+    layer: str,
+    units: Sequence[int],
+    count: int = 9,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Excitation]:
+    """For each unit of a layer, the pictures of a data set that excite it most.
+
+    Args:
+      network: any.
+      dataset: in the network's preprocessing.
+      pictures: indices of those to look at.
+      layer: name of a layer; its units are its channels.
+      units: which.
+      count: pictures a unit, at most.
+      batch_size: pictures at once.
+      progress: told (pictures done, pictures in all).
+
+    Raises:
+      InputError: no such layer or unit.
+    """
+    outputs = network.anatomy.outputs
+    if layer not in outputs:
+        raise InputError(f"no layer {layer!r} is run; there are: {', '.join(outputs)}")
+    check_units(units, outputs[layer][-1])
+    chosen = np.array(units, np.int32)
+    values: list[np.ndarray] = []
+    places: list[np.ndarray] = []
+    done = 0
+    for batch in dataset.batches(
+        pictures, batch_size=batch_size, train=False
+    ).iterate():
+        real = np.asarray(batch["mask"]) > 0
+        arguments = network.model, network.preprocessing, network.variables
+        value, place = _highest(*arguments, batch["image"], chosen, layer)
+        values.append(np.asarray(value)[real])
+        places.append(np.asarray(place)[real])
+        done += int(real.sum())
+        if progress is not None:
+            progress(done, len(pictures))
+    value, place = np.concatenate(values), np.concatenate(places)
+    best = np.argsort(-value, axis=0, kind="stable")[:count]
+    width = outputs[layer][1] if len(outputs[layer]) == 3 else None
+    return [
+        Excitation(
+            unit,
+            np.asarray(pictures)[best[:, number]],
+            value[best[:, number], number],
+            None
+            if width is None
+            else np.stack(np.divmod(place[best[:, number], number], width), axis=-1),
+        )
+        for number, unit in enumerate(units)
+    ]
+
+
+def _picture_order(network: Network, weights: np.ndarray) -> np.ndarray:
+    bgr = network.preprocessing.channel_order == "bgr"
+    return weights[..., ::-1] if bgr else weights
+
+
+@partial(jax.jit, static_argnums=(0, 1, 5))
+def _highest(
+    model: Classifier,
+    preprocessing: Preprocessing,
+    variables: dict[str, PyTree],
+    images: jax.Array,
+    units: jax.Array,
+    layer: str,
+) -> tuple[jax.Array, jax.Array]:
+    """Highest value of each unit over a layer's places, and where: `[B, units]`."""
+    backbone = {
+        name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree
+    }
+    output = model.backbone.apply(
+        backbone, preprocessing.normalise(images), train=False, until=layer
+    )
+    by_place = output.reshape(len(images), -1, output.shape[-1])[..., units]
+    return by_place.max(1), by_place.argmax(1)

@@ -1,0 +1,110 @@
+"""Grad-CAM: what it computes, and which layer it looks at."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvision.errors import InputError
+from jaxvision.explain import (
+    class_activation,
+    grad_cam,
+    guided_backprop,
+    guided_grad_cam,
+)
+from jaxvision.explain.network import dissect
+from jaxvision.models import MODELS, create_model
+
+CAM_LAYERS = {
+    "simple_cnn": "conv2",
+    "convnet": "conv3",
+    "alexnet": "conv5",
+    "efficientnet_lite0": "conv_head",
+    "vgg12": "conv4_3",
+    "vgg13_bn": "conv4_2",
+}
+
+
+def test_channels_are_weighed_by_their_mean_gradient(make_network, make_pictures):
+    network, pictures = (
+        make_network("convnet", blocks=2, pool_kernel=0),
+        (make_pictures(2)),
+    )
+    inputs = network.preprocessing.normalise(pictures)
+    backbone = network.model.backbone
+    variables = {"params": network.variables["params"]["backbone"]}
+    output = backbone.apply(variables, inputs, train=False, until="conv1")
+    ours = np.asarray(class_activation(network, pictures, [0, 2], layer="conv1"))
+    assert ours.shape == output.shape[:3]
+
+    # The rest of the network from conv1's output, by itself.
+    def score(output: jax.Array) -> jax.Array:
+        x = output
+        for name, layer in (
+            ("conv2", lambda v, x: _conv_relu(v, x)),
+            ("fc1", lambda v, x: _dense(v, x.reshape(len(x), -1), relu=True)),
+        ):
+            x = layer(variables["params"][name], x)
+        logits = _dense(network.variables["params"]["head"]["logits"], x, relu=False)
+        return logits[0, 0] + logits[1, 2]
+
+    weights = jax.grad(score)(output).mean((1, 2), keepdims=True)
+    expected = np.maximum((weights * output).sum(-1), 0)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-7)
+
+
+def _conv_relu(values: dict, x: jax.Array) -> jax.Array:
+    y = jax.lax.conv_general_dilated(
+        x, values["kernel"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return jax.nn.relu(y + values["bias"])
+
+
+def _dense(values: dict, x: jax.Array, *, relu: bool) -> jax.Array:
+    y = x @ values["kernel"] + values["bias"]
+    return jax.nn.relu(y) if relu else y
+
+
+def test_guided_grad_cam_is_the_product(make_network, make_pictures):
+    network, pictures = make_network("convnet", blocks=1), make_pictures(2)
+    maps = np.asarray(grad_cam(network, pictures, 1))
+    assert maps.shape == (2, 12, 12)
+    np.testing.assert_allclose(
+        guided_grad_cam(network, pictures, 1),
+        np.asarray(guided_backprop(network, pictures, 1)) * maps[..., None],
+        rtol=1e-5,
+        atol=1e-9,
+    )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_layer_is_known_for_each_network(name):
+    """It has height and width, and nothing after it has a convolution."""
+    if name == "mlp":
+        return
+    size = 50 if name in ("simple_cnn", "convnet") else 224
+    model = create_model(name, 2)
+    channels = 1 if name == "vgg13_bn" else 3
+    anatomy = dissect(model, (size, size, channels))
+    outputs = list(anatomy.outputs)
+    layer = anatomy.cam_layer
+    assert len(anatomy.outputs[layer]) == 3
+    assert outputs.index(layer) >= outputs.index(anatomy.last_convolution)
+    assert layer == CAM_LAYERS.get(name, layer)
+
+
+def test_a_network_without_convolutions_has_none(make_network, make_pictures):
+    network, pictures = make_network("mlp", hidden=2), make_pictures(1)
+    for method in (grad_cam, guided_grad_cam):
+        with pytest.raises(InputError, match="MLP has no convolution; choose another"):
+            method(network, pictures, 0)
+
+
+def test_a_layer_must_be_run_and_have_height_and_width(make_network, make_pictures):
+    network, pictures = make_network("convnet", blocks=1), make_pictures(1)
+    with pytest.raises(InputError, match=r"'conv9' is not run; .*: conv1, pool1"):
+        grad_cam(network, pictures, 0, layer="conv9")
+    with pytest.raises(InputError, match="'fc1' has no height and width"):
+        grad_cam(network, pictures, 0, layer="fc1")
+    shorter = make_network("convnet", blocks=2, until="conv1")
+    with pytest.raises(InputError, match="'conv2' is not run"):
+        grad_cam(shorter, pictures, 0, layer="conv2")
