@@ -1,0 +1,71 @@
+"""Seconds a picture for each way to explain a network's answer.
+
+python -m benchmarks.explain                      # EfficientNet-Lite0, batches of 8
+python -m benchmarks.explain --rounds 5 --methods gradient grad_cam
+
+Compiling is measured apart, by the first call; programs of earlier runs are not used.
+"""
+
+import dataclasses
+import statistics
+import time
+
+import tyro
+
+from jaxvision.errors import InputError, exit_on_input_error
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to measure."""
+
+    batch_size: int = 8
+    """Pictures at once."""
+    rounds: int = 3
+    """Measurements of each method, of which the median counts."""
+    methods: tuple[str, ...] = ()
+    """Names of `jaxvision.explain.METHODS`; none: all of them."""
+
+
+def main(config: Config) -> None:
+    import jax
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    from jaxvision.explain import METHODS, Network, find_method
+    from jaxvision.models import create_model
+    from jaxvision.pretrained import load
+    from jaxvision.pretrained.golden import drawn_picture
+
+    if config.batch_size < 1 or config.rounds < 1:
+        raise InputError("--batch-size and --rounds must be at least 1")
+    methods = {name: find_method(name) for name in config.methods or METHODS}
+    pretrained = load("efficientnet_lite0")
+    source = pretrained.source
+    model = create_model(source.model, source.num_classes)
+    network = Network(model, pretrained.variables, source.preprocessing)
+    picture = drawn_picture(source.preprocessing.size[0])
+    pictures = np.stack([np.roll(picture, 9 * n, 1) for n in range(config.batch_size)])
+    device = jax.devices()[0].device_kind
+    table = Table(title=f"{source.name}, batches of {config.batch_size}, on {device}")
+    for name in ("method", "seconds a picture", "lowest", "highest", "first call, s"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for method in methods.values():
+
+        def seconds(method=method) -> float:
+            began = time.perf_counter()
+            jax.block_until_ready(method.explain(network, pictures, 1))
+            return time.perf_counter() - began
+
+        first = seconds()
+        each = [seconds() / config.batch_size for _ in range(config.rounds)]
+        figures = (statistics.median(each), min(each), max(each))
+        cells = [f"{figure:.3f}" for figure in figures]
+        table.add_row(method.name, *cells, f"{first:.1f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main(tyro.cli(Config, description=__doc__))

@@ -1,0 +1,554 @@
+"""Part 2.5: a trained network explained, face by face, and its run folder."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from experiments.checkpoints import load_trained
+from experiments.explain_report import (
+    ABOUT_VIEWS,
+    HEADINGS,
+    about_methods,
+    allowed_methods,
+    explain_in_batches,
+    explanation_figure,
+    explanation_row,
+)
+from jaxvision import plotting
+from jaxvision.data.dataset import Dataset
+from jaxvision.errors import InputError
+from jaxvision.explain import METHODS, Network, completeness_gap
+from jaxvision.explain.pictures import colour, mosaic, overlay
+from jaxvision.explain.sanity import randomise_head, rank_correlation
+from jaxvision.explain.weights import (
+    Excitation,
+    exciting_pictures,
+    first_filters,
+    telling_units,
+)
+from jaxvision.inference import TrainedClassifier, best_seed, seed_folders, softmax
+from jaxvision.report import markdown
+from jaxvision.report.formats import format_figure, format_mean_sd
+from jaxvision.report.progress import Progress
+from jaxvision.report.run_folder import DataSummary, Measurement, RunFolder
+
+FACES = 8
+"""People in one figure."""
+
+UNITS = 6
+"""Classes whose most telling unit is shown, with so many pictures as `EXCITING`."""
+
+EXCITING = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Face:
+    """A picture that is explained.
+
+    index: in the data set.
+    predicted: label that the network gives it.
+    probabilities: `[K]`.
+    """
+
+    index: int
+    predicted: int
+    probabilities: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Explained:
+    """A trained network and what is explained of it.
+
+    folder: of the training run.
+    classifier, dataset: of its best seed.
+    faces: one a person: the first that is rightly named, else the first.
+    right: a rightly named picture.
+    wrong: the surest wrong prediction; None: there is none.
+    checks: of every seed.
+    """
+
+    folder: Path
+    classifier: TrainedClassifier
+    dataset: Dataset
+    split: str
+    faces: tuple[Face, ...]
+    right: Face
+    wrong: Face | None
+    checks: tuple["Checks", ...]
+
+    @property
+    def network(self) -> Network:
+        return Network.of(self.classifier)
+
+    def name(self, label: int) -> str:
+        return self.dataset.classes[label]
+
+    def label(self, face: Face) -> int:
+        return int(self.dataset.labels[face.index])
+
+    def is_right(self, face: Face) -> bool:
+        return face.predicted == self.label(face)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checks:
+    """What is measured of one seed's explanations, a value a picture.
+
+    correlations: method -> `[n]`, rank correlation with the maps of the same network
+        with a random head.
+    gaps: `[n]`, by how much integrated gradients miss the difference of the logits.
+    accuracy: of the network.
+    """
+
+    seed: int
+    correlations: dict[str, np.ndarray]
+    gaps: np.ndarray
+    accuracy: float
+
+
+def explain_run(
+    folder: Path,
+    *,
+    root: Path | None,
+    split: str,
+    people: Sequence[str],
+    picture: str | None,
+    checked: int,
+) -> Explained:
+    """Loads a training run and chooses what is explained of it.
+
+    Raises:
+      InputError: no finished checkpoint there, a class or a picture that there is not,
+        or an empty split.
+    """
+    if checked < 1:
+        raise InputError(f"--checked {checked}: must be at least 1")
+    classifier, dataset = load_trained(best_seed(folder), root)
+    if unknown := [name for name in people if name not in dataset.classes]:
+        raise InputError(
+            f"--people: no class is called {unknown[0]!r}; there are"
+            f" {', '.join(dataset.classes)}"
+        )
+    faces = _all_faces(classifier, dataset, split)
+    labels = dataset.labels
+    right = [face for face in faces if face.predicted == labels[face.index]]
+    wrong = [face for face in faces if face.predicted != labels[face.index]]
+    return Explained(
+        folder,
+        classifier,
+        dataset,
+        split,
+        _one_a_person([*right, *wrong], dataset, people or dataset.classes),
+        _chosen(picture, right or faces, dataset),
+        max(wrong, key=lambda face: face.probabilities.max(), default=None),
+        tuple(_check(seed, root, split, checked) for seed in seed_folders(folder)),
+    )
+
+
+def _all_faces(
+    classifier: TrainedClassifier, dataset: Dataset, split: str
+) -> list[Face]:
+    indices = dataset.splits[split]
+    if not len(indices):
+        filled = [name for name, members in dataset.splits.items() if len(members)]
+        raise InputError(
+            f"--split {split}: it has no picture; choose {' or '.join(filled)}"
+        )
+    _, logits = classifier.evaluate(dataset, split)
+    return [
+        Face(int(index), int(row.argmax()), row)
+        for index, row in zip(indices, softmax(logits), strict=True)
+    ]
+
+
+def _one_a_person(
+    faces: Sequence[Face], dataset: Dataset, people: Sequence[str]
+) -> tuple[Face, ...]:
+    """The first of each person; people without a picture are left out."""
+    first: dict[str, Face] = {}
+    for face in faces:
+        first.setdefault(dataset.classes[dataset.labels[face.index]], face)
+    return tuple(first[name] for name in people if name in first)
+
+
+def _chosen(picture: str | None, faces: Sequence[Face], dataset: Dataset) -> Face:
+    if picture is None:
+        return faces[0]
+    for face in faces:
+        if dataset.pictures[face.index] == picture:
+            return face
+    raise InputError(
+        f"--picture {picture}: no rightly named picture of that path; give one such as"
+        f" {dataset.pictures[faces[0].index]}"
+    )
+
+
+def _check(folder: Path, root: Path | None, split: str, count: int) -> Checks:
+    """Measures one seed on pictures of its own split, spread over the classes."""
+    classifier, dataset = load_trained(folder, root)
+    network = Network.of(classifier)
+    faces = _one_a_person(
+        _all_faces(classifier, dataset, split), dataset, dataset.classes
+    )
+    faces = faces[:: max(len(faces) // count, 1)][:count]
+    images = np.stack([dataset.picture(face.index) for face in faces])
+    labels = [face.predicted for face in faces]
+    random = randomise_head(network)
+    correlations, gaps = {}, np.zeros(0)
+    for method in allowed_methods(network):
+        maps = explain_in_batches(network, method, images, labels)
+        others = explain_in_batches(random, method, images, labels)
+        correlations[method] = rank_correlation(maps, others)
+        if method == "integrated_gradients":
+            gaps = completeness_gap(network, images, labels, maps)
+    accuracy = classifier.card.recorded[split]["accuracy"]
+    return Checks(classifier.card.seed, correlations, gaps, accuracy)
+
+
+def measurements(explained: Explained) -> list[Measurement]:
+    """Accuracy, the completeness gap and each method's rank correlation, a value a
+    seed: the mean over its pictures."""
+    checks, split = explained.checks, explained.split
+    seeds = [check.seed for check in checks]
+
+    def measured(name: str, values: list[float], unit: str) -> Measurement:
+        return Measurement(name, values, seeds, unit=unit, split=split)
+
+    return [
+        measured(f"{split}_accuracy", [c.accuracy for c in checks], "accuracy"),
+        measured(
+            "completeness_gap", [float(np.abs(c.gaps).mean()) for c in checks], "share"
+        ),
+        *(
+            measured(
+                f"random_head/{method}",
+                [float(np.nanmean(c.correlations[method])) for c in checks],
+                "rank correlation",
+            )
+            for method in checks[0].correlations
+        ),
+    ]
+
+
+def write_saliency(
+    run: RunFolder, explained: Explained, *, began: float
+) -> list[Measurement]:
+    """Writes figures, results and report; returns the figures measured.
+
+    Args:
+      run: folder, with its config.
+      explained: the network and its pictures.
+      began: `time.monotonic()` at the start.
+    """
+    figures, network = measurements(explained), explained.network
+    sections = [
+        _people_section(run, explained),
+        _methods_section(run, explained),
+        *_wrong_section(run, explained),
+        _checks_section(explained, figures),
+        *_filters_section(run, explained),
+        _units_section(run, explained),
+        markdown.Section(
+            "The network",
+            [
+                markdown.Text(
+                    f"`{network.model.backbone.__class__.__name__}`, seed "
+                    f"{explained.classifier.card.seed} of "
+                    f"`{markdown.escape(str(explained.folder))}`, the best on "
+                    "validation pictures. The same for a picture of your own:"
+                ),
+                markdown.Code(
+                    f"python -m experiments.explain --checkpoint {explained.folder} "
+                    "--method all PICTURE.jpg"
+                ),
+            ],
+        ),
+    ]
+    dataset = explained.dataset
+    run.write_results(
+        figures,
+        data=DataSummary(
+            dataset.name,
+            dataset.root,
+            dataset.is_demo,
+            len(dataset.pictures),
+            dataset.classes,
+        ),
+        seconds=time.monotonic() - began,
+        devices=[device.device_kind for device in jax.local_devices()],
+    )
+    markdown.write_report(
+        run,
+        title="Part 2.5: gradients as pictures",
+        question="Which pixels of a face speak for the name that the network gives it?",
+        sections=sections,
+    )
+    return figures
+
+
+def _people_section(run: RunFolder, explained: Explained) -> markdown.Section:
+    """One face a person: guided backpropagation in every view, and Grad-CAM."""
+    network, faces = explained.network, explained.faces
+    images = np.stack([explained.dataset.picture(face.index) for face in faces])
+    labels = [explained.label(face) for face in faces]
+    methods = allowed_methods(network)
+    main = "guided_backprop" if "guided_backprop" in methods else "gradient"
+    maps = explain_in_batches(network, main, images, labels)
+    headings, extra = [*HEADINGS], [[] for _ in faces]
+    if "grad_cam" in methods:
+        attention = explain_in_batches(network, "grad_cam", images, labels)
+        headings.append("Grad-CAM")
+        extra = [[picture] for picture in overlay(attention, images)]
+    rows = []
+    for number, (face, image) in enumerate(zip(faces, images, strict=True)):
+        row = explanation_row(
+            _named(explained, face),
+            image,
+            maps[number],
+            correct=explained.is_right(face),
+        )
+        pictures = [*row.pictures, *extra[number]]
+        rows.append(dataclasses.replace(row, pictures=pictures))
+    blocks: list[markdown.Block] = [
+        markdown.Text(
+            f"{METHODS[main].name.capitalize()} for each person's own class, on the "
+            f"first rightly named {explained.split} picture of each (✗: there is "
+            f"none, the first). {ABOUT_VIEWS}"
+        )
+    ]
+    for start in range(0, len(rows), FACES):
+        name = f"people-{start // FACES + 1}"
+        figure = plotting.picture_grid(
+            rows[start : start + FACES],
+            headings,
+            title=f"{METHODS[main].name.capitalize()}, one face a person",
+            demo=explained.dataset.is_demo,
+        )
+        run.save_figure(name, figure)
+        shown = faces[start : start + FACES]
+        people = ", ".join(explained.name(explained.label(face)) for face in shown)
+        blocks.append(
+            markdown.Picture(f"{name}.png", f"Faces and what speaks for: {people}.")
+        )
+    return markdown.Section("One face a person", blocks)
+
+
+def _methods_section(run: RunFolder, explained: Explained) -> markdown.Section:
+    network, face = explained.network, explained.right
+    figure = _sheet(explained, face, explained.label(face))
+    run.save_figure("right", figure)
+    path = explained.dataset.pictures[face.index]
+    return markdown.Section(
+        "A right prediction, by every method",
+        [
+            about_methods(allowed_methods(network), network),
+            markdown.Picture(
+                "right.png",
+                f"{path} and what speaks for its name, by every method.",
+                f"{path}, named {_named(explained, face, ' ')}.",
+            ),
+        ],
+    )
+
+
+def _wrong_section(run: RunFolder, explained: Explained) -> list[markdown.Section]:
+    face = explained.wrong
+    if face is None:
+        text = f"Every {explained.split} picture was named rightly."
+        return [markdown.Section("A wrong prediction", [markdown.Text(text)])]
+    path, label = explained.dataset.pictures[face.index], explained.label(face)
+    said, true = explained.name(face.predicted), explained.name(label)
+    run.save_figure("wrong-predicted", _sheet(explained, face, face.predicted))
+    run.save_figure("wrong-true", _sheet(explained, face, label))
+    surely = format_figure(float(face.probabilities[face.predicted]))
+    truly = format_figure(float(face.probabilities[label]))
+    return [
+        markdown.Section(
+            "A wrong prediction, by every method",
+            [
+                markdown.Text(
+                    f"The surest wrong prediction: {markdown.escape(path)} is "
+                    f"{markdown.escape(true)} (given {truly}), and the network says "
+                    f"{markdown.escape(said)} ({surely}). First, what speaks for the "
+                    "name it gives; then, what speaks for the right one."
+                ),
+                markdown.Picture(
+                    "wrong-predicted.png", f"What in {path} speaks for {said}."
+                ),
+                markdown.Picture(
+                    "wrong-true.png", f"What in {path} speaks for {true}."
+                ),
+            ],
+        )
+    ]
+
+
+def _sheet(explained: Explained, face: Face, label: int) -> plotting.Figure:
+    """Every method on one picture and one class."""
+    network = explained.network
+    image = explained.dataset.picture(face.index)
+    maps = {
+        method: explain_in_batches(network, method, image[None], [label])[0]
+        for method in allowed_methods(network)
+    }
+    probability = format_figure(float(face.probabilities[label]))
+    return explanation_figure(
+        image,
+        maps,
+        title=f"What speaks for {explained.name(label)} ({probability})",
+        demo=explained.dataset.is_demo,
+    )
+
+
+def _named(explained: Explained, face: Face, separator: str = "\n") -> str:
+    """`anna`, then what the network says of her picture."""
+    probability = format_figure(float(face.probabilities[face.predicted]))
+    name = plotting.shorten(explained.name(explained.label(face)), 18)
+    said = "named so"
+    if not explained.is_right(face):
+        said = f"named {plotting.shorten(explained.name(face.predicted), 14)}"
+    return f"{name}{separator}{said}, {probability}"
+
+
+def _checks_section(
+    explained: Explained, figures: Sequence[Measurement]
+) -> markdown.Section:
+    by_name = {figure.name: figure for figure in figures}
+    rows = []
+    for name, figure in by_name.items():
+        if name.startswith("random_head/"):
+            method = METHODS[name.partition("/")[2]].name
+            rows.append([method, format_mean_sd(figure.mean, figure.sd)])
+    gap = by_name["completeness_gap"]
+    largest = max(float(np.abs(check.gaps).max()) for check in explained.checks)
+    count = len(explained.checks[0].gaps)
+    return markdown.Section(
+        "Do the pictures show the network's reasons?",
+        [
+            markdown.Text(
+                "A map that stays the same when the head of the network is drawn anew "
+                "shows the picture and not what was learned (Adebayo et al., "
+                "arXiv:1810.03292). Spearman's rank correlation of the absolute "
+                f"values, mean over {count} pictures a seed and ± sd over "
+                f"{len(explained.checks)} seed(s); 1: the same map, 0: another one."
+            ),
+            markdown.Table(["method", "correlation with a random head's map"], rows),
+            markdown.Text(
+                "Integrated gradients are to add up to the difference between the "
+                "logits of the picture and of a black one. They missed it by "
+                f"{100 * gap.mean:.2g} % on average, {100 * largest:.2g} % at most."
+            ),
+        ],
+    )
+
+
+def _filters_section(run: RunFolder, explained: Explained) -> list[markdown.Section]:
+    network = explained.network
+    if network.anatomy.first_convolution is None:
+        return []
+    filters = colour(first_filters(network))
+    columns = min(16, len(filters))
+    enlarge = max(56 // filters.shape[1], 1)
+    sheet = mosaic(filters, columns, enlarge=enlarge, gap=max(enlarge // 3, 3))
+    row = plotting.PictureRow("", [sheet])
+    figure = plotting.picture_grid(
+        [row],
+        title=f"The {len(filters)} filters of the first convolution",
+        width=0.55 * columns,
+        demo=explained.dataset.is_demo,
+    )
+    run.save_figure("filters", figure)
+    size = f"{filters.shape[1]}×{filters.shape[2]}"
+    picture = markdown.Picture(
+        "filters.png",
+        f"{len(filters)} small pictures of {size} pixels: edges, bars and colours.",
+        f"Each filter of {size} pixels with a scale of its own; grey is zero.",
+    )
+    return [markdown.Section("What the first layer looks for", [picture])]
+
+
+def _units_section(run: RunFolder, explained: Explained) -> markdown.Section:
+    """For some classes the most telling unit, and the pictures that excite it most."""
+    network, dataset = explained.network, explained.dataset
+    outputs = network.anatomy.outputs
+    *_, last = outputs
+    # Where a mean over places is taken at the end, its channels can be located.
+    layer = last
+    maps = network.anatomy.cam_layer
+    if maps is not None and outputs[maps][-1] == outputs[last][-1]:
+        layer = maps
+    labels = list(dict.fromkeys(explained.label(face) for face in explained.faces))
+    labels = labels[:: max(len(labels) // UNITS, 1)][:UNITS]
+    units = [int(telling_units(network, label, 1)[0]) for label in labels]
+    with Progress("exciting pictures", unit="pictures") as progress:
+        found = exciting_pictures(
+            network,
+            dataset,
+            np.arange(len(dataset.pictures), dtype=np.int32),
+            layer=layer,
+            units=units,
+            count=EXCITING,
+            progress=progress,
+        )
+    rows = [
+        _unit_row(explained, label, excitation, outputs[layer])
+        for label, excitation in zip(labels, found, strict=True)
+    ]
+    figure = plotting.picture_grid(
+        rows,
+        title=f"Pictures that excite units of {layer} most",
+        width=1.3,
+        demo=dataset.is_demo,
+    )
+    run.save_figure("units", figure)
+    located = len(outputs[layer]) == 3
+    picture = markdown.Picture(
+        "units.png",
+        "For each class, the pictures of the data set that excite its most telling "
+        "unit most, each with its own class beneath.",
+        "All pictures of the data set, training ones too; beneath each its class and "
+        f"the unit's value. {'The frame is where the value is. ' if located else ''}",
+    )
+    text = markdown.Text(
+        f"A unit is a channel of layer `{layer}`. Shown for a class is the unit whose "
+        "outgoing weight to the class's logit is the largest."
+    )
+    return markdown.Section("What excites the most telling units", [text, picture])
+
+
+def _unit_row(
+    explained: Explained,
+    label: int,
+    excitation: Excitation,
+    shape: tuple[int, ...],
+) -> plotting.PictureRow:
+    pictures, captions = [], []
+    for number, index in enumerate(excitation.indices):
+        picture = explained.dataset.picture(int(index))
+        if excitation.places is not None:
+            picture = _framed(picture, excitation.places[number], shape[:2])
+        pictures.append(picture)
+        name = explained.name(int(explained.dataset.labels[index]))
+        value = format_figure(float(excitation.values[number]))
+        captions.append(f"{plotting.shorten(name, 14)}\n{value}")
+    name = f"{plotting.shorten(explained.name(label), 18)}\nunit {excitation.unit}"
+    return plotting.PictureRow(name, pictures, captions)
+
+
+def _framed(
+    picture: np.ndarray, place: np.ndarray, grid: tuple[int, ...]
+) -> np.ndarray:
+    """The picture with a white frame around one cell of a grid laid over it."""
+    framed = picture.copy()
+    height, width = picture.shape[:2]
+    top, bottom = (round(height * (place[0] + step) / grid[0]) for step in (0, 1))
+    left, right = (round(width * (place[1] + step) / grid[1]) for step in (0, 1))
+    line = max(min(height, width) // 100, 1)
+    inside = framed[top + line : bottom - line, left + line : right - line].copy()
+    framed[top:bottom, left:right] = 255
+    framed[top + line : bottom - line, left + line : right - line] = inside
+    return framed
