@@ -259,6 +259,7 @@ CHAPTERS = (
                 "Which learning rate and dropout does Bayesian optimisation find?",
                 "Learning rate 1e-4 and dropout .1.",
                 "comics",
+                rows=(Row("tuned"),),
             ),
             Experiment(
                 "comics_final",
@@ -267,6 +268,7 @@ CHAPTERS = (
                 "How well does it do on the test pictures?",
                 "Test accuracy .999.",
                 "comics",
+                rows=(Row("tuned"),),
             ),
         ),
     ),
@@ -310,6 +312,7 @@ COMMANDS = (
     "predict",
     "prepare_facescrub",
     "report",
+    "tune",
 )
 """Modules here that can be run and are no experiment of their own."""
 
