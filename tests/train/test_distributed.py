@@ -15,14 +15,6 @@ import numpy as np
 import pytest
 from distributed_run import STEPS, measure, train
 
-from jaxvision.distributed import (
-    DistributedConfig,
-    check_same,
-    joined,
-    share,
-    share_arrays,
-)
-from jaxvision.errors import InputError
 from jaxvision.train.checkpoint import CheckpointFolder, flatten
 from jaxvision.train.loop import FitResult, Interrupted, Listeners
 
