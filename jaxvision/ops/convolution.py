@@ -1,11 +1,12 @@
-"""Dense convolution for CPUs: `jax.lax` but for the shapes where that is slow."""
+"""Dense convolution for CPUs: `jax.lax`, but where another way is quicker."""
 
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
-from jaxvision.ops import stock
+from jaxvision.ops import stock, winograd
 from jaxvision.ops.windows import Padding, Pair, Windows
 
 _NO_PADDING = ((0, 0), (0, 0))
@@ -36,7 +37,19 @@ def _pointwise(x: jax.Array, kernel: jax.Array, stride: Pair) -> jax.Array:
 def _dense(
     x: jax.Array, kernel: jax.Array, stride: Pair, padding: Padding
 ) -> jax.Array:
+    if stride == (1, 1) and winograd.pays(x, kernel, padding):
+        return winograd.conv(x, kernel, padding)
+    if stride != (1, 1) and kernel.shape[:3] == (3, 3, 3):
+        # The first layer of many networks: XLA gathers windows three times as fast
+        # where a picture's element is four numbers.
+        x, kernel = _widen(x, axis=3), _widen(kernel, axis=2)
     return stock.conv(x, kernel, stride=stride, padding=padding, groups=1)
+
+
+def _widen(x: jax.Array, axis: int) -> jax.Array:
+    """One more channel, of zeros."""
+    config = [(0, int(place == axis), 0) for place in range(x.ndim)]
+    return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
 def _forward(
@@ -52,6 +65,11 @@ def _backward(
     g: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
+    if stride == (1, 1) and winograd.pays(x, kernel, padding):
+        return (
+            winograd.input_gradient(kernel, g, padding),
+            winograd.kernel_gradient(x, len(kernel), g, padding),
+        )
     windows = Windows(x.shape[1:3], kernel.shape[:2], stride, padding)
     return _input_gradient(windows, x, kernel, g), _kernel_gradient(
         windows, x, kernel, g

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxvision import ops
-from jaxvision.ops import stock
+from jaxvision.ops import stock, winograd
 
 few_examples = settings(max_examples=6, deadline=None, derandomize=True, database=None)
 
@@ -109,6 +109,19 @@ def test_pointwise_conv(stride: int) -> None:
     )
 
 
+def test_first_layer_of_stride_2() -> None:
+    x, kernel = random(0, (2, 9, 8, 3), "float32"), random(1, (3, 3, 3, 5), "float32")
+    padding = ((0, 1), (1, 1))
+    assert_same(
+        lambda x, kernel: ops.conv(x, kernel, stride=2, padding=padding),
+        lambda x, kernel: stock.conv(
+            x, kernel, stride=(2, 2), padding=padding, groups=1
+        ),
+        x,
+        kernel,
+    )
+
+
 def test_gradient_of_large_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     from jaxvision.ops import convolution
 
@@ -123,6 +136,72 @@ def test_gradient_of_large_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
         x,
         kernel,
     )
+
+
+@settings(few_examples, max_examples=3)
+@given(
+    st.tuples(st.integers(5, 11), st.integers(5, 11)),
+    st.sampled_from([3, 5]),
+    st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2),
+    st.integers(1, 4),
+    st.sampled_from([(16, 16), (24, 17)]),
+    st.booleans(),
+)
+def test_conv_by_winograd(
+    size: tuple[int, int],
+    kernel_size: int,
+    padding: tuple,
+    batch: int,
+    channels: tuple[int, int],
+    grouped: bool,
+) -> None:
+    x = random(0, (batch, *size, channels[0]), "float32")
+    kernel = random(1, (kernel_size, kernel_size, *channels), "float32")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "_LEAST_TILES", 1)
+        if grouped:
+            patch.setattr(winograd, "_GROUP_BYTES", 1)
+        assert winograd.pays(x, kernel, padding)
+        assert_same(
+            lambda x, kernel: ops.conv(x, kernel, padding=padding),
+            lambda x, kernel: stock.conv(
+                x, kernel, stride=(1, 1), padding=padding, groups=1
+            ),
+            x,
+            kernel,
+        )
+
+
+def test_winograd_of_many_channels_keeps_its_accuracy() -> None:
+    x = random(0, (4, 14, 14, 256), "float32")
+    kernel, padding = random(1, (3, 3, 256, 256), "float32"), ((1, 1), (1, 1))
+    assert winograd.pays(x, kernel, padding)
+    assert_same(
+        lambda x, kernel: ops.conv(x, kernel, padding=padding),
+        lambda x, kernel: stock.conv(
+            x, kernel, stride=(1, 1), padding=padding, groups=1
+        ),
+        x,
+        kernel,
+    )
+
+
+def test_where_winograd_does_not_pay() -> None:
+    none = ((0, 0), (0, 0))
+    shapes = {"x": (4, 30, 30, 16), "kernel": (3, 3, 16, 16)}
+
+    def pays(padding=none, dtype="float32", **changes) -> bool:
+        arrays = [random(0, shape, dtype) for shape in ({**shapes, **changes}).values()]
+        return winograd.pays(*arrays, padding)
+
+    assert pays()
+    assert not pays(dtype="bfloat16")
+    assert not pays(padding=((3, 0), (0, 0)))
+    assert not pays(x=(4, 9, 9, 16))
+    assert not pays(x=(4, 30, 30, 3), kernel=(3, 3, 3, 16))
+    assert pays(kernel=(5, 5, 16, 16))
+    assert not pays(kernel=(7, 7, 16, 16))
+    assert not pays(kernel=(3, 5, 16, 16))
 
 
 @few_examples

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from jaxvision import ops
-from jaxvision.ops import convolution, depthwise, dispatch, stock
+from jaxvision.ops import convolution, depthwise, dispatch, stock, winograd
 
 SAME = ((1, 1), (1, 1))
 NONE = ((0, 0), (0, 0))
@@ -24,6 +24,7 @@ def network(params: Params, x: jax.Array, axis_name: str | None = None) -> jax.A
     x = ops.max_pool(x, 3, 2, SAME)
     x = ops.depthwise_conv(x, params["depthwise"], stride=2, padding=SAME)
     x = ops.avg_pool(x, 2, 1, NONE)
+    x = ops.conv(x, params["dense"], padding=SAME)
     return ops.conv(x, params["pointwise"], padding=NONE)
 
 
@@ -32,18 +33,28 @@ def loss(params: Params, x: jax.Array, axis_name: str | None = None) -> jax.Arra
 
 
 def make_params(seed: int) -> Params:
-    keys = jax.random.split(jax.random.key(seed), 5)
+    keys = jax.random.split(jax.random.key(seed), 6)
     shapes = {
         "conv": (3, 3, 3, 4),
         "scale": (4,),
         "bias": (4,),
         "depthwise": (3, 3, 1, 4),
+        "dense": (3, 3, 4, 4),
         "pointwise": (1, 1, 4, 2),
     }
     return {
         name: jax.random.normal(key, shape)
         for key, (name, shape) in zip(keys, shapes.items(), strict=True)
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def winograd_of_small_pictures():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "_LEAST_CHANNELS", 4)
+        patch.setattr(winograd, "_LEAST_TILES", 1)
+        patch.setattr(winograd, "_GROUP_BYTES", 2**11)
+        yield
 
 
 @pytest.fixture(scope="module")
