@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,8 +59,8 @@ class Config:
     """The page goes to a new folder in here."""
 
 
-def measure(name: SectionName, config: Config) -> list["Result"]:
-    """The tables of one part."""
+def measure(name: SectionName, config: Config) -> Iterator["Result"]:
+    """The tables of one part, as they are measured."""
     quick = config.quick
     match name:
         case "networks":
@@ -70,32 +70,29 @@ def measure(name: SectionName, config: Config) -> list["Result"]:
 
             use_compilation_cache()
             rates = measure_rates(quick=quick)
-            return [networks.run(rates, quick=quick, names=config.networks)]
+            yield networks.run(rates, quick=quick, names=config.networks)
         case "input_pipeline":
             from benchmarks import input_pipeline
 
-            return [input_pipeline.run(quick=quick)]
+            yield input_pipeline.run(quick=quick)
         case "transfer":
             from benchmarks import transfer
 
-            return [transfer.run(quick=quick)]
+            yield transfer.run(quick=quick)
         case "start":
             from benchmarks import start
 
-            return [start.first_step(quick=quick)]
+            yield start.first_step(quick=quick)
         case "experiments":
             from benchmarks import start
 
-            return [start.experiments(quick=quick)]
+            yield start.experiments(quick=quick)
         case "accelerator":
             from benchmarks import accelerator
 
-            if not accelerator.here() and name not in config.only:
-                return []
-            return [
-                accelerator.throughput(quick=quick, names=config.networks),
-                accelerator.sweep(quick=quick),
-            ]
+            if accelerator.here() or name in config.only:
+                yield accelerator.throughput(quick=quick, names=config.networks)
+                yield accelerator.sweep(quick=quick)
 
 
 def main(config: Config) -> int:
@@ -111,7 +108,9 @@ def main(config: Config) -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         began = time.monotonic()
         try:
-            found[name] = measure(name, config)
+            found[name] = []
+            for result in measure(name, config):
+                found[name].append(result)
         except Exception as error:  # the other parts are worth having
             traceback.print_exc()
             problems[name] = f"{type(error).__name__}: {error}"

@@ -133,7 +133,7 @@ def sweep(*, quick: bool) -> Result:
     epochs, counts = (2, (1, 8)) if quick else (50, (1, 16, 64, 256))
     rows, figures = [], []
     with tempfile.TemporaryDirectory() as folder:
-        write_demo("paintings", Path(folder), count=8 if quick else None, processes=1)
+        write_demo("paintings", Path(folder), count=24 if quick else None, processes=1)
         dataset = load_dataset(DataConfig(Path(folder)), Preprocessing(size=(50, 50)))
         for count in counts:
             optim = OptimConfig("adam", 1e-4)

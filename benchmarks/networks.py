@@ -306,7 +306,8 @@ def run(
         "Milliseconds a call: median (quartiles). float32. jaxvision's step is that of "
         "the experiments, with metrics and the guard against infinite losses; torch's "
         "is forward, backward and SGD. Loss and logits were compared first. The bound "
-        "is what the machine's matrix products or copies allow at best.\n\n"
+        "is what the machine's matrix products or copies allow at best, with every "
+        "multiplication of the definition: Winograd's convolutions do fewer.\n\n"
         + "\n".join(f"- {note}" for note in notes),
         _HEADER,
         rows,

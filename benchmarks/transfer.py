@@ -150,6 +150,6 @@ def _torch(problem: Problem, epochs: int) -> list[float]:
             loss = torch.nn.functional.cross_entropy(logits, labels[places])
             loss.backward()
             optimizer.step()
-            total += float(loss) * len(places)
+            total += loss.item() * len(places)
         losses.append(total / len(labels))
     return losses
