@@ -236,6 +236,9 @@ def _open(
             # As grey: libjpeg then gives its luma as it is, and skips the colours.
             mode = "L" if wanted.grey else None
             drafted = image.draft(mode, _draft_size(wanted, image.size))
+        if image.format == "JPEG":
+            # In one piece: libjpeg begins a row of blocks anew where its input ends.
+            image.decodermaxblock = len(data)
         # Not ImageOps.exif_transpose: it also writes the remaining tags anew, which
         # fails on odd ones. Pillow has turned TIFFs itself once they are loaded.
         orientation = image.getexif().get(ExifTags.Base.Orientation)

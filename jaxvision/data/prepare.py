@@ -62,6 +62,8 @@ SHARD = 1024
 """Pictures of a shard: a kill costs at most the work on one of them."""
 MOST_SHARDS = 256
 """Shards of larger sets have more pictures: each that is read keeps a file open."""
+MOST_PROCESSES = 64
+"""By default: what they decode, one process can still write."""
 
 Row = dict[str, Any]
 """What the manifest says of one picture: path, class, part (where the folder comes
@@ -113,7 +115,7 @@ def prepare(
 
     Args:
       config: what to prepare.
-      processes: that decode; default: `workers.default_processes`.
+      processes: that decode; default: one a core, at most `MOST_PROCESSES`.
       progress: called as pictures are done.
 
     Returns:
@@ -135,7 +137,7 @@ def prepare(
         # For its errors, which need not wait for the decoding.
         _make_splits(config, scan, range(len(scan.pictures)), [])
         if processes is None:
-            processes = default_processes(len(scan.pictures))
+            processes = default_processes(len(scan.pictures), most=MOST_PROCESSES)
         with _alone(config):
             about = _read_about(config)
             if about is None:
@@ -408,8 +410,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         on_bad=args.on_bad,
         shard=args.shard,
     )
-    with Progress("preparing") as progress:
-        new = prepare(config, processes=args.processes, progress=progress)
+    try:
+        with Progress("preparing") as progress:
+            new = prepare(config, processes=args.processes, progress=progress)
+    except InputError as error:
+        # What training shares with this command calls its flags --data.root and so on.
+        raise InputError(str(error).replace("--data.", "--")) from error
     prepared = read_prepared(args.out)
     for path, reason in prepared.bad.items():
         print(f"left out: {path}: {reason}", file=sys.stderr)
@@ -477,7 +483,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="leave bad pictures out, or end at the first (default: skip)",
     )
     add("--shard", type=int, default=SHARD, metavar="N", help="pictures of a shard")
-    add("--processes", type=int, metavar="N", help="default: one a core, at most 8")
+    add("--processes", type=int, metavar="N", help="default: one a core, at most 64")
     return parser.parse_args(arguments)
 
 

@@ -86,9 +86,9 @@ def map_in_processes(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def default_processes(num_items: int) -> int:
-    """One process a CPU core, at most 8; 1 where starting them takes longer."""
-    return min(8, os.cpu_count() or 1) if num_items > 300 else 1
+def default_processes(num_items: int, *, most: int = 8) -> int:
+    """One process a CPU core, at most `most`; 1 where starting them takes longer."""
+    return min(most, os.cpu_count() or 1) if num_items > 300 else 1
 
 
 def end_with_parent() -> None:

@@ -364,13 +364,18 @@ def test_bad_pictures_end_it_where_wanted(root: Path, tmp_path: Path) -> None:
         (["--size", "9", "--fit", "crop", "--resize", "8"], "resize 8 is smaller"),
         (["--size", "9", "--shard", "0"], "--shard 0"),
         (["--size", "9", "--processes", "0"], "--processes 0"),
-        (["--size", "9", "--split.train", "2"], "--data.split"),
+        (["--size", "9", "--split.train", "2"], "--split: fractions"),
+        (
+            ["--size", "9", "--root", "none"],
+            "none: no such folder; give one with --root",
+        ),
     ],
 )
 def test_flags(root: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
     out = tmp_path / "out"
     with pytest.raises(InputError, match=message) as caught:
         main(["--root", str(root), "--out", str(out), *arguments])
+    assert "--data" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not out.exists()
 

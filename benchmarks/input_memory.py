@@ -1,0 +1,158 @@
+"""Peak memory of preparing and of training with few and with many pictures.
+
+    python -m benchmarks.input_memory --root DIR --counts 2000 20000
+
+Every figure is the peak resident memory of a process of its own, from the system's
+accounts (`ru_maxrss`). Training is an epoch of a small network on 96×96 grey pictures,
+so that what grows with the pictures is not hidden by the network.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.harness import Result
+from jaxvision.data import DataConfig, load_dataset
+from jaxvision.data.folder import scan_folder
+from jaxvision.data.prepare import PrepareConfig, prepare
+from jaxvision.errors import InputError, exit_on_input_error
+from jaxvision.preprocessing import Preprocessing
+from jaxvision.report.markdown import Section, Table, Text
+
+PREPROCESSING = Preprocessing((96, 96), "squash", grey=True, mean=(0.0,), std=(255.0,))
+CACHE_MB = 64
+"""Of decoded pictures that training from a folder may hold: below what 20,000 take."""
+
+
+def run(root: Path, counts: list[int], processes: int) -> Result:
+    """Measures all of them, one process after the other.
+
+    Args:
+      root: folder with at least the largest of `counts` pictures, evenly of its
+        classes; links to its files are made beside it for a while.
+      counts: numbers of pictures.
+      processes: that prepare.
+    """
+    rows, figures = [], []
+    with tempfile.TemporaryDirectory(dir=root.resolve().parent) as folder:
+        for count in counts:
+            pictures, out = Path(folder, f"{count}"), Path(folder, f"{count}-prepared")
+            _link(root, pictures, count)
+            measured = {
+                "prepare": _peaks("prepare", pictures, out, processes),
+                "train, folder": _peaks("train", pictures, CACHE_MB),
+                "train, prepared": _peaks("train", out, CACHE_MB),
+            }
+            for name, (own, worker) in measured.items():
+                rows.append(
+                    [name, count, f"{own:.0f}", f"{worker:.0f}" if worker else "–"]
+                )
+                figures.append(
+                    {"what": name, "pictures": count, "mib": own, "worker_mib": worker}
+                )
+    notes = (
+        f"MiB at the peak, of the process itself and of the largest of {processes} "
+        "that it started to decode. What grows with the pictures is the list of them: "
+        "path, digest, label and place, also in the manifest that is written and read "
+        f"as a whole. Training from a folder holds decoded pictures up to {CACHE_MB} "
+        "MiB (`--data.cache-mb`), 9 KiB each, beyond that none. Training is an epoch "
+        "of a small network."
+    )
+    header = ["", "pictures", "MiB", "a worker, MiB"]
+    return Result("Memory", notes, header, rows, figures)
+
+
+def _link(root: Path, out: Path, count: int) -> None:
+    """The first pictures of each class, as hard links."""
+    scan = scan_folder(root)
+    each = count // len(scan.classes)
+    taken = dict.fromkeys(range(len(scan.classes)), 0)
+    for picture, label in zip(scan.pictures, scan.labels, strict=True):
+        if taken[label] < each:
+            taken[label] += 1
+            (out / picture).parent.mkdir(parents=True, exist_ok=True)
+            os.link(root / picture, out / picture)
+    if min(taken.values()) < each:
+        raise InputError(f"{root}: has fewer than {each} pictures of a class")
+
+
+def _peaks(what: str, *arguments: object) -> tuple[float, float]:
+    """MiB of a process and of the largest that it started."""
+    command = [sys.executable, "-m", "benchmarks.input_memory", "--measure", what]
+    done = subprocess.run(
+        [*command, *map(str, arguments)], check=True, stdout=subprocess.PIPE, text=True
+    )
+    own, worker = json.loads(done.stdout.splitlines()[-1])
+    return own, worker
+
+
+def _prepare(root: str, out: str, processes: str) -> None:
+    config = PrepareConfig(Path(root), Path(out), PREPROCESSING)
+    prepare(config, processes=int(processes))
+
+
+def _train(root: str, cache_mb: str) -> None:
+    from jaxvision.metrics import make_cross_entropy
+    from jaxvision.models import create_model
+    from jaxvision.optim import OptimConfig, make_optimizer
+    from jaxvision.train.loop import fit
+    from jaxvision.train.state import create_state, init_variables
+
+    dataset = load_dataset(
+        DataConfig(Path(root), cache_mb=int(cache_mb)), PREPROCESSING
+    )
+    batches = dataset.batches("train", batch_size=32, train=True)
+    model = create_model("simple_cnn", len(dataset.classes))
+    config, lengths = OptimConfig(), {"steps_per_epoch": batches.steps_per_epoch}
+    tx = make_optimizer(config, epochs=1, **lengths)
+    variables = init_variables(model, 0, (*PREPROCESSING.size, 1))
+    fit(
+        model,
+        tx,
+        make_cross_entropy(),
+        create_state(variables, tx, seed=0),
+        batches,
+        val=dataset.batches("val", batch_size=32, train=False),
+        normalise=PREPROCESSING.normalise,
+        epochs=1,
+    )
+
+
+MEASURED: dict[str, Callable[..., None]] = {"prepare": _prepare, "train": _train}
+
+
+def main() -> None:
+    """Prints the table; with --measure does one thing and prints what it took."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, metavar="DIR")
+    parser.add_argument(
+        "--counts", type=int, nargs="+", default=[2000, 20000], metavar="N"
+    )
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), metavar="N")
+    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        what, *rest = args.measure
+        MEASURED[what](*rest)
+        own, worker = (
+            resource.getrusage(who).ru_maxrss / 1024
+            for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
+        print(json.dumps([own, worker]))
+        return
+    if args.root is None:
+        raise InputError("--root DIR: give a folder of pictures")
+    result = run(args.root, args.counts, args.processes)
+    blocks = [Table(result.header, result.rows), Text(result.notes)]
+    print(Section(result.heading, blocks).render())
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()

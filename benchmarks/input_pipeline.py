@@ -1,0 +1,205 @@
+"""Pictures a second from JPEG 1024×1024 to 96×96 grey, beside a PyTorch DataLoader.
+
+    python -m benchmarks.input_pipeline --root DIR      # pictures that are there
+
+Every contestant reads the same files with the same number of workers: processes where
+it prepares and in PyTorch, threads where jaxvision feeds training.
+"""
+
+import argparse
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.harness import Result, Timing, time_in_turn, times
+from jaxvision.data import DataConfig, decode, load_dataset
+from jaxvision.data.demo import write_demo
+from jaxvision.data.folder import scan_folder
+from jaxvision.data.prepare import PrepareConfig, prepare
+from jaxvision.data.workers import map_in_order
+from jaxvision.preprocessing import Preprocessing
+from jaxvision.report.markdown import Section, Table, Text
+
+PREPROCESSING = Preprocessing((96, 96), "squash", grey=True)
+BATCH_SIZE = 32
+PICTURES = Path("data/benchmarks/comics-1024")
+"""Where pictures are drawn if none are given; they stay for the next time."""
+
+TORCH = "PyTorch DataLoader, every epoch"
+BOUND = "decoder alone (libjpeg-turbo, from memory)"
+PREPARED = "training from the prepared set"
+
+
+def run(*, quick: bool, root: Path | None = None, workers: int | None = None) -> Result:
+    """Measures all of them in turn.
+
+    Args:
+      quick: fewer pictures and rounds.
+      root: folder with one sub-folder of pictures a class; default: drawn comics.
+      workers: of each contestant; default: one a CPU core.
+    """
+    workers = workers or os.cpu_count() or 1
+    if root is None:
+        count = 60 if quick else 600
+        root = PICTURES.with_name(f"{PICTURES.name}-{count}")
+        write_demo("comics", root, count=count, size=1024)
+    paths = [root / picture for picture in scan_folder(root).pictures]
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder, "prepared")
+        prepare(PrepareConfig(root, prepared, PREPROCESSING), processes=workers)
+        # Long enough to be measured, and so that beginning does not count.
+        epochs = max(1, 10_000 // len(paths))
+        contestants = {
+            TORCH: partial(_torch_epoch, paths, workers),
+            "preparation": partial(_prepare, root, Path(folder, "again"), workers),
+            "first epoch from the folder, decoded first": partial(
+                _train, DataConfig(root, num_threads=workers), 1
+            ),
+            "first epoch from the folder, decoded while training": partial(
+                _train,
+                DataConfig(root, num_threads=workers, decode="while_training"),
+                1,
+            ),
+            PREPARED: partial(
+                _train, DataConfig(prepared, num_threads=workers), epochs
+            ),
+            BOUND: partial(_decode_alone, [p.read_bytes() for p in paths], workers),
+        }
+        timings = time_in_turn(
+            contestants,
+            budget_seconds=1 if quick else 300,
+            least_rounds=1 if quick else 3,
+            most_rounds=5,
+        )
+    pictures = {name: epochs if name == PREPARED else 1 for name in contestants}
+    return _result(
+        {
+            name: Timing(tuple(s / pictures[name] for s in timing.seconds))
+            for name, timing in timings.items()
+        },
+        paths,
+        workers,
+    )
+
+
+def _result(timings: Mapping[str, Timing], paths: list[Path], workers: int) -> Result:
+    count = len(paths)
+    rows, figures = [], []
+    for name, timing in timings.items():
+        low, high = (count / seconds for seconds in reversed(timing.quartiles))
+        ratio = timings[TORCH].ratio_to(timing)
+        of_bound = timings[BOUND].ratio_to(timing)
+        rows.append(
+            [
+                name,
+                f"{count / timing.median:.0f} ({low:.0f}–{high:.0f})",
+                f"{count / timing.median / workers:.0f}",
+                times(ratio),
+                "–" if name == PREPARED else f"{100 * of_bound:.0f} %",
+            ]
+        )
+        figures.append(
+            {
+                "name": name,
+                "pictures": count,
+                "workers": workers,
+                "seconds": list(timing.seconds),
+                "pictures_per_second": count / timing.median,
+                "times_torch": ratio,
+                "of_decoder": of_bound,
+            }
+        )
+    size = sum(path.stat().st_size for path in paths) / count
+    with Image.open(paths[0]) as picture:
+        shape = f"{picture.width}×{picture.height}"
+    notes = (
+        f"{count} JPEGs of {shape} and {size / 1e3:.0f} KB on average, read from the "
+        f"page cache, to 96×96 grey in batches of {BATCH_SIZE}; {workers} workers "
+        "each: processes for PyTorch and for the preparation, threads for jaxvision's "
+        "training input. PyTorch decodes with Pillow as torchvision's ImageFolder "
+        "does, at full scale; jaxvision at the smallest of libjpeg-turbo's scales that "
+        "leaves twice the pixels wanted. The decoder alone is Pillow's decoding at "
+        "that scale of files in memory, without hashing, resizing or batches. Every "
+        "time includes starting the workers and reading the list of pictures."
+    )
+    header = ["", "pictures/s (quartiles)", "a worker", "times PyTorch", "of decoder"]
+    return Result("Input pipeline", notes, header, rows, figures)
+
+
+def _train(config: DataConfig, epochs: int) -> None:
+    """What training waits for: finding, decoding and splitting, then every batch."""
+    dataset = load_dataset(config, PREPROCESSING)
+    indices = np.arange(len(dataset.pictures))
+    batches = dataset.batches(indices, batch_size=BATCH_SIZE, train=True)
+    with batches.iterate() as iterator:
+        for _ in range(epochs * batches.steps_per_epoch):
+            next(iterator)
+
+
+def _prepare(root: Path, out: Path, workers: int) -> None:
+    prepare(PrepareConfig(root, out, PREPROCESSING), processes=workers)
+    shutil.rmtree(out)
+
+
+def _decode_alone(files: list[bytes], workers: int) -> None:
+    """Pillow's decoder, at the scale that jaxvision uses, and nothing else."""
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in map_in_order(pool, _decode, files, ahead=4 * workers):
+            pass
+
+
+def _decode(data: bytes) -> None:
+    image = Image.open(io.BytesIO(data))
+    image.draft("L", tuple(decode.DRAFT_MARGIN * s for s in PREPROCESSING.size))
+    image.load()
+
+
+class _TorchPictures:
+    """A map-style data set as torchvision's ImageFolder with the same transforms."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        with open(self._paths[index], "rb") as file:
+            image = Image.open(file).convert("RGB")
+        size = PREPROCESSING.size[::-1]
+        image = image.convert("L").resize(size, Image.Resampling.BILINEAR)
+        return np.array(image)[None]
+
+
+def _torch_epoch(paths: list[Path], workers: int) -> None:
+    from torch.utils.data import DataLoader
+
+    loader = DataLoader(
+        _TorchPictures(paths), batch_size=BATCH_SIZE, shuffle=True, num_workers=workers
+    )
+    for _ in loader:
+        pass
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, metavar="DIR")
+    parser.add_argument("--workers", type=int, metavar="N")
+    parser.add_argument("--quick", action="store_true")
+    args = parser.parse_args()
+    result = run(quick=args.quick, root=args.root, workers=args.workers)
+    blocks = [Table(result.header, result.rows), Text(result.notes)]
+    print(Section(result.heading, blocks).render())
+
+
+if __name__ == "__main__":
+    main()

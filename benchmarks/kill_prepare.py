@@ -1,0 +1,128 @@
+"""Kills the preparation of a set at random moments, and compares what comes of it.
+
+    python -m benchmarks.kill_prepare --root DIR --kills 20
+
+The set is prepared once undisturbed. Then once more, killed (SIGKILL) after times drawn
+at random and started again each time: what is there at the end must be the same to the
+bit, no worker process may outlive its parent, and no finished shard be done twice.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from jaxvision.errors import InputError, exit_on_input_error
+from jaxvision.manifest import MANIFEST, find_damage
+
+SECONDS_TO_DIE = 5.0
+"""In which the workers of a killed process must be gone."""
+
+
+def main() -> None:
+    """Prints one line a kill and a verdict; status 1 if anything was lost."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--kills", type=int, default=20, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, metavar="K")
+    parser.add_argument("--processes", type=int, default=2, metavar="N")
+    parser.add_argument("--shard", type=int, default=64, metavar="PICTURES")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        ok = _measure(args, Path(folder))
+    raise SystemExit(0 if ok else 1)
+
+
+def _measure(args: argparse.Namespace, folder: Path) -> bool:
+    whole, killed = folder / "whole", folder / "killed"
+    began = time.monotonic()
+    if _start(args, whole).wait():
+        raise InputError(f"{args.root}: cannot be prepared even undisturbed")
+    seconds = time.monotonic() - began
+    print(f"undisturbed: {seconds:.1f} s")
+    rng = random.Random(args.seed)
+    orphans = redone = number = 0
+    before: dict[str, int] = {}
+    while number < args.kills:
+        process = _start(args, killed)
+        # Most of them on the way to the next shard or two, some at the very end.
+        wait = rng.uniform(0.2, 2.5 + 6 * seconds / args.kills)
+        try:
+            process.wait(wait)
+        except subprocess.TimeoutExpired:
+            workers = _children(process.pid)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            number += 1
+            orphans += _alive_after(workers, SECONDS_TO_DIE)
+            shards = _shards(folder)
+            redone += sum(shards.get(name) != time for name, time in before.items())
+            before = shards
+            print(f"kill {number} after {wait:.1f} s: {len(shards)} shards are there")
+        else:
+            # Done between two kills: the rest of them begin anew.
+            if not _same(whole, killed):
+                return False
+            print("whole, and the same to the bit; once more from nothing")
+            killed, before = folder / f"killed{number}", {}
+    if _start(args, killed).wait():
+        return False
+    same = _same(whole, killed)
+    print(
+        f"{args.kills} kills: {'the same to the bit' if same else 'DIFFERENT'}; "
+        f"{orphans} workers outlived their parent, {redone} shards were done again"
+    )
+    return same and not orphans and not redone
+
+
+def _start(args: argparse.Namespace, out: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "jaxvision.data.prepare", "--size", "96", "--grey"]
+    command += ["--root", str(args.root), "--out", str(out), "--shard", str(args.shard)]
+    command += ["--processes", str(args.processes)]
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def _same(whole: Path, killed: Path) -> bool:
+    if find_damage(killed):
+        return False
+    manifests = [json.loads((p / MANIFEST).read_text()) for p in (whole, killed)]
+    return manifests[0] == manifests[1]
+
+
+def _shards(folder: Path) -> dict[str, int]:
+    """When each finished shard was written, by its name."""
+    done = folder.glob(".killed*.partial/done/*.json")
+    return {str(path): path.stat().st_mtime_ns for path in done}
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def _alive_after(pids: list[int], seconds: float) -> int:
+    end = time.monotonic() + seconds
+    alive = pids
+    while alive and time.monotonic() < end:
+        time.sleep(0.05)
+        alive = [pid for pid in alive if Path(f"/proc/{pid}/status").exists()]
+    return len(alive)
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()
