@@ -151,7 +151,7 @@ CHAPTERS = (
                 "28×28 pixels, 300 hidden units, Adam at 1e-3; then with batch norm, "
                 "dropout of .2 to .3 and L2 of .01 to .03.",
                 "faces",
-                variants=("hidden", "batch-norm", "dropout-rate"),
+                variants=("hidden", "batch-norm"),
                 rows=(
                     Row("300 hidden", {"hidden": 300, "batch-norm": False}),
                     Row("300 hidden, regularised", {"hidden": 300, "batch-norm": True}),

@@ -32,7 +32,7 @@ VERDICTS = {
     "higher": "ours is higher",
     "lower": "ours is lower",
     "unknown": "one seed",
-    "demo": "demo data",
+    "demo": "not compared: demo data",
 }
 """In words, in the order in which they are counted."""
 
@@ -132,7 +132,7 @@ def render(page: Page) -> str:
         value=_value,
     )
     environment.globals.update(
-        mean_sd=format_mean_sd,
+        mean_sd=_mean_sd,
         blocks=_blocks,
         environment=_environment,
         figures_table=_figures_table,
@@ -215,7 +215,7 @@ def _unlink(tokens: Iterable[Token]) -> None:
 
 
 def _cell(value: Any) -> str:
-    return format_figure(value) if isinstance(value, float) else str(value)
+    return _figure(value) if isinstance(value, float) else str(value)
 
 
 def _numeric_columns(rows: Sequence[Sequence[str]]) -> list[bool]:
@@ -233,7 +233,7 @@ def _figures_table(run: FinishedRun) -> list[list[str]]:
     return [
         [
             name,
-            format_mean_sd(figure["mean"], figure["sd"]),
+            _mean_sd(figure["mean"], figure["sd"]),
             str(figure["n"]),
             figure["unit"],
         ]
@@ -302,10 +302,25 @@ def _interval(comparison: Comparison) -> dict[str, float]:
     }
 
 
+def _mean_sd(mean: float | None, sd: float | None) -> str:
+    if mean is not None and _is_tiny(mean):
+        return _figure(mean) if sd is None else f"{_figure(mean)} ± {sd:.1g}"
+    return format_mean_sd(mean, sd)
+
+
+def _figure(value: float) -> str:
+    return f"{value:.2g}" if _is_tiny(value) else format_figure(value)
+
+
+def _is_tiny(value: float) -> bool:
+    """Whether three decimals would leave nothing of it, as of a learning rate."""
+    return 0 < abs(value) < 1e-3
+
+
 def _value(value: float | Sequence[float]) -> str:
     low, high = bounds(value)
     shown = [
-        format_figure(bound) if bound < 1 else f"{bound:g}"
+        _figure(bound) if bound < 1 else f"{bound:g}"
         for bound in dict.fromkeys((low, high))
     ]
     return " to ".join(shown)

@@ -15,9 +15,14 @@ QUALITY = 84
 """Of photographs; drawings are kept exactly."""
 
 
+SHOWN = 0.75
+"""Of a picture's pixels to those of the page: letters of figures are then as large as
+the page's own, and a fine screen has pixels left."""
+
+
 @dataclass(frozen=True)
 class Embedded:
-    """A picture as a `data:` URI, and its size in pixels."""
+    """A picture as a `data:` URI, and how large it is shown, in pixels of the page."""
 
     uri: str
     width: int
@@ -42,7 +47,8 @@ def embed(path: Path) -> Embedded:
     lossy = _webp(picture, quality=QUALITY)
     content = exact if len(exact) < 2 * len(lossy) else lossy
     encoded = base64.b64encode(content).decode("ascii")
-    return Embedded(f"data:image/webp;base64,{encoded}", *picture.size)
+    shown = (round(SHOWN * length) for length in picture.size)
+    return Embedded(f"data:image/webp;base64,{encoded}", *shown)
 
 
 def _webp(picture: Image.Image, **options: int | bool) -> bytes:

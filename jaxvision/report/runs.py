@@ -20,6 +20,7 @@ class FinishedRun:
     started: when the folder was made.
     config, results: as in `config.json` and `results.json`.
     story: what it shows; None: it wrote no report.
+    parts: finished runs within its folder, such as one a network that it compares.
     """
 
     path: Path
@@ -29,6 +30,7 @@ class FinishedRun:
     config: dict[str, Any]
     results: dict[str, Any]
     story: Story | None
+    parts: tuple["FinishedRun", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,9 @@ def read_run(path: Path) -> FinishedRun | BegunRun:
             f"{path}: a file in it is missing or damaged ({reason}); run the "
             "experiment again"
         ) from error
-    return FinishedRun(path, *named, started, config, results, story)
+    within = [read_run(part.parent) for part in sorted(path.glob("*/run.json"))]
+    parts = tuple(part for part in within if isinstance(part, FinishedRun))
+    return FinishedRun(path, *named, started, config, results, story, parts)
 
 
 def _read(path: Path) -> dict[str, Any]:

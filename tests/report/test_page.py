@@ -146,7 +146,7 @@ def test_links_lead_somewhere_and_names_are_unique(run):
 def test_pictures_say_what_they_show_and_how_large_they_are(run):
     (image,) = Reader(render(page_of(entry(run)))).all("img")
     assert image["alt"] == "Accuracy over epochs."
-    assert (image["width"], image["height"]) == ("60", "40")
+    assert (image["width"], image["height"]) == ("45", "30")
 
 
 def test_what_runs_say_is_no_html(tmp_path):
@@ -186,7 +186,7 @@ def test_demo_data_is_marked_and_not_compared(tmp_path):
     assert "All of these experiments ran on pictures drawn by code" in text
     assert "not compared: demo data" in text
     assert "artists, drawn by code: 451 pictures" in text
-    assert ".500 ± .020 .500 demo data Niaz, 1.2" in text
+    assert ".500 ± .020 .500 not compared: demo data Niaz, 1.2" in text
     assert "agree " not in text
     assert "Where we differ" not in text
 
@@ -220,6 +220,25 @@ def test_a_run_without_a_report_shows_its_figures(tmp_path):
     text = words(Reader(render(page_of(entry(read_run(path))))).text)
     assert "near validation accuracy .500 ± .020" in text
     assert "How well?" in text
+
+
+def test_parts_of_a_run_are_folded(tmp_path):
+    whole = write_run(tmp_path, "part1_baseline", FIGURES).path
+    inner = f"part1_baseline/{whole.name}"
+    write_run(tmp_path, inner, FIGURES, name="vgg12")
+    read = Reader(render(page_of(entry(read_run(whole)))))
+    assert "vgg12: more of this part" in words(read.text)
+    assert len(read.all("img")) == 2
+
+
+def test_learning_rates_are_not_rounded_to_nothing(tmp_path):
+    figures = {"tuned/rate": [0.0001, 0.0003], "tuned/one": [2.5e-5]}
+    run = read_run(write_run(tmp_path, "comics_tune", figures).path)
+    entries = [{"row": "tuned", "metric": "rate", "value": 1e-4, "source": "a report"}]
+    page = page_of(entry(run, comparisons=compare(entries, run.results)))
+    text = words(Reader(render(page)).text)
+    assert "tuned rate 0.0002 ± 0.0001 0.0001 agrees" in text
+    assert "tuned/one 2.5e-05 1" in text
 
 
 def test_warnings_stand_at_the_top(run):

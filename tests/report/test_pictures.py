@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.report.pictures import MAX_SIZE, embed
+from jaxvision.report.pictures import MAX_SIZE, SHOWN, embed
 
 
 def embedded_pixels(path):
@@ -15,7 +15,8 @@ def embedded_pixels(path):
     kind, _, encoded = embedded.uri.partition(",")
     assert kind == "data:image/webp;base64"
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
-        assert picture.size == (embedded.width, embedded.height)
+        shown = tuple(round(SHOWN * length) for length in picture.size)
+        assert (embedded.width, embedded.height) == shown
         return np.asarray(picture.convert("RGB"))
 
 
@@ -43,7 +44,7 @@ def test_photographs_become_small(tmp_path):
 def test_large_pictures_are_made_smaller(tmp_path):
     Image.new("RGB", (3 * MAX_SIZE[0], 900), "white").save(tmp_path / "a.png")
     embedded = embed(tmp_path / "a.png")
-    assert (embedded.width, embedded.height) == (MAX_SIZE[0], 300)
+    assert (embedded.width, embedded.height) == (SHOWN * MAX_SIZE[0], SHOWN * 300)
 
 
 def test_transparent_places_become_white(tmp_path):

@@ -68,3 +68,12 @@ def test_a_run_without_report_has_figures_only(tmp_path):
     path = write_run(tmp_path, "part2_mlp", {"x": [1.0]}).path
     (path / "report.json").unlink()
     assert read_run(path).story is None
+
+
+def test_runs_within_a_run_are_its_parts(tmp_path):
+    whole = write_run(tmp_path, "prado_scratch", {"x": [1.0]}).path
+    inner = f"prado_scratch/{whole.name}"
+    write_run(tmp_path, inner, {"x": [1.0]}, name="vgg12")
+    RunFolder.create(inner, root=tmp_path, name="begun")
+    (run,) = find_runs(tmp_path).finished
+    assert [part.path.name for part in run.parts] == ["vgg12"]
