@@ -26,7 +26,7 @@ the largest and less, a third of what the usual 0, 1, -1, 2, -2 lose."""
 
 _KERNELS = (3, 5)
 
-_LEAST_CHANNELS = 16
+_LEAST_CHANNELS = 32
 _LEAST_TILES = 48
 
 _GROUP_BYTES = 2**25

@@ -158,6 +158,7 @@ def test_conv_by_winograd(
     x = random(0, (batch, *size, channels[0]), "float32")
     kernel = random(1, (kernel_size, kernel_size, *channels), "float32")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "_LEAST_CHANNELS", 16)
         patch.setattr(winograd, "_LEAST_TILES", 1)
         if grouped:
             patch.setattr(winograd, "_GROUP_BYTES", 1)
@@ -188,7 +189,7 @@ def test_winograd_of_many_channels_keeps_its_accuracy() -> None:
 
 def test_where_winograd_does_not_pay() -> None:
     none = ((0, 0), (0, 0))
-    shapes = {"x": (4, 30, 30, 16), "kernel": (3, 3, 16, 16)}
+    shapes = {"x": (4, 30, 30, 32), "kernel": (3, 3, 32, 32)}
 
     def pays(padding=none, dtype="float32", **changes) -> bool:
         arrays = [random(0, shape, dtype) for shape in ({**shapes, **changes}).values()]
@@ -197,11 +198,11 @@ def test_where_winograd_does_not_pay() -> None:
     assert pays()
     assert not pays(dtype="bfloat16")
     assert not pays(padding=((3, 0), (0, 0)))
-    assert not pays(x=(4, 9, 9, 16))
-    assert not pays(x=(4, 30, 30, 3), kernel=(3, 3, 3, 16))
-    assert pays(kernel=(5, 5, 16, 16))
-    assert not pays(kernel=(7, 7, 16, 16))
-    assert not pays(kernel=(3, 5, 16, 16))
+    assert not pays(x=(4, 9, 9, 32))
+    assert not pays(x=(4, 30, 30, 3), kernel=(3, 3, 3, 32))
+    assert pays(kernel=(5, 5, 32, 32))
+    assert not pays(kernel=(7, 7, 32, 32))
+    assert not pays(kernel=(3, 5, 32, 32))
 
 
 @few_examples
