@@ -125,7 +125,6 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        figure=format_figure,
         duration=format_duration,
         day=_day,
         words=_words,
