@@ -1,8 +1,8 @@
 # make demo   a first run: installs, then fine-tunes a network on drawn faces
 # make test   installs, then runs the tests
 # make lint   style
-# make bench  installs PyTorch too, then times jaxvision beside it: most of an hour;
-#             make bench BENCH=--quick takes about ten minutes
+# make bench  installs PyTorch too, then times jaxvision beside it: about an hour on two
+#             cores; make bench BENCH=--quick takes a quarter of that
 
 PYTHON ?= python3
 # What is installed beside the package; `.ci/run` adds the originals to compare with.

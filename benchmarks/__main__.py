@@ -1,7 +1,7 @@
 """How fast jaxvision is on this machine, beside PyTorch: one page and the same as JSON.
 
-python -m benchmarks                 # everything; most of an hour on two cores
-python -m benchmarks --quick         # fewer rounds, smaller runs: about ten minutes
+python -m benchmarks                 # everything; about an hour on two cores
+python -m benchmarks --quick         # fewer rounds, smaller runs: a quarter of that
 python -m benchmarks --only networks --networks simple_cnn alexnet
 
 Close everything else: what runs beside it is measured with it.

@@ -262,7 +262,8 @@ def run(
 
     Args:
       rates: of this machine.
-      quick: fewer rounds, and without `torch.compile`.
+      quick: half the pictures, fewer rounds, no `torch.compile`, and stock lax in
+        training steps alone.
       progress: told what is being measured.
     """
     rows, figures, notes = [], [], []
@@ -271,6 +272,8 @@ def run(
             notes.append(f"`{name}`: no such network yet.")
             continue
         case = CASES[name]
+        if quick:
+            case = dataclasses.replace(case, batch_size=case.batch_size // 2)
         problem = make_problem(name, case)
         for what, work in zip(
             ("forward", "training step"), count_work(problem), strict=True
@@ -289,14 +292,8 @@ def run(
                     "bytes": work.bytes,
                     "bound_seconds": bound,
                     "bound_by": limit,
-                    "seconds": {
-                        other: list(timing.seconds)
-                        for other, timing in measured.timings.items()
-                    },
-                    "seconds_apart": {
-                        OURS: list(measured.ours_beside_stock.seconds),
-                        STOCK: list(measured.stock.seconds),
-                    },
+                    "seconds": _plain(measured.timings),
+                    "seconds_apart": _plain(measured.apart),
                 }
             )
             gc.collect()
@@ -342,7 +339,7 @@ def _row(
     limit: str,
 ) -> list[str]:
     timings = measured.timings
-    ours = timings[OURS]
+    ours, stock = timings[OURS], measured.apart.get(STOCK)
     beside = []
     for other in (TORCH, CHANNELS_LAST, COMPILED):
         timing = timings.get(other)
@@ -354,24 +351,27 @@ def _row(
         "×".join(map(str, problem.images.shape)),
         milliseconds(ours),
         *beside,
-        milliseconds(measured.stock),
-        times(measured.stock.ratio_to(measured.ours_beside_stock)),
+        milliseconds(stock),
+        times(None if stock is None else stock.ratio_to(measured.apart[OURS])),
         f"{1e3 * bound:.3g} ({limit})",
         times(ours.median / bound),
     ]
+
+
+def _plain(timings: dict[str, Timing]) -> dict[str, list[float]]:
+    return {name: list(timing.seconds) for name, timing in timings.items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
     """Timings by contestant, and why one is missing.
 
-    Stock lax was measured apart, beside ours alone: it can take ten times as long as
-    all the others.
+    apart: stock lax beside ours alone, or empty: it can take ten times as long as all
+        the others.
     """
 
     timings: dict[str, Timing]
-    stock: Timing
-    ours_beside_stock: Timing
+    apart: dict[str, Timing]
     skipped: list[str]
 
 
@@ -387,8 +387,9 @@ def measure(problem: Problem, what: str, *, quick: bool) -> Measured:
         OURS: ours(problem),
         TORCH: theirs(problem),
         CHANNELS_LAST: theirs(problem, channels_last=True),
-        STOCK: ours(problem, stock=True),
     }
+    if not (quick and forward):
+        contestants[STOCK] = ours(problem, stock=True)
     # Twice: the second loss is that after a step down the gradient.
     first = {name: [call(), call()] for name, call in contestants.items()}
     skipped = []
@@ -402,12 +403,15 @@ def measure(problem: Problem, what: str, *, quick: bool) -> Measured:
             skipped.append(f"torch.compile: {lines[0]}")
     for name, values in first.items():
         check_same(name, values, first[TORCH])
-    stock = contestants.pop(STOCK)
-    budget = 4.0 if quick else 30.0
+    stock = contestants.pop(STOCK, None)
+    budget = 3.0 if quick else 20.0
     timings = time_in_turn(contestants, budget_seconds=budget)
+    if stock is None:
+        return Measured(timings, {}, skipped)
     pair = {OURS: contestants[OURS], STOCK: stock}
-    beside = time_in_turn(pair, budget_seconds=budget / 2, least_rounds=2)
-    return Measured(timings, beside[STOCK], beside[OURS], skipped)
+    least = 1 if quick else 3
+    apart = time_in_turn(pair, budget_seconds=budget / 2, least_rounds=least)
+    return Measured(timings, apart, skipped)
 
 
 def check_same(name: str, ours: list[Any], reference: list[Any]) -> None:

@@ -197,11 +197,13 @@ class _Tiles:
 
 
 def _polynomials() -> np.ndarray:
-    """B^T `[6, 6]`: of each point, the polynomial with its roots at all the others."""
+    """B^T `[6, 6]`: of each point the polynomial with its roots at all the others, and
+    of infinity that with its roots at all."""
     matrix = np.zeros((_TILE, _TILE))
-    for place in range(_TILE):
-        polynomial = np.poly(np.delete(_POINTS, place) if place < 5 else _POINTS)
-        matrix[place, : len(polynomial)] = polynomial[::-1]
+    others = [np.delete(_POINTS, place) for place in range(len(_POINTS))]
+    for row, roots in zip(matrix, [*others, _POINTS], strict=True):
+        polynomial = np.poly(roots)[::-1]
+        row[: len(polynomial)] = polynomial
     return matrix
 
 
