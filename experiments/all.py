@@ -116,6 +116,9 @@ class Config:
     """Paintings, a sub-folder a painter; none: drawn ones."""
     faces: Path | None = None
     """Faces, a sub-folder a person; none: drawn ones."""
+    faces_per_person: int | None = None
+    """So many faces of each person to learn from, of FaceScrub 70; none: 70 % of
+    them."""
     prado: Path | None = None
     """The Prado's paintings, a sub-folder a painter; none: drawn ones."""
     comics: Path | None = None
@@ -225,6 +228,8 @@ def step_flags(config: Config, step: Step, runs: "Runs") -> list[str]:
     flags = shlex.split(getattr(step, config.profile))
     if experiment.pictures and (root := getattr(config, experiment.pictures)):
         flags += ["--data.root", str(root)]
+        if experiment.pictures == "faces" and config.faces_per_person is not None:
+            flags += ["--data.split.train-per-class", str(config.faces_per_person)]
     if step.network_of is not None:
         trained = _newest(runs, step.network_of)
         folder = config.checkpoints / trained.experiment / trained.path.name

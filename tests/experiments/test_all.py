@@ -93,6 +93,10 @@ def test_a_stopped_run_is_continued(config):
 def test_pictures_and_folders_are_handed_on(config, tmp_path):
     flags = step_flags(Config(artists=tmp_path / "a b"), BASELINE, find_runs(tmp_path))
     assert flags == ["--seeds", "0", "--data.root", f"{tmp_path}/a b"]
+    scrub = Config(faces=tmp_path, faces_per_person=70)
+    assert step_flags(scrub, Step("part2_mlp"), find_runs(tmp_path)) == [
+        "--data.root", str(tmp_path), "--data.split.train-per-class", "70",
+    ]  # fmt: skip
     elsewhere = Config(runs=tmp_path / "r", checkpoints=tmp_path / "c")
     folders = ["--runs", f"{tmp_path}/r"]
     none = find_runs(tmp_path)
