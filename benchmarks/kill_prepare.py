@@ -47,12 +47,12 @@ def _measure(args: argparse.Namespace, folder: Path) -> bool:
     seconds = time.monotonic() - began
     print(f"undisturbed: {seconds:.1f} s")
     rng = random.Random(args.seed)
-    orphans = redone = number = 0
+    orphans = redone = number = sets = 0
     before: dict[str, int] = {}
     while number < args.kills:
         process = _start(args, killed)
-        # Most of them on the way to the next shard or two, some at the very end.
-        wait = rng.uniform(0.2, 2.5 + 6 * seconds / args.kills)
+        # A set survives a few of them, and is done between two of them in the end.
+        wait = rng.uniform(0.1, 0.7) * seconds
         try:
             process.wait(wait)
         except subprocess.TimeoutExpired:
@@ -62,15 +62,17 @@ def _measure(args: argparse.Namespace, folder: Path) -> bool:
             number += 1
             orphans += _alive_after(workers, SECONDS_TO_DIE)
             shards = _shards(folder)
-            redone += sum(shards.get(name) != time for name, time in before.items())
+            redone += sum(shards.get(n, when) != when for n, when in before.items())
             before = shards
             print(f"kill {number} after {wait:.1f} s: {len(shards)} shards are there")
         else:
             # Done between two kills: the rest of them begin anew.
             if not _same(whole, killed):
+                print("DIFFERENT")
                 return False
             print("whole, and the same to the bit; once more from nothing")
-            killed, before = folder / f"killed{number}", {}
+            sets, before = sets + 1, {}
+            killed = folder / f"killed{sets}"
     if _start(args, killed).wait():
         return False
     same = _same(whole, killed)
