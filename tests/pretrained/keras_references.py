@@ -4,7 +4,8 @@ The architecture is Keras's own; the weights are drawn, batch norm's statistics 
 scales too, so that nothing hides behind an identity.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -133,14 +134,13 @@ def _values(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.n
     return (rng.random(shape, np.float32) * 2 - 1) * 0.5
 
 
-class _zeros:
+@contextmanager
+def _zeros() -> Iterator[None]:
     """Within, Keras's usual initialiser gives zeros."""
-
-    def __enter__(self) -> None:
-        self.initialiser = keras.initializers.VarianceScaling.__call__
-        keras.initializers.VarianceScaling.__call__ = lambda _, shape, dtype=None: (
-            np.zeros(shape, dtype)
-        )
-
-    def __exit__(self, *_: object) -> None:
-        keras.initializers.VarianceScaling.__call__ = self.initialiser
+    kind = keras.initializers.VarianceScaling
+    drawing = kind.__call__
+    kind.__call__ = lambda _, shape, dtype=None: np.zeros(shape, dtype)
+    try:
+        yield
+    finally:
+        kind.__call__ = drawing
