@@ -21,12 +21,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_both_sides_see_the_same_pictures(root: Path) -> None:
     dataset = load_dataset(DataConfig(root), input_pipeline.PREPROCESSING)
-    theirs = input_pipeline._TorchPictures([root / p for p in dataset.pictures])
-    assert len(theirs) == len(dataset.pictures) == 6
-    for index in range(6):
-        ours = dataset.picture(index)[..., 0].astype(int)
-        # Decoded at half the scale, and the luma that the file holds.
-        assert np.abs(ours - theirs[index][0]).mean() < 1
+    paths = [root / picture for picture in dataset.pictures]
+    for grey_first in (True, False):
+        theirs = input_pipeline._TorchPictures(paths, grey_first=grey_first)
+        assert len(theirs) == len(dataset.pictures) == 6
+        for index in range(6):
+            ours = dataset.picture(index)[..., 0].astype(int)
+            # Decoded at half the scale, and the luma that the file holds.
+            assert np.abs(ours - theirs[index][0]).mean() < 1
 
 
 def test_each_contestant_has_a_row(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,9 +39,9 @@ def test_each_contestant_has_a_row(root: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(input_pipeline, "time_in_turn", once)
     # Its workers are forked, which a process with JAX's threads had better not be.
-    monkeypatch.setattr(input_pipeline, "_torch_epoch", lambda paths, workers: None)
+    monkeypatch.setattr(input_pipeline, "_torch_epoch", lambda *_, **__: None)
     result = input_pipeline.run(quick=True, root=root, workers=1)
-    assert len(result.rows) == 6
+    assert len(result.rows) == 7
     by_name = {figure["name"]: figure for figure in result.figures}
     assert by_name[input_pipeline.BOUND]["pictures_per_second"] == pytest.approx(3)
     # All epochs took two seconds together.
