@@ -1,6 +1,7 @@
 """What every experiment does around its training: seeds, folders, report, resume."""
 
 import atexit
+import contextlib
 import dataclasses
 import json
 import shlex
@@ -10,9 +11,9 @@ import sys
 import tempfile
 import time
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
 from jaxvision.data.transforms import AugmentConfig
@@ -31,6 +32,8 @@ from jaxvision.plain import from_plain, to_plain
 from jaxvision.preprocessing import Fit, Preprocessing
 
 if typing.TYPE_CHECKING:
+    import numpy as np
+
     from experiments.run_report import Outcome
     from jaxvision.inference import TrainedClassifier
     from jaxvision.report.run_folder import RunFolder
@@ -60,8 +63,24 @@ AnyConfig = TypeVar("AnyConfig", bound="RunConfig")
 
 
 @dataclasses.dataclass(frozen=True)
+class Range:
+    """Values that tuning may give a setting: whole numbers, if both ends are."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Whether it is the ratio of two values that counts, not their difference."""
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """Settings that all training experiments share."""
+
+    DEMO_KIND: ClassVar[str] = "faces"
+    """The built-in set that stands in where no folder is given."""
+    TUNABLE: ClassVar[Mapping[str, Range]] = {}
+    """What `experiments.tune` may vary: settings, named with dots as on the command
+    line, and their ranges."""
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
@@ -79,6 +98,8 @@ class RunConfig:
     """Share of the target that is spread over all classes."""
     class_weights: bool = False
     """Weigh each class in the loss by the inverse of its frequency."""
+    output_biases: bool = False
+    """Start with the last layer expecting each class as often as it is there."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in; parameters are float32 always."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -132,6 +153,11 @@ class SeedRun:
         return CheckpointFolder(self.folder)
 
 
+Evaluate = Callable[
+    ["TrainedClassifier", Dataset, str], tuple[dict[str, float], "np.ndarray"]
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """What an experiment makes of its config.
@@ -139,11 +165,14 @@ class Task:
     preprocessing: of the network.
     train: trains one seed; its best epoch stands in the seed's folder afterwards.
     notes: for the report, in Markdown: how the network is made.
+    evaluate: figures and logits of a trained network on a split; None: the network's
+        own `evaluate`.
     """
 
     preprocessing: Preprocessing
     train: Callable[[SeedRun], "TrainedClassifier"]
     notes: str
+    evaluate: Evaluate | None = None
 
 
 def run_cli(main: Callable[[Any], None], config_type: type, description: str) -> None:
@@ -179,7 +208,7 @@ def run_experiment(
     title: str,
     question: str,
     prepare: Callable[[AnyConfig], "Task"],
-    demo_kind: str = "faces",
+    published: tuple[str, str] | None = None,
 ) -> Path:
     """Trains every seed, measures it, and writes run folder and report.
 
@@ -188,39 +217,27 @@ def run_experiment(
       config: what to do, or what to resume.
       title, question: of the report.
       prepare: the task that a config describes.
-      demo_kind: the built-in set that stands in where no folder is given.
+      published: section and row of `published.json` to stand beside the results.
 
     Returns:
       The run folder, whose path is also the last line on standard output.
     """
     from experiments.run_report import write_run
-    from jaxvision.report.progress import Progress
-    from jaxvision.train.loop import Interrupted
 
     began = time.monotonic()
-    config = _resumed(config)
+    config = resumed(config)
     with first_before_others():
         task = prepare(config)
         if config.data.root is None:
-            draw_demo(demo_kind)
-    with Progress("reading pictures", unit="pictures") as progress:
-        dataset = load_dataset(
-            config.data, task.preprocessing, demo_kind=demo_kind, progress=progress
-        )
-    announce_data(dataset)
-    check_same("pictures", dataset.fingerprint)
+            draw_demo(config.DEMO_KIND)
+    dataset = read_pictures(config, task.preprocessing)
     # Not before all that was given is known to be usable.
-    run, folder = _open_folders(experiment, config)
+    run, folder = open_folders(experiment, config)
     resume = f"python -m experiments.{experiment} --resume {shlex.quote(str(folder))}"
-    outcomes = []
-    try:
-        for seed in config.seeds:
-            outcomes.append(_run_seed(config, task, run, folder, dataset, seed))
-    except (Interrupted, KeyboardInterrupt) as stop:
-        several = " and the same --distributed" if config.distributed.wanted else ""
-        print(f"interrupted; continue with: {resume}{several}", file=sys.stderr)
-        number = getattr(stop, "signal_number", signal.SIGINT)
-        raise SystemExit(128 + number) from None
+    with resumable(resume, config):
+        outcomes = [
+            run_seed(config, task, run, folder, dataset, seed) for seed in config.seeds
+        ]
     if is_first():
         write_run(
             run,
@@ -231,12 +248,43 @@ def run_experiment(
             notes=task.notes,
             resume=resume,
             seconds=time.monotonic() - began,
+            published=published,
         )
         _say_results(run, folder)
     return run.path
 
 
-def _open_folders(experiment: str, config: RunConfig) -> tuple["RunFolder", Path]:
+def read_pictures(config: RunConfig, preprocessing: Preprocessing) -> Dataset:
+    """The pictures of a config, and says which they are."""
+    from jaxvision.report.progress import Progress
+
+    with Progress("reading pictures", unit="pictures") as progress:
+        dataset = load_dataset(
+            config.data,
+            preprocessing,
+            demo_kind=config.DEMO_KIND,
+            progress=progress,
+        )
+    announce_data(dataset)
+    check_same("pictures", dataset.fingerprint)
+    return dataset
+
+
+@contextlib.contextmanager
+def resumable(resume: str, config: RunConfig) -> Iterator[None]:
+    """Ends the process, once what is in it is interrupted, with how to continue."""
+    from jaxvision.train.loop import Interrupted
+
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt) as stop:
+        several = " and the same --distributed" if config.distributed.wanted else ""
+        print(f"interrupted; continue with: {resume}{several}", file=sys.stderr)
+        number = getattr(stop, "signal_number", signal.SIGINT)
+        raise SystemExit(128 + number) from None
+
+
+def open_folders(experiment: str, config: RunConfig) -> tuple["RunFolder", Path]:
     """A run's folders for its report and its networks: new, or those it had."""
     from jaxvision.report.run_folder import RunFolder
 
@@ -263,7 +311,7 @@ def _open_folders(experiment: str, config: RunConfig) -> tuple["RunFolder", Path
     return run, folder
 
 
-def _resumed(config: AnyConfig) -> AnyConfig:
+def resumed(config: AnyConfig) -> AnyConfig:
     """The settings of the run that `--resume` names; else the config itself."""
     folder = config.resume
     if folder is None:
@@ -293,7 +341,7 @@ def _read_settings(folder: Path, config_type: type) -> Any:
     return values
 
 
-def _run_seed(
+def run_seed(
     config: RunConfig,
     task: "Task",
     run: "RunFolder",
@@ -322,7 +370,8 @@ def _run_seed(
     figures = {}
     for split in ("train", "val", "test"):
         if len(dataset.splits[split]):
-            figures[split], logits = classifier.evaluate(dataset, split)
+            measure = task.evaluate or type(classifier).evaluate
+            figures[split], logits = measure(classifier, dataset, split)
             held_out = split
     classifier = classifier.record(figures, folder)
     print(
@@ -341,7 +390,7 @@ def _is_done(folder: Path) -> bool:
         card = path.read_text("utf-8")
     card = share(card)
     if card is not None and not is_first():
-        folder.mkdir()
+        folder.mkdir(parents=True, exist_ok=True)
         path.write_text(card, "utf-8")
     return card is not None
 
@@ -365,6 +414,8 @@ def announce_data(dataset: Dataset) -> None:
     )
     for path, reason in dataset.bad:
         print(f"left out: {path}: {reason}", file=sys.stderr)
+    if dataset.pairs_note:
+        print(dataset.pairs_note)
     if dataset.duplicates:
         print(
             f"{len(dataset.duplicates)} groups of identical pictures, each kept in "

@@ -36,6 +36,8 @@ def main(config: Config) -> None:
         f"recorded {config.split} accuracy: {card.recorded[config.split]['accuracy']}"
     )
     print(f"{config.split} accuracy: {figures['accuracy']}{demo}")
+    print(f"{config.split} balanced accuracy: {figures['balanced_accuracy']}")
+    print(f"{config.split} macro F1: {figures['macro_f1']}")
     print(f"{config.split} loss: {figures['loss']} nats")
 
 

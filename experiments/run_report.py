@@ -7,16 +7,32 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from experiments.tables import beside_published
 from jaxvision import plotting
 from jaxvision.data.dataset import Dataset
 from jaxvision.inference import TrainedClassifier, softmax
-from jaxvision.metrics import confusion_matrix
+from jaxvision.metrics import (
+    RocCurve,
+    class_figures,
+    confusion_matrix,
+    roc_curve,
+    wilson_interval,
+)
 from jaxvision.report import markdown
+from jaxvision.report.formats import format_figure, format_mean_sd
 from jaxvision.report.run_folder import DataSummary, Measurement, RunFolder
 from jaxvision.train.loop import Row
 
 GALLERY = 12
 """Pictures of each kind, right and wrong, in the gallery."""
+
+METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "accuracy",
+    "macro_f1": "F1",
+    "loss": "nats",
+}
+"""What is measured of every split, and its unit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +74,7 @@ def write_run(
     notes: str,
     resume: str,
     seconds: float,
+    published: tuple[str, str] | None = None,
 ) -> None:
     """Writes everything that a finished run leaves.
 
@@ -69,6 +86,7 @@ def write_run(
       notes: Markdown on how the network was made.
       resume: the command that continues the run.
       seconds: that it took.
+      published: section and row of `published.json` whose figures stand beside ours.
     """
     dataset = outcomes[0].dataset
     summary = DataSummary(
@@ -78,8 +96,9 @@ def write_run(
         len(dataset.pictures),
         dataset.classes,
     )
+    figures = measurements(outcomes)
     run.write_results(
-        measurements(outcomes),
+        figures,
         data=summary,
         seconds=seconds,
         devices=[device.device_kind for device in jax.local_devices()],
@@ -94,8 +113,12 @@ def write_run(
     )
     sections = [
         markdown.Section("How it was done", [markdown.Text(notes)]),
+        *([] if published is None else [_published(figures, *published)]),
         _curves(run, outcomes, best),
+        _intervals(outcomes),
+        *_roc(run, outcomes),
         _confusion(run, outcomes),
+        _classes(outcomes),
         _gallery(run, best),
         markdown.splits_section(
             {
@@ -106,6 +129,7 @@ def write_run(
             },
             dataset.classes,
             f"splits-seed-{best.seed}.csv",
+            note=best.dataset.pairs_note,
         ),
         markdown.bad_pictures_section(dataset.bad, "bad_pictures.csv"),
         markdown.duplicates_section(
@@ -118,20 +142,114 @@ def write_run(
 
 
 def measurements(outcomes: Sequence[Outcome]) -> list[Measurement]:
-    """Accuracy and loss of every split, a value a seed."""
+    """Accuracies, F1 and loss of every split, a value a seed; of two classes, the area
+    under the ROC curve of the held-out split."""
     seeds = [outcome.seed for outcome in outcomes]
-    return [
+    held_out = outcomes[0].held_out
+    areas = [curve.auc for curve in _roc_curves(outcomes)]
+    figures = [
         Measurement(
             f"{split}_{metric}",
             [outcome.figures[split][metric] for outcome in outcomes],
             seeds,
-            unit="accuracy" if metric == "accuracy" else "nats",
+            unit=unit,
             split=split,
         )
-        for metric in ("accuracy", "loss")
+        for metric, unit in METRICS.items()
         for split in ("test", "val", "train")
         if split in outcomes[0].figures
     ]
+    if areas:
+        name = f"{held_out}_auc"
+        figures.append(Measurement(name, areas, seeds, "area", held_out))
+    return figures
+
+
+def _published(
+    figures: Sequence[Measurement], section: str, row: str
+) -> markdown.Section:
+    measured = {row: {figure.name: figure for figure in figures}}
+    table = beside_published(section, measured)
+    return markdown.Section("Beside what was published", [table])
+
+
+def _intervals(outcomes: Sequence[Outcome]) -> markdown.Section:
+    """Of each seed's accuracy: what so many pictures can say."""
+    held_out = outcomes[0].held_out
+    rows = []
+    for outcome in outcomes:
+        correct = int(np.sum(outcome.logits.argmax(-1) == outcome.labels))
+        count = len(outcome.labels)
+        low, high = wilson_interval(correct, count)
+        rows.append(
+            [
+                str(outcome.seed),
+                f"{correct} of {count}",
+                format_figure(correct / count),
+                f"{format_figure(low)} to {format_figure(high)}",
+            ]
+        )
+    header = ["seed", f"{held_out} pictures right", "accuracy", "95 % interval"]
+    note = markdown.Text(
+        "Wilson's interval: where the accuracy on ever more pictures of this kind may "
+        "lie, judged by so few. The sd over seeds says how far another split and "
+        "another start of the training move it."
+    )
+    table = markdown.Table(header, rows)
+    return markdown.Section("Accuracy with its confidence interval", [table, note])
+
+
+def _roc_curves(outcomes: Sequence[Outcome]) -> list[RocCurve]:
+    """A curve a seed where there are two classes, with pictures of both."""
+    if any(len(np.unique(outcome.labels)) < 2 for outcome in outcomes):
+        return []
+    if len(outcomes[0].dataset.classes) != 2:
+        return []
+    # The difference of the logits is the logit of the second class's probability.
+    return [roc_curve(o.labels, o.logits[:, 1] - o.logits[:, 0]) for o in outcomes]
+
+
+def _roc(run: RunFolder, outcomes: Sequence[Outcome]) -> list[markdown.Section]:
+    curves = _roc_curves(outcomes)
+    if not curves:
+        return []
+    dataset = outcomes[0].dataset
+    first, second = dataset.classes
+    figure = plotting.roc_curves(
+        {
+            f"seed {outcome.seed}: AUC {curve.auc:.4f}": (
+                curve.false_positive_rate,
+                curve.true_positive_rate,
+            )
+            for outcome, curve in zip(outcomes, curves, strict=True)
+        },
+        positive=second,
+        title=f"ROC curve, {outcomes[0].held_out} pictures",
+        demo=dataset.is_demo,
+    )
+    run.save_figure("roc_curve", figure)
+    run.write_csv(
+        "roc_curve",
+        ["seed", "threshold", "false_positive_rate", "true_positive_rate"],
+        [
+            [outcome.seed, *point]
+            for outcome, curve in zip(outcomes, curves, strict=True)
+            for point in zip(
+                curve.thresholds.tolist(),
+                curve.false_positive_rate.tolist(),
+                curve.true_positive_rate.tolist(),
+                strict=True,
+            )
+        ],
+    )
+    picture = markdown.Picture(
+        "roc_curve.png",
+        f"Share of {second} found over the share of {first} taken for it, as the "
+        "threshold moves.",
+        "One curve a seed, each on its own split; every point, with the logit that is "
+        "its threshold, stands in roc_curve.csv.",
+    )
+    return [markdown.Section("ROC curve", [picture])]
 
 
 def _curves(
@@ -172,6 +290,37 @@ def _confusion(run: RunFolder, outcomes: Sequence[Outcome]) -> markdown.Section:
         "together.",
     )
     return markdown.Section("Confusion matrix", [picture])
+
+
+def _classes(outcomes: Sequence[Outcome]) -> markdown.Section:
+    """Precision, recall and F1 of each class, on the held-out pictures."""
+    names = outcomes[0].dataset.classes
+    each = [class_figures(o.labels, o.logits.argmax(-1), len(names)) for o in outcomes]
+
+    def spread(values: Sequence[float]) -> str:
+        sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        return format_mean_sd(float(np.mean(values)), sd)
+
+    rows = [
+        [
+            name,
+            f"{np.mean([figures.support[c] for figures in each]):g}",
+            *(
+                spread([getattr(figures, metric)[c] for figures in each])
+                for metric in ("precision", "recall", "f1")
+            ),
+        ]
+        for c, name in enumerate(names)
+    ]
+    header = ["class", "pictures", "precision", "recall", "F1"]
+    held_out = outcomes[0].held_out
+    note = markdown.Text(
+        f"The {held_out} pictures, mean over {len(outcomes)} seed(s) ± sd. Precision: "
+        "of the pictures named so, the share that is; recall: of the class's pictures, "
+        "the share that is named so; F1: their harmonic mean. Balanced accuracy is "
+        "the mean recall, macro F1 the mean F1: rare classes count as common ones."
+    )
+    return markdown.Section("Classes", [markdown.Table(header, rows), note])
 
 
 def _gallery(run: RunFolder, outcome: Outcome) -> markdown.Section:

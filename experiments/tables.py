@@ -458,10 +458,23 @@ def _published_table(
 ) -> list["markdown.Block"]:
     """What was published of these rows beside ours; nothing where nothing was."""
     from jaxvision.report import markdown
+
+    beside = beside_published(table.section, measured)
+    return [beside, markdown.Text(SOURCES)] if beside.rows else []
+
+
+def beside_published(
+    section: str, measured: Mapping[str, Mapping[str, "Measurement"]]
+) -> "markdown.Table":
+    """Every published figure of a section that was measured here too, beside ours.
+
+    measured: row -> metric -> measurement.
+    """
+    from jaxvision.report import markdown
     from jaxvision.report.formats import format_mean_sd
 
     rows = []
-    for entry in published_figures(table.section):
+    for entry in published_figures(section):
         if entry["row"] in measured and entry["metric"] in measured[entry["row"]]:
             ours = measured[entry["row"]][entry["metric"]]
             rows.append(
@@ -474,10 +487,8 @@ def _published_table(
                     apart(entry["value"], ours),
                 ]
             )
-    if not rows:
-        return []
     header = ["row", "figure", "published", "source", "ours", "more than 2 sd apart"]
-    return [markdown.Table(header, rows), markdown.Text(SOURCES)]
+    return markdown.Table(header, rows)
 
 
 def _value(value: float | Sequence[float]) -> str:
@@ -490,14 +501,14 @@ def _value(value: float | Sequence[float]) -> str:
 
 def apart(value: float | Sequence[float], ours: "Measurement") -> str:
     """Whether a published value, or range, is more than two of our sd from our mean."""
-    if ours.sd is None or not math.isfinite(ours.sd):
-        return "–"
-    low, high = value if isinstance(value, Sequence) else (value, value)
-    if ours.mean < low - 2 * ours.sd:
-        return "yes, ours is lower"
-    if ours.mean > high + 2 * ours.sd:
-        return "yes, ours is higher"
-    return "no"
+    from jaxvision.report.compare import verdict
+
+    return {
+        "agrees": "no",
+        "higher": "yes, ours is higher",
+        "lower": "yes, ours is lower",
+        "unknown": "–",
+    }[verdict(value, ours.mean, ours.sd)]
 
 
 def published_figures(section: str, path: Path = PUBLISHED) -> list[dict[str, Any]]:
@@ -551,31 +562,38 @@ def caption(study: Study, table: Table) -> str:
     )
 
 
-def finding(measured: Mapping[str, Mapping[str, "Measurement"]]) -> str:
-    """What the figures say, in words."""
+def finding(
+    measured: Mapping[str, Mapping[str, "Measurement"]], *, split: str = "val"
+) -> str:
+    """What the figures say, in words.
+
+    measured: row -> metric -> measurement; of the split and of training.
+    """
     from jaxvision.report.formats import format_figure, format_mean_sd
     from jaxvision.report.markdown import escape
 
+    metric, word = f"{split}_accuracy", {"val": "validation"}.get(split, split)
+
     def spread(name: str) -> str:
-        figure = measured[name]["val_accuracy"]
+        figure = measured[name][metric]
         return f"{escape(name)} ({format_mean_sd(figure.mean, figure.sd)})"
 
     def gap(name: str) -> float:
         figures = measured[name]
-        return figures["train_accuracy"].mean - figures["val_accuracy"].mean
+        return figures["train_accuracy"].mean - figures[metric].mean
 
-    order = sorted(measured, key=lambda name: -measured[name]["val_accuracy"].mean)
+    order = sorted(measured, key=lambda name: -measured[name][metric].mean)
     if len(order) == 1:
         return (
-            f"Validation accuracy: {spread(order[0])}, {format_figure(gap(order[0]))} "
-            "below the accuracy on the training pictures: "
+            f"{word.capitalize()} accuracy: {spread(order[0])}, "
+            f"{format_figure(gap(order[0]))} below the accuracy on the training "
+            "pictures: "
             + ("it overfits." if gap(order[0]) > 0.1 else "it hardly overfits.")
         )
     wide, narrow = max(order, key=gap), min(order, key=gap)
-    best, worst = (measured[name]["val_accuracy"] for name in (order[0], order[-1]))
+    best, worst = (measured[name][metric] for name in (order[0], order[-1]))
     text = (
-        f"Highest validation accuracy: **{spread(order[0])}**; lowest: "
-        f"{spread(order[-1])}."
+        f"Highest {word} accuracy: **{spread(order[0])}**; lowest: {spread(order[-1])}."
     )
     if len(best.values) > 1:
         differences = [a - b for a, b in zip(best.values, worst.values, strict=True)]
@@ -588,7 +606,7 @@ def finding(measured: Mapping[str, Mapping[str, "Measurement"]]) -> str:
             + " than two standard errors."
         )
     return text + (
-        f" Training accuracy exceeds validation accuracy most for {escape(wide)} "
+        f" Training accuracy exceeds {word} accuracy most for {escape(wide)} "
         f"(by {format_figure(gap(wide))}) and least for {escape(narrow)} "
         f"(by {format_figure(gap(narrow))})."
     )

@@ -7,20 +7,42 @@ from typing import Any
 import numpy as np
 
 from experiments.common import FEATURES, RunConfig, SeedRun, TransferConfig
+from jaxvision.data.dataset import Dataset
+from jaxvision.data.loader import Batches
 from jaxvision.errors import InputError
-from jaxvision.inference import ModelCard, TrainedClassifier, load_classifier
-from jaxvision.metrics import Loss, balanced_class_weights, make_cross_entropy
+from jaxvision.files import write_json
+from jaxvision.inference import (
+    ModelCard,
+    TrainedClassifier,
+    class_means,
+    load_classifier,
+)
+from jaxvision.metrics import (
+    Loss,
+    balanced_class_weights,
+    class_frequencies,
+    make_cross_entropy,
+)
 from jaxvision.models import Classifier
 from jaxvision.optim import OptimConfig, make_optimizer, schedule_factor
+from jaxvision.plain import to_plain
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.pretrained import Pretrained, choose_backbone, fit_into, load
 from jaxvision.report.progress import Progress
 from jaxvision.train.checkpoint import CheckpointFolder
-from jaxvision.train.loop import fit
+from jaxvision.train.colour import (
+    ColourComponents,
+    colour_components,
+    make_colour_augment,
+)
+from jaxvision.train.loop import Keep, Row, fit
 from jaxvision.train.parallel import Runner
-from jaxvision.train.state import create_state, init_variables
-from jaxvision.transfer import extract_features, fit_head
+from jaxvision.train.state import create_state, init_variables, set_output_biases
+from jaxvision.transfer import extract_features, fit_head, head_alone, join
 from jaxvision.typing import PyTree
+
+COLOURS = "colours.json"
+"""Principal colours of a seed's training pictures, in its checkpoint folder."""
 
 
 def make_network(
@@ -74,9 +96,14 @@ def make_network(
     channels = 1 if dataset.preprocessing.grey else 3
     shape = (*dataset.preprocessing.size, channels)
     if pretrained is None:
-        return model, init_variables(model, run.seed, shape)
-    template = init_variables(model, run.seed, shape, only=["head"])
-    variables, _ = fit_into(pretrained.variables, template)
+        variables = init_variables(model, run.seed, shape)
+    else:
+        template = init_variables(model, run.seed, shape, only=["head"])
+        variables, _ = fit_into(pretrained.variables, template)
+    if config.output_biases:
+        labels = dataset.labels[dataset.splits["train"]]
+        frequencies = class_frequencies(labels, len(dataset.classes))
+        variables = set_output_biases(variables, frequencies)
     return model, variables
 
 
@@ -130,6 +157,13 @@ def train_network(
     tx = make_optimizer(config.optim, **lengths)
     factor = schedule_factor(config.optim, **lengths)
     peak = config.optim.learning_rate
+    colours = None
+    if config.augment.pca_colour:
+        colours = make_colour_augment(
+            training_colours(run),
+            config.augment.pca_colour,
+            per_pixel=config.augment.pca_per_pixel,
+        )
     fit(
         model,
         tx,
@@ -142,11 +176,23 @@ def train_network(
         patience=config.patience,
         checkpoints=CheckpointFolder(run.folder),
         save_seconds=config.save_seconds,
+        augment=colours,
         learning_rate_at=lambda step: peak * float(factor(step)),
         listener=run.listener,
         runner=runner,
     )
     return load_classifier(run.folder)
+
+
+def training_colours(run: SeedRun) -> ColourComponents:
+    """The principal colours of the training pictures, normalised; kept with the run."""
+    dataset = run.dataset
+    components = colour_components(
+        dataset.preprocessing.normalise(dataset.picture(index))
+        for index in dataset.splits["train"]
+    )
+    write_json(run.folder / COLOURS, to_plain(components))
+    return components
 
 
 def train_head(
@@ -156,12 +202,13 @@ def train_head(
     *,
     epochs: int,
     optim: OptimConfig,
+    keep: Keep = "best",
     listen: bool = True,
 ) -> tuple[dict[str, PyTree], dict[str, float]]:
     """Trains the head on features of the frozen backbone, which is run once.
 
     Args:
-      epochs, optim: of the head.
+      epochs, optim, keep: of the head, as in `fit`.
       listen: whether the epochs belong to the run's history.
 
     Returns:
@@ -187,12 +234,44 @@ def train_head(
         epochs=epochs,
         batch_size=config.batch_size,
         seed=run.seed,
+        keep=keep,
         patience=config.patience,
         checkpoints=CheckpointFolder(run.folder / "head"),
         save_seconds=config.save_seconds,
         listener=run.listener if listen else None,
     )
     return variables, result.history[max(result.best_epoch, 1) - 1]
+
+
+def evaluate_on_features(
+    classifier: TrainedClassifier, dataset: Dataset, split: str
+) -> tuple[Row, np.ndarray]:
+    """As `TrainedClassifier.evaluate`, by way of the features that `train_head` kept:
+    the backbone is not run again."""
+    card, labels = classifier.card, dataset.labels
+    features = extract_features(
+        classifier.model,
+        classifier.variables,
+        dataset,
+        batch_size=card.batch_size,
+        cache=FEATURES,
+    )
+    batches = Batches.of_arrays(
+        features,
+        labels,
+        dataset.splits[split],
+        batch_size=card.batch_size,
+        seed=card.seed,
+        train=False,
+        **Runner.of_job().part,
+    )
+    head = dataclasses.replace(
+        classifier,
+        model=head_alone(classifier.model),
+        variables=join({}, classifier.variables),
+    )
+    row, logits = head.evaluate_batches(batches, normalise=lambda x: x)
+    return {**row, **class_means(labels[dataset.splits[split]], logits)}, logits
 
 
 def save_network(

@@ -23,7 +23,7 @@ from jaxvision.data.decode import BadPicture, decode_picture
 from jaxvision.data.loader import Batches
 from jaxvision.errors import InputError
 from jaxvision.files import write_json
-from jaxvision.metrics import class_logits, make_cross_entropy
+from jaxvision.metrics import class_figures, class_logits, make_cross_entropy
 from jaxvision.models import create_model
 from jaxvision.plain import to_plain
 from jaxvision.preprocessing import Preprocessing
@@ -31,6 +31,7 @@ from jaxvision.train.checkpoint import CheckpointFolder, nest
 from jaxvision.train.loop import Row, evaluate
 from jaxvision.train.parallel import Runner
 from jaxvision.train.state import TrainState
+from jaxvision.train.step import Normalise
 from jaxvision.typing import PyTree
 
 CARD = "card.json"
@@ -55,7 +56,7 @@ class ModelCard:
     batch_size: int
     """Of the evaluation whose figures are recorded."""
     recorded: dict[str, Row] = dataclasses.field(default_factory=dict)
-    """Loss and accuracy by split, measured when training had ended."""
+    """What `TrainedClassifier.evaluate` gave of each split when training had ended."""
     one_logit: bool = False
     """Two classes are told apart by one logit, that of the second."""
 
@@ -149,13 +150,15 @@ class TrainedClassifier:
         return predictions
 
     def evaluate(self, dataset: Dataset, split: str) -> tuple[Row, np.ndarray]:
-        """Mean loss and accuracy over a split, and the logits of its classes `[N, K]`.
+        """What the network does on a split, and the logits of its classes `[N, K]`.
 
-        A network of one logit gives two as well, see `metrics.class_logits`. Pictures
-        must be in the card's preprocessing. The same checkpoint on the same pictures
-        and device gives the same figures to the last digit.
+        The figures are mean loss and accuracy, and `balanced_accuracy` and `macro_f1`
+        of `metrics.class_figures`, to which every class counts the same. A network of
+        one logit gives two as well, see `metrics.class_logits`. Pictures must be in
+        the card's preprocessing. The same checkpoint on the same pictures and device
+        gives the same figures to the last digit.
         """
-        return self.evaluate_batches(
+        row, logits = self.evaluate_batches(
             dataset.batches(
                 split,
                 batch_size=self.card.batch_size,
@@ -163,9 +166,17 @@ class TrainedClassifier:
                 **Runner.of_job().part,
             )
         )
+        labels = dataset.labels[dataset.splits[split]]
+        return {**row, **class_means(labels, logits)}, logits
 
-    def evaluate_batches(self, batches: Batches) -> tuple[Row, np.ndarray]:
-        """As `evaluate`, over one pass of batches of any pictures."""
+    def evaluate_batches(
+        self, batches: Batches, *, normalise: Normalise | None = None
+    ) -> tuple[Row, np.ndarray]:
+        """Mean loss and accuracy, over one pass of batches of any pictures.
+
+        Args:
+          normalise: what makes the network's input of them; None: its preprocessing.
+        """
         state = TrainState(
             step=jnp.zeros((), jnp.int32),
             params=self.variables["params"],
@@ -179,7 +190,7 @@ class TrainedClassifier:
             make_cross_entropy(),
             state,
             batches,
-            normalise=self.card.preprocessing.normalise,
+            normalise=normalise or self.card.preprocessing.normalise,
         )
         return row, np.asarray(class_logits(logits))
 
@@ -207,6 +218,15 @@ class TrainedClassifier:
         return Prediction(
             self.card.classes[best], float(probabilities[best]), probabilities
         )
+
+
+def class_means(labels: np.ndarray, logits: np.ndarray) -> Row:
+    """`balanced_accuracy` and `macro_f1` of labels `[N]` and logits `[N, K]`."""
+    figures = class_figures(labels, logits.argmax(-1), logits.shape[-1])
+    return {
+        "balanced_accuracy": figures.balanced_accuracy,
+        "macro_f1": figures.macro_f1,
+    }
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -140,17 +140,23 @@ def _by_configuration(
     figure = Figure(figsize=(10.6, 4.2), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(wspace=0.04, w_pad=0.08, h_pad=0.06)
     panels = figure.subplots(1, 2, sharey=True)
+    drawn = []
     for axes, split in zip(panels, ("train", "val"), strict=True):
         for (label, several), style in zip(histories.items(), _LINES, strict=False):
             epochs, values = _series(several, f"{split}_{metric}")
             values = _hold_last(values)
+            drawn.extend(values.ravel())
             if len(epochs):
                 marker = "o" if len(epochs) <= 12 else None
                 _mean_curve(axes, epochs, values, label, (*style, marker))
-        _finish_panel(axes, metric)
         axes.set_title(f"{SPLITS[split][0]} pictures", fontsize=10, color=INK)
+    # Once all is drawn: the panels have one scale, which finishing one of them fixes.
+    for axes in panels:
+        _finish_panel(axes, metric)
         if (legend := axes.get_legend()) is not None:
             legend.remove()
+    if metric == "loss" and _is_wide(drawn):
+        _set_log_scale(panels[0])
     panels[1].set_ylabel("")
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside right center",
@@ -706,10 +712,7 @@ def tuning_history(
             where="post", color=VERMILION, linewidth=1.6, label="best so far",
         )  # fmt: skip
     if minimise and _wide(trials):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:.3g}")
-        axes.yaxis.set_minor_locator(NullLocator())
+        _set_log_scale(axes)
     axes.set_xlabel("trial", color=INK)
     axes.set_ylabel(score, color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -1011,6 +1014,20 @@ def _mark_best(
         )
     else:
         axes.plot([], [], ":", color=GREY, label=label)
+
+
+def _is_wide(values: Sequence[float]) -> bool:
+    """Whether values, all above zero, span more than a factor of a hundred."""
+    found = [value for value in values if np.isfinite(value)]
+    return bool(found) and min(found) > 0 and max(found) > 100 * min(found)
+
+
+def _set_log_scale(axes: Axes) -> None:
+    """Up, with a few round numbers at the axis."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:.3g}")
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _tidy(axes: Axes) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxvision.data.dataset import Dataset
 from jaxvision.data.loader import Batches
-from jaxvision.data.transforms import AugmentConfig
+from jaxvision.data.transforms import AugmentConfig, check_on_host
 from jaxvision.distributed import is_first, share, share_arrays
 from jaxvision.files import write_atomically, writing
 from jaxvision.manifest import file_sha256
@@ -22,7 +22,7 @@ from jaxvision.metrics import Loss
 from jaxvision.models import Backbone, Classifier
 from jaxvision.optim import OptimConfig, make_optimizer, schedule_factor
 from jaxvision.train.checkpoint import CheckpointFolder, flatten
-from jaxvision.train.loop import FitResult, Listener, fit
+from jaxvision.train.loop import FitResult, Keep, Listener, fit
 from jaxvision.train.parallel import Runner
 from jaxvision.train.state import create_state
 from jaxvision.train.step import Normalise
@@ -94,7 +94,10 @@ def extract_features(
     Returns:
       `[N, F]` float32, row i for picture i of the data set.
     """
+    if augment is not None:
+        check_on_host(augment, "features")
     runner = runner or Runner.of_job()
+    runner.check_batch_size(batch_size)
     backbone = {
         name: tree.get("backbone", {})
         for name, tree in variables.items()
@@ -144,6 +147,7 @@ def fit_head(
     epochs: int,
     batch_size: int,
     seed: int,
+    keep: Keep = "best",
     patience: int | None = None,
     checkpoints: CheckpointFolder | None = None,
     save_seconds: float = 30.0,
@@ -192,6 +196,7 @@ def fit_head(
         normalise=lambda x: x,
         epochs=epochs,
         val=val,
+        keep=keep,
         patience=patience,
         checkpoints=checkpoints,
         save_seconds=save_seconds,

@@ -31,6 +31,7 @@ from jaxvision.plotting import (
     importance_bars,
     learning_curves,
     learning_curves_seeds,
+    loss_by_configuration,
     picture_grid,
     prediction_caption,
     receptive_field_maps,
@@ -375,6 +376,28 @@ def test_picture_grid_is_as_high_as_its_pictures() -> None:
 
     assert height(4, 16) < 0.5 * height(16, 16)
     assert height(16, 4) == height(16, 16)
+
+
+def test_both_panels_of_configurations_show_everything():
+    history = [
+        {"epoch": 1, "train_accuracy": 0.6, "val_accuracy": 0.1},
+        {"epoch": 2, "train_accuracy": 0.9, "val_accuracy": 0.7},
+    ]
+    figure = accuracy_by_configuration({"a": [history]}, title="")
+    low, high = figure.axes[1].get_ylim()
+    assert low < 0.1
+    assert high > 0.9
+
+
+@pytest.mark.parametrize(("first", "scale"), [(3.0, "linear"), (300.0, "log")])
+def test_losses_of_configurations_that_fall_far_have_a_log_scale(first, scale):
+    history = [
+        {"epoch": 1, "train_loss": 2.0, "val_loss": first},
+        {"epoch": 2, "train_loss": 1.0, "val_loss": 1.5},
+    ]
+    figure = loss_by_configuration({"a": [history]}, title="")
+    assert [axes.get_yscale() for axes in figure.axes] == [scale] * 2
+    assert "Loss" in figure.axes[0].get_ylabel()
 
 
 def test_accuracy_by_configuration_draws_a_line_each_in_both_panels():

@@ -83,7 +83,7 @@ class AugmentConfig:
     """Largest part of the area that is overwritten with noise, 0 to below 1."""
     pca_colour: float = 0.0
     """Deviation of the random multiples of the training pictures' principal colours
-    that are added; 0.1 in AlexNet's paper. Drawn on the device: `train/colour.py`."""
+    that are added to what the network sees; 0.1 in AlexNet's paper."""
     pca_per_pixel: bool = False
     """Draw those multiples for every pixel anew, not once a picture."""
 

@@ -1,5 +1,6 @@
 """`fit` and `evaluate`: the Python loops around the pure steps."""
 
+import contextlib
 import dataclasses
 import hashlib
 import math
@@ -10,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import flax.linen as nn
 import jax
@@ -24,6 +25,7 @@ from jaxvision.train.checkpoint import CheckpointFolder, flatten, unflatten_like
 from jaxvision.train.parallel import SIGNAL, Runner, synchronise
 from jaxvision.train.state import TrainState
 from jaxvision.train.step import (
+    Augment,
     EvalStep,
     Normalise,
     TrainStep,
@@ -34,6 +36,9 @@ from jaxvision.typing import Batch, Metrics
 
 Row = dict[str, float]
 """One epoch of the history."""
+
+Keep = Literal["best", "last"]
+"""Which epoch's parameters are a run's result."""
 
 _LAG = 2
 """Steps that a metric is fetched after its own: the device never waits for us."""
@@ -103,6 +108,10 @@ class Listeners:
             listener.finished(reason)
 
 
+class Diverged(InputError):
+    """The loss became infinite or NaN; the last good checkpoint is kept."""
+
+
 class Interrupted(Exception):
     """The run was asked to stop (Ctrl-C, SIGTERM) and has saved where it was."""
 
@@ -163,12 +172,14 @@ class _Run:
         train: Batches,
         checkpoints: CheckpointFolder | None,
         listener: Listener,
+        keep: Keep,
     ) -> None:
         self.runner = runner
         self.update = update
         self.train = train
         self.checkpoints = checkpoints
         self.listener = listener
+        self.keep = keep
         self.progress = _Progress()
         self.best = {"params": state.params, "batch_stats": state.batch_stats}
         self.frozen = state.frozen
@@ -206,7 +217,7 @@ class _Run:
         if entry.info["epoch"] < progress.best_epoch:
             # The best was damaged; the one before it stands in.
             progress.best_epoch = int(entry.info["epoch"])
-            progress.best_score = _score(entry.info)
+            progress.best_score = _score(entry.info, self.keep)
         self.saved_best = progress.best_epoch
         whole = unflatten_like(state.variables, entry.arrays)
         trained = {name: whole["params"][name] for name in state.params}
@@ -264,7 +275,7 @@ class _Run:
             wait_for_all()
         self.listener.finished("the loss is not finite")
         epoch = (step - 1) // self.train.steps_per_epoch + 1
-        raise InputError(
+        raise Diverged(
             f"the loss is not finite at step {step} (epoch {epoch}); lower "
             f"--optim.learning-rate or set --optim.clip-norm{kept}"
         )
@@ -282,7 +293,7 @@ class _Run:
         row["images_per_second"] = self.train.num_examples / progress.seconds
         progress.history.append(row)
         progress.sums, progress.seconds = {}, 0.0
-        score = _score(row)
+        score = _score(row, self.keep)
         if score > progress.best_score:
             progress.best_score, progress.best_epoch = score, int(row["epoch"])
             trained = {
@@ -322,9 +333,11 @@ def fit(
     normalise: Normalise,
     epochs: int,
     val: Batches | None = None,
+    keep: Keep = "best",
     patience: int | None = None,
     checkpoints: CheckpointFolder | None = None,
     save_seconds: float = 30.0,
+    augment: Augment | None = None,
     learning_rate_at: Callable[[int], float] | None = None,
     listener: Listener | None = None,
     runner: Runner | None = None,
@@ -349,18 +362,21 @@ def fit(
       normalise: the network's preprocessing.
       epochs: at most so many, in all.
       val: validation batches, one pass.
+      keep: "last": the last epoch is the result, and counts as the best one: for
+        validation pictures too few to choose by.
       patience: epochs without a better one after which to stop; None: never.
       checkpoints: where to save to and continue from; None: nowhere.
       save_seconds: time between two saves; there is one more at the end, and on
         Ctrl-C.
+      augment: random changes of normalised training pictures, on the device.
       learning_rate_at: step -> rate, for the history.
       listener: is told of every step and epoch; that of process 0 alone.
       runner: on which devices; None: all, those of other processes too.
 
     Raises:
-      InputError: the loss became infinite or NaN; a batch cannot be spread over the
-        devices; a checkpoint is of another network or cannot be written; another
-        process begins with other parameters.
+      Diverged: the loss became infinite or NaN.
+      InputError: a batch cannot be spread over the devices; a checkpoint is of another
+        network or cannot be written; another process begins with other parameters.
       Interrupted: on SIGINT or SIGTERM, after saving; in all processes if one gets it.
     """
     runner = runner or Runner.of_job()
@@ -370,16 +386,23 @@ def fit(
     axis_name = runner.axis_name
     model = synchronise(model, axis_name)
     train_step = make_train_step(
-        model, tx, loss, normalise=normalise, axis_name=axis_name
+        model, tx, loss, normalise=normalise, augment=augment, axis_name=axis_name
     )
     eval_step = make_eval_step(model, loss, normalise=normalise, axis_name=axis_name)
     evaluate_batch = runner.compile_eval(eval_step)
     run = _Run(
-        runner, runner.compile_train(train_step), state, train, checkpoints, listener
+        runner,
+        runner.compile_train(train_step),
+        state,
+        train,
+        checkpoints,
+        listener,
+        keep,
     )
     per_epoch = train.steps_per_epoch
     listener.started(epochs, per_epoch, run.step, train.num_examples)
-    with _StopRequest(alone=runner.part["process_count"] == 1) as stop:
+    alone = runner.part["process_count"] == 1
+    with _StopRequest(alone=alone) as stop, _writes_done(checkpoints):
         run.save()
         batches = _place_ahead(train.iterate(start=run.step), runner, stop)
         while run.step < epochs * per_epoch and not run.progress.exhausted(patience):
@@ -395,8 +418,6 @@ def fit(
             if leaving:
                 stop.leave(checkpoints, listener)
         run.save()
-        if checkpoints is not None:
-            checkpoints.wait()
     reason = f"{epochs} epochs"
     if run.progress.exhausted(patience):
         reason = f"no better epoch in {patience}"
@@ -469,13 +490,23 @@ def _place_ahead(
             yield placed.popleft()
 
 
-def _score(row: Row) -> tuple[float, float]:
+def _score(row: Row, keep: Keep) -> tuple[float, float]:
     """Higher is better; validation if there is any, else the later epoch."""
-    if "val_loss" not in row:
+    if keep == "last" or "val_loss" not in row:
         return row["epoch"], 0.0
     if not math.isfinite(row["val_loss"]):
         return -math.inf, -math.inf
     return row["val_accuracy"], -row["val_loss"]
+
+
+@contextlib.contextmanager
+def _writes_done(checkpoints: CheckpointFolder | None) -> Iterator[None]:
+    """However it is left (a listener may raise): nothing is being written any more."""
+    try:
+        yield
+    finally:
+        if checkpoints is not None:
+            checkpoints.wait()
 
 
 class _StopRequest:

@@ -1,5 +1,7 @@
 """The layers against Flax, jax.lax and torch."""
 
+import os
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -155,3 +157,81 @@ def test_adaptive_pool_by_hand():
     expected = [np.mean(b) for b in bins]
     pooled = adaptive_average_pool(x, 6)
     np.testing.assert_allclose(pooled[0, :, 0, 0], expected)
+
+
+# -- Batch norm as Keras has it -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def keras_norm():
+    """Keras's layer with parameters and statistics that hide nothing, and its batch."""
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras")
+    if keras.backend.backend() != "jax":
+        pytest.skip("Keras runs on another backend here")
+    rng = np.random.default_rng(0)
+    x = rng.normal(3, 2, (4, 6, 7, 5)).astype(np.float32)
+    layer = keras.layers.BatchNormalization()  # momentum .99, epsilon 1e-3
+    layer.build(x.shape)
+    layer.set_weights([rng.uniform(0.5, 2, 5).astype(np.float32) for _ in range(4)])
+    return layer, x
+
+
+def ours_of(layer, train: bool):
+    scale, bias, mean, var = (jnp.asarray(value) for value in layer.get_weights())
+    norm = BatchNorm(train, momentum=layer.momentum, epsilon=layer.epsilon)
+    return norm, {
+        "params": {"scale": scale, "bias": bias},
+        "batch_stats": {"mean": mean, "var": var},
+    }
+
+
+def test_statistics_after_a_training_step_are_kerass(keras_norm):
+    layer, x = keras_norm
+    ours, variables = ours_of(layer, train=True)
+    y, state = ours.apply(variables, x, mutable=["batch_stats"])
+    trained = [v.value for v in layer.trainable_variables]
+    still = [v.value for v in layer.non_trainable_variables]
+    expected, (mean, var) = layer.stateless_call(trained, still, x, training=True)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    np.testing.assert_allclose(state["batch_stats"]["mean"], mean, rtol=1e-6)
+    np.testing.assert_allclose(state["batch_stats"]["var"], var, rtol=1e-6)
+    assert (np.abs(mean - still[0]) > 1e-3).all()
+
+
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_frozen_and_fine_tuned_batch_norm_are_kerass(keras_norm, is_trained):
+    """Frozen: neither parameters nor statistics move. Fine-tuned with `bn_frozen`: as
+    Keras's guide has it, called with training=False; the parameters have gradients."""
+    layer, x = keras_norm
+    layer.trainable = is_trained
+    trained = [v.value for v in layer.trainable_variables]
+    still = [v.value for v in layer.non_trainable_variables]
+    weights = jnp.cos(jnp.arange(x.size)).reshape(x.shape)
+
+    def theirs(trained):
+        # Of a frozen layer, training=True says nothing.
+        y, new = layer.stateless_call(trained, still, x, training=not is_trained)
+        return jnp.sum(y * weights), (y, new)
+
+    gradients, (expected, new) = jax.grad(theirs, has_aux=True)(trained)
+    for before, after in zip(still, new, strict=True):
+        np.testing.assert_array_equal(before, after)
+    ours, variables = ours_of(layer, train=False)
+
+    def loss(params):
+        y, state = ours.apply(
+            {**variables, "params": params}, x, mutable=["batch_stats"]
+        )
+        return jnp.sum(y * weights), (y, state)
+
+    ours_gradients, (y, state) = jax.grad(loss, has_aux=True)(variables["params"])
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    for name, value in state["batch_stats"].items():
+        np.testing.assert_array_equal(value, variables["batch_stats"][name])
+    layer.trainable = True
+    assert len(gradients) == (2 if is_trained else 0)
+    for name, theirs_of in zip(("scale", "bias"), gradients, strict=False):
+        np.testing.assert_allclose(
+            ours_gradients[name], theirs_of, rtol=1e-4, atol=1e-4
+        )

@@ -96,6 +96,13 @@ def test_without_validation_the_last_epoch_counts():
     assert int(result.state.step) == 9
 
 
+def test_the_last_epoch_is_kept_where_that_is_asked_for():
+    last = run(epochs=5, keep="last")
+    assert last.best_epoch == 5
+    assert "val_accuracy" in last.history[-1]
+    chex.assert_trees_all_equal(last.state, run(epochs=5, val=False).state)
+
+
 def test_patience_stops():
     result = run(epochs=50, learning_rate=0.0, patience=3)
     assert result.best_epoch == 1 or len(result.history) < 50
@@ -116,7 +123,7 @@ def test_nan_never_displaces_the_best(monkeypatch):
             zip(losses, accuracies, strict=True), start=1
         ):
             row = {"epoch": epoch, "val_loss": loss, "val_accuracy": accuracy}
-            if (score := _score(row)) > progress.best_score:
+            if (score := _score(row, "best")) > progress.best_score:
                 progress.best_score, progress.best_epoch = score, epoch
         finite = [
             (accuracies[i], -losses[i], -i) for i in range(7) if losses[i] == losses[i]
