@@ -5,9 +5,11 @@ python -m experiments.part2_features --data.root DIR --backbone alexnet
 """
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from experiments.common import (
+    Range,
     SeedRun,
     Task,
     TransferConfig,
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class Config(TransferConfig):
     """Trains a head on features that one pass of the backbone computes."""
+
+    TUNABLE: ClassVar[Mapping[str, Range]] = {
+        "optim.learning_rate": Range(1e-5, 1e-2, log=True),
+        "dropout_rate": Range(0.0, 0.8),
+        "optim.weight_decay": Range(1e-5, 1e-1, log=True),
+    }
 
     layer: str | None = None
     """Layer whose output is the features, such as conv4, features or fc7 of alexnet;

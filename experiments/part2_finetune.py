@@ -5,9 +5,11 @@ python -m experiments.part2_finetune --data.root DIR      # one sub-folder a cla
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from experiments.common import (
+    Range,
     SeedRun,
     Task,
     TransferConfig,
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class Config(TransferConfig):
     """Fine-tunes a pretrained network."""
+
+    TUNABLE: ClassVar[Mapping[str, Range]] = {
+        "optim.learning_rate": Range(1e-5, 1e-2, log=True),
+        "optim.backbone_factor": Range(0.01, 1.0, log=True),
+        "optim.weight_decay": Range(1e-5, 1e-1, log=True),
+    }
 
     method: Literal["features", "head", "full"] = "full"
     """Train the last layer on features computed once; the last layer on augmented

@@ -5,9 +5,17 @@ python -m experiments.part2_mlp --data.root DIR           # one sub-folder a cla
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from experiments.common import RunConfig, SeedRun, Task, run_cli, run_experiment
+from experiments.common import (
+    Range,
+    RunConfig,
+    SeedRun,
+    Task,
+    run_cli,
+    run_experiment,
+)
 from jaxvision.data.transforms import AugmentConfig
 from jaxvision.optim import OptimConfig
 from jaxvision.preprocessing import Fit, Preprocessing
@@ -19,6 +27,13 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class Config(RunConfig):
     """Trains one hidden layer from scratch."""
+
+    TUNABLE: ClassVar[Mapping[str, Range]] = {
+        "optim.learning_rate": Range(1e-5, 1e-2, log=True),
+        "dropout_rate": Range(0.0, 0.7),
+        "optim.weight_decay": Range(1e-5, 1e-1, log=True),
+        "hidden": Range(50, 1000, log=True),
+    }
 
     hidden: int = 300
     """Units of the hidden layer."""
