@@ -61,6 +61,8 @@ SMALL = "--image-size 48 --epochs 6 --data.limit 150"
 LITE = "--backbone efficientnet_lite0"
 """The pretrained network that needs no download."""
 
+CONV4 = "--backbone alexnet --layer conv4"
+
 STEPS = (
     Step("receptive_field"),
     Step("receptive_field", ALEXNET, ALEXNET),
@@ -73,7 +75,7 @@ STEPS = (
     Step("part2_mlp", PLAIN, PLAIN),
     Step("part2_mlp"),
     Step("part2_features", LITE),
-    Step("part2_features", None, "--layer conv4 --hidden 4096 4096"),
+    Step("part2_features", None, f"{CONV4} --hidden 4096 4096"),
     Step("part2_weights"),
     Step(
         "part2_finetune",

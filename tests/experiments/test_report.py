@@ -8,6 +8,7 @@ from finished_runs import write_run
 from experiments import part1_baseline, part2_mlp, receptive_field, report
 from experiments.catalogue import EXPERIMENTS
 from jaxvision.data.dataset import DataConfig
+from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
 from jaxvision.report.run_folder import RunFolder
 from jaxvision.report.runs import find_runs
@@ -89,13 +90,14 @@ def test_a_run_is_the_published_row_of_its_settings(runs):
 
 def test_settings_that_are_not_the_experiments_own_are_named(runs):
     own = part1_baseline.Config()
-    data = DataConfig(root=runs)
+    data = dataclasses.replace(own.data, root=runs, split=SplitConfig(0.5, 0.5, 0.0))
     baseline(runs, config=dataclasses.replace(own, data=data, seeds=(7,), runs=runs))
     (entry,) = entries(runs)["part1_baseline"]
     assert entry.changed == []
-    baseline(runs, name="z", config=dataclasses.replace(own, epochs=3))
+    few = dataclasses.replace(data, limit=9)
+    baseline(runs, name="z", config=dataclasses.replace(own, epochs=3, data=few))
     (entry,) = entries(runs)["part1_baseline"]
-    assert entry.changed == [("epochs", "3", "–")]
+    assert entry.changed == [("data.limit", "9", "–"), ("epochs", "3", "–")]
 
 
 def test_what_is_missing_can_be_run_on_the_same_pictures(runs):
