@@ -55,8 +55,8 @@ PLAIN = "--no-batch-norm --dropout-rate 0 --optim.weight-decay 0"
 FIVE = "--data.largest-classes 5 --limit 60"
 """Five painters, of which few pictures each."""
 
-SMALL = "--image-size 48 --epochs 6 --data.limit 150"
-"""Faces and comics of a quarter of the size, and few of them."""
+SMALL = "--image-size 32 --epochs 6 --data.limit 120"
+"""Faces and comics of a third of the height and width, and few of them."""
 
 LITE = "--backbone efficientnet_lite0"
 """The pretrained network that needs no download."""
