@@ -93,13 +93,12 @@ def fold_logits(
     from jaxvision.metrics import make_cross_entropy
     from jaxvision.transfer import fit_head, head_alone
 
-    index_of = {picture: index for index, picture in enumerate(dataset.pictures)}
     fold = make_folds(
         config.folds,
         seed=seed,
         pictures=dataset.pictures,
         labels=dataset.labels.tolist(),
-        groups=[[index_of[path] for path in group] for group in dataset.duplicates],
+        groups=dataset.groups,
     )
     logits = np.zeros((len(fold), len(dataset.classes)), np.float32)
     head, views = head_alone(model), len(features)

@@ -177,6 +177,8 @@ def test_splits_add_up() -> None:
         ["bob", "70", "5", "6"],
         ["all", "140", "9", "10"],
     ]
+    noted = splits_section(counts, ["ada", "bob"], "splits.csv", note="70 pairs")
+    assert "splits.csv). 70 pairs.\n" in f"{noted.render()}\n"
 
 
 def test_commands_survive_a_folder_with_spaces() -> None:
