@@ -1,7 +1,7 @@
 """Seconds a picture for each way to explain a network's answer.
 
 python -m benchmarks.explain                      # EfficientNet-Lite0, batches of 8
-python -m benchmarks.explain --rounds 5 --methods gradient grad_cam
+python -m benchmarks.explain --rounds 3 --methods gradient grad_cam
 
 Compiling is measured apart, by the first call; programs of earlier runs are not used.
 """
@@ -21,8 +21,10 @@ class Config:
 
     batch_size: int = 8
     """Pictures at once."""
-    rounds: int = 3
-    """Measurements of each method, of which the median counts."""
+    rounds: int = 5
+    """Measurements of each method, at most, of which the median counts."""
+    budget: float = 60.0
+    """Seconds after which a method is not measured again."""
     methods: tuple[str, ...] = ()
     """Names of `jaxvision.explain.METHODS`; none: all of them."""
 
@@ -59,9 +61,11 @@ def main(config: Config) -> None:
             return time.perf_counter() - began
 
         first = seconds()
-        each = [seconds() / config.batch_size for _ in range(config.rounds)]
+        each: list[float] = []
+        while len(each) < config.rounds and sum(each) < config.budget:
+            each.append(seconds())
         figures = (statistics.median(each), min(each), max(each))
-        cells = [f"{figure:.3f}" for figure in figures]
+        cells = [f"{figure / config.batch_size:.3f}" for figure in figures]
         table.add_row(method.name, *cells, f"{first:.1f}")
     Console().print(table)
 

@@ -27,8 +27,8 @@ from jaxvision.report.formats import format_figure
 from jaxvision.report.progress import Progress
 from jaxvision.report.run_folder import DataSummary, Measurement, RunFolder
 
-BATCH = 8
-"""Pictures that are explained at once."""
+BATCH = 4
+"""Pictures that are explained at once, at most."""
 
 HEADINGS = ("the picture", *VIEW_NAMES)
 """Of the columns: what stands in a row of `explanation_row`."""
@@ -102,7 +102,14 @@ def explain_pictures(
     targets = [target or prediction.name for prediction in predictions]
     labels = [card.classes.index(name) for name in targets]
     maps = {
-        name: explain_in_batches(network, name, images, labels, **options[name])
+        name: explain_in_batches(
+            network,
+            name,
+            images,
+            labels,
+            size=min(BATCH, len(images)),
+            **options[name],
+        )
         for name in methods
     }
     return [
@@ -136,11 +143,13 @@ def explain_in_batches(
     method: str,
     images: np.ndarray,
     labels: Sequence[int],
-    **options: str,
+    *,
+    size: int = BATCH,
+    **options: str | int,
 ) -> np.ndarray:
-    """Maps `[N, ...]` of any number of pictures, at most `BATCH` at once."""
+    """Maps `[N, ...]` of any number of pictures, in batches of `size`; the last one is
+    filled up."""
     explain = find_method(method).explain
-    size = min(BATCH, len(images))
     maps: list[np.ndarray] = []
     with Progress(METHODS[method].name, unit="pictures") as progress:
         for start in range(0, len(images), size):

@@ -1,6 +1,7 @@
 """Part 2.5: a trained network explained, face by face, and its run folder."""
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,6 +135,11 @@ def explain_run(
             f" {', '.join(dataset.classes)}"
         )
     faces = _all_faces(classifier, dataset, split)
+    shown = {dataset.classes[dataset.labels[face.index]] for face in faces}
+    if people and not shown & set(people):
+        raise InputError(
+            f"--people: none of {', '.join(people)} has a picture in --split {split}"
+        )
     labels = dataset.labels
     right = [face for face in faces if face.predicted == labels[face.index]]
     wrong = [face for face in faces if face.predicted != labels[face.index]]
@@ -201,7 +207,9 @@ def _check(folder: Path, root: Path | None, split: str, count: int) -> Checks:
     correlations, gaps = {}, np.zeros(0)
     for method in allowed_methods(network):
         maps = explain_in_batches(network, method, images, labels)
-        others = explain_in_batches(random, method, images, labels)
+        # Few steps show the order of the pixels; nothing has to add up.
+        steps = {"steps": 64} if method == "integrated_gradients" else {}
+        others = explain_in_batches(random, method, images, labels, **steps)
         correlations[method] = rank_correlation(maps, others)
         if method == "integrated_gradients":
             gaps = completeness_gap(network, images, labels, maps)
@@ -245,10 +253,11 @@ def write_saliency(
       began: `time.monotonic()` at the start.
     """
     figures, network = measurements(explained), explained.network
+    sheets = _sheets(explained)
     sections = [
         _people_section(run, explained),
-        _methods_section(run, explained),
-        *_wrong_section(run, explained),
+        _methods_section(run, explained, sheets["right"]),
+        _wrong_section(run, explained, sheets),
         _checks_section(explained, figures),
         *_filters_section(run, explained),
         _units_section(run, explained),
@@ -256,14 +265,14 @@ def write_saliency(
             "The network",
             [
                 markdown.Text(
-                    f"`{network.model.backbone.__class__.__name__}`, seed "
+                    f"{type(network.model.backbone).__name__}, seed "
                     f"{explained.classifier.card.seed} of "
                     f"`{markdown.escape(str(explained.folder))}`, the best on "
                     "validation pictures. The same for a picture of your own:"
                 ),
                 markdown.Code(
-                    f"python -m experiments.explain --checkpoint {explained.folder} "
-                    "--method all PICTURE.jpg"
+                    "python -m experiments.explain --checkpoint "
+                    f"{shlex.quote(str(explained.folder))} --method all PICTURE.jpg"
                 ),
             ],
         ),
@@ -337,71 +346,97 @@ def _people_section(run: RunFolder, explained: Explained) -> markdown.Section:
     return markdown.Section("One face a person", blocks)
 
 
-def _methods_section(run: RunFolder, explained: Explained) -> markdown.Section:
-    network, face = explained.network, explained.right
-    figure = _sheet(explained, face, explained.label(face))
-    run.save_figure("right", figure)
-    path = explained.dataset.pictures[face.index]
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """One picture and one class, explained by every method.
+
+    name: of the figure's file, without its ending.
+    maps: method -> `[H, W, C]` or `[H, W]`.
+    """
+
+    name: str
+    face: Face
+    label: int
+    maps: dict[str, np.ndarray]
+
+
+def _sheets(explained: Explained) -> dict[str, Sheet]:
+    """By name: a right prediction; and a wrong one, where there is one, for the name
+    that was given and for the right name."""
+    wanted = [("right", explained.right, explained.label(explained.right))]
+    if (wrong := explained.wrong) is not None:
+        wanted.append(("wrong-predicted", wrong, wrong.predicted))
+        wanted.append(("wrong-true", wrong, explained.label(wrong)))
+    images = np.stack([explained.dataset.picture(face.index) for _, face, _ in wanted])
+    labels = [label for _, _, label in wanted]
+    network = explained.network
+    maps = {
+        method: explain_in_batches(network, method, images, labels)
+        for method in allowed_methods(network)
+    }
+    return {
+        name: Sheet(name, face, label, {m: values[i] for m, values in maps.items()})
+        for i, (name, face, label) in enumerate(wanted)
+    }
+
+
+def _methods_section(
+    run: RunFolder, explained: Explained, sheet: Sheet
+) -> markdown.Section:
+    _save_sheet(run, explained, sheet)
+    path = explained.dataset.pictures[sheet.face.index]
     return markdown.Section(
         "A right prediction, by every method",
         [
-            about_methods(allowed_methods(network), network),
+            about_methods(list(sheet.maps), explained.network),
             markdown.Picture(
                 "right.png",
                 f"{path} and what speaks for its name, by every method.",
-                f"{path}, named {_named(explained, face, ' ')}.",
+                f"{path}: {_named(explained, sheet.face, ', ')}.",
             ),
         ],
     )
 
 
-def _wrong_section(run: RunFolder, explained: Explained) -> list[markdown.Section]:
+def _wrong_section(
+    run: RunFolder, explained: Explained, sheets: dict[str, Sheet]
+) -> markdown.Section:
     face = explained.wrong
     if face is None:
         text = f"Every {explained.split} picture was named rightly."
-        return [markdown.Section("A wrong prediction", [markdown.Text(text)])]
+        return markdown.Section("A wrong prediction", [markdown.Text(text)])
     path, label = explained.dataset.pictures[face.index], explained.label(face)
     said, true = explained.name(face.predicted), explained.name(label)
-    run.save_figure("wrong-predicted", _sheet(explained, face, face.predicted))
-    run.save_figure("wrong-true", _sheet(explained, face, label))
+    _save_sheet(run, explained, sheets["wrong-predicted"])
+    _save_sheet(run, explained, sheets["wrong-true"])
     surely = format_figure(float(face.probabilities[face.predicted]))
     truly = format_figure(float(face.probabilities[label]))
-    return [
-        markdown.Section(
-            "A wrong prediction, by every method",
-            [
-                markdown.Text(
-                    f"The surest wrong prediction: {markdown.escape(path)} is "
-                    f"{markdown.escape(true)} (given {truly}), and the network says "
-                    f"{markdown.escape(said)} ({surely}). First, what speaks for the "
-                    "name it gives; then, what speaks for the right one."
-                ),
-                markdown.Picture(
-                    "wrong-predicted.png", f"What in {path} speaks for {said}."
-                ),
-                markdown.Picture(
-                    "wrong-true.png", f"What in {path} speaks for {true}."
-                ),
-            ],
-        )
-    ]
+    return markdown.Section(
+        "A wrong prediction, by every method",
+        [
+            markdown.Text(
+                f"The surest wrong prediction: {markdown.escape(path)} is "
+                f"{markdown.escape(true)} (given {truly}), and the network says "
+                f"{markdown.escape(said)} ({surely}). First, what speaks for the "
+                "name it gives; then, what speaks for the right one."
+            ),
+            markdown.Picture(
+                "wrong-predicted.png", f"What in {path} speaks for {said}."
+            ),
+            markdown.Picture("wrong-true.png", f"What in {path} speaks for {true}."),
+        ],
+    )
 
 
-def _sheet(explained: Explained, face: Face, label: int) -> plotting.Figure:
-    """Every method on one picture and one class."""
-    network = explained.network
-    image = explained.dataset.picture(face.index)
-    maps = {
-        method: explain_in_batches(network, method, image[None], [label])[0]
-        for method in allowed_methods(network)
-    }
-    probability = format_figure(float(face.probabilities[label]))
-    return explanation_figure(
-        image,
-        maps,
-        title=f"What speaks for {explained.name(label)} ({probability})",
+def _save_sheet(run: RunFolder, explained: Explained, sheet: Sheet) -> None:
+    probability = format_figure(float(sheet.face.probabilities[sheet.label]))
+    figure = explanation_figure(
+        explained.dataset.picture(sheet.face.index),
+        sheet.maps,
+        title=f"What speaks for {explained.name(sheet.label)} ({probability})",
         demo=explained.dataset.is_demo,
     )
+    run.save_figure(sheet.name, figure)
 
 
 def _named(explained: Explained, face: Face, separator: str = "\n") -> str:
