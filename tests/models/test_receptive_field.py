@@ -12,6 +12,7 @@ from jaxvision.models import MODELS, Backbone, create_model, resnet
 from jaxvision.models.backbone import Layer
 from jaxvision.models.efficientnet import LITE0
 from jaxvision.models.layers import Conv, Dense, DepthwiseConv, MaxPool
+from jaxvision.models.mobilenet import Stage
 from jaxvision.models.receptive_field import (
     Box,
     Span,
@@ -19,6 +20,7 @@ from jaxvision.models.receptive_field import (
     check_receptive_fields,
     receptive_fields,
 )
+from jaxvision.models.vgg import Block
 
 
 def fields(name: str, size: int, **options: Any) -> dict[str, Any]:
@@ -139,6 +141,9 @@ def test_the_mlp_is_global_from_its_first_layer():
         # Strides larger than kernels leave holes.
         ("convnet", 50, {"padding": "same", "stride": 4, "pool_kernel": 0}),
         ("alexnet", 224, {}),
+        ("vgg12", 30, {"blocks": (Block(4, (3, 1)), Block(4, (3,))), "dense": (4,)}),
+        ("resnet29", 60, {"stages": (resnet.Stage(1, 2, 1), resnet.Stage(2, 2, 2))}),
+        ("mobilenet_prado", 40, {"stages": (Stage(2, 3, 2, 2, 4),)}),
     ],
 )
 def test_recursion_and_gradient_agree(name, size, options):
