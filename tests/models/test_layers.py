@@ -16,6 +16,7 @@ from jaxvision.models.layers import (
     Conv,
     DepthwiseConv,
     Dropout,
+    MaxPool,
     PReLU,
     adaptive_average_pool,
     same_pads,
@@ -235,3 +236,11 @@ def test_frozen_and_fine_tuned_batch_norm_are_kerass(keras_norm, is_trained):
         np.testing.assert_allclose(
             ours_gradients[name], theirs_of, rtol=1e-4, atol=1e-4
         )
+
+
+def test_a_border_of_zeros_wins_over_negative_values():
+    x = -jnp.ones((1, 4, 4, 1))
+    usual = MaxPool(3, 2, 1).apply({}, x)
+    np.testing.assert_array_equal(usual, -jnp.ones((1, 2, 2, 1)))
+    zeros = MaxPool(3, 2, 1, border=0.0).apply({}, x)
+    np.testing.assert_array_equal(zeros[0, ..., 0], [[0, 0], [0, -1]])
