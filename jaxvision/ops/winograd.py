@@ -7,6 +7,7 @@ over the channels. Names of matrices are the paper's.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -48,27 +49,47 @@ def pays(x: jax.Array, kernel: jax.Array, padding: Padding) -> bool:
     )
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     """`[B, H, W, C]` with `[k, k, C, F]`: `[B, H', W', F]`."""
     tiles = _Tiles(x.shape[1:3], len(kernel), padding)
     return _multiply(x, _transform(kernel, tiles.g), tiles, contracted=1)
 
 
-def input_gradient(kernel: jax.Array, g: jax.Array, padding: Padding) -> jax.Array:
-    """What `conv`'s pictures get, `[B, H, W, C]`, where its result gets `g`.
+def _forward(
+    x: jax.Array, kernel: jax.Array, padding: Padding
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return conv(x, kernel, padding), (x, kernel)
 
-    A convolution with the kernel turned round.
-    """
+
+def _backward(
+    padding: Padding, residuals: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = residuals
+    return (
+        _input_gradient(kernel, g, padding),
+        _kernel_gradient(x, len(kernel), g, padding),
+    )
+
+
+conv.defvjp(_forward, _backward)
+
+
+def _input_gradient(kernel: jax.Array, g: jax.Array, padding: Padding) -> jax.Array:
+    """What `conv`'s pictures get: a convolution with the kernel turned round."""
     reach = len(kernel) - 1
     border = tuple((reach - low, reach - high) for low, high in padding)
     tiles = _Tiles(g.shape[1:3], len(kernel), border)
     return _multiply(g, _transform(kernel, tiles.g[:, ::-1]), tiles, contracted=2)
 
 
-def kernel_gradient(
+def _kernel_gradient(
     x: jax.Array, kernel_size: int, g: jax.Array, padding: Padding
 ) -> jax.Array:
-    """What `conv`'s kernel gets, `[k, k, C, F]`, where its result gets `g`."""
+    """What `conv`'s kernel gets: products of what tiles see with what they are given.
+
+    Summed over the tiles before they are transformed back.
+    """
     tiles = _Tiles(x.shape[1:3], kernel_size, padding)
 
     def products(x: jax.Array, g: jax.Array) -> jax.Array:

@@ -122,22 +122,6 @@ def test_first_layer_of_stride_2() -> None:
     )
 
 
-def test_gradient_of_large_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from jaxvision.ops import convolution
-
-    monkeypatch.setattr(convolution, "_LARGE_INPUT_BYTES", 0)
-    x, kernel = random(0, (3, 7, 6, 3), "float32"), random(1, (3, 3, 3, 4), "float32")
-    padding = ((1, 1), (0, 1))
-    assert_same(
-        lambda x, kernel: ops.conv(x, kernel, stride=2, padding=padding),
-        lambda x, kernel: stock.conv(
-            x, kernel, stride=(2, 2), padding=padding, groups=1
-        ),
-        x,
-        kernel,
-    )
-
-
 @settings(few_examples, max_examples=3)
 @given(
     st.tuples(st.integers(5, 11), st.integers(5, 11)),

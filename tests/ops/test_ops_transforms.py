@@ -169,13 +169,15 @@ def test_the_platform_decides(monkeypatch: pytest.MonkeyPatch) -> None:
         assert dispatch._formulation(name) is getattr(stock, name)
 
 
-def test_stock_only_gives_forward_mode(params: Params, pictures: jax.Array) -> None:
-    def conv(kernel: jax.Array) -> jax.Array:
-        return ops.conv(pictures, kernel, padding=SAME)
+def test_stock_only_gives_forward_mode(params: Params) -> None:
+    x = jnp.ones((1, 5, 5, 4))
 
-    along = (params["conv"],), (params["conv"],)
+    def conv(kernel: jax.Array) -> jax.Array:
+        return ops.depthwise_conv(x, kernel, padding=SAME)
+
+    along = (params["depthwise"],), (params["depthwise"],)
     with pytest.raises(TypeError):
         jax.jvp(conv, *along)
     with ops.stock_only():
         y, derivative = jax.jvp(conv, *along)
-    np.testing.assert_allclose(derivative, y, atol=1e-4)
+    np.testing.assert_allclose(derivative, y, atol=1e-5)
