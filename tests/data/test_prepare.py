@@ -241,17 +241,22 @@ def test_killed_before_any_change_of_the_disk_it_goes_on(
     assert 10 < number < 99
 
 
+# Waits for a line after each picture, so that it cannot be done before it is killed.
 PROGRAM = """
 import sys
 from pathlib import Path
 from jaxvision.data.prepare import PrepareConfig, prepare
 from jaxvision.preprocessing import Preprocessing
+def progress(done, total):
+    print(done, flush=True)
+    sys.stdin.readline()
+
 if __name__ == "__main__":
     prepare(
         PrepareConfig(Path(sys.argv[1]), Path(sys.argv[2]),
                       Preprocessing((24, 24), "squash", grey=True), shard=7),
         processes=int(sys.argv[3]),
-        progress=lambda done, total: print(done, flush=True),
+        progress=progress,
     )
 """
 
@@ -271,6 +276,7 @@ def test_killed_at_random_moments_it_loses_nothing(
     for kill in (True, True, False):
         process = subprocess.Popen(
             command,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -278,7 +284,10 @@ def test_killed_at_random_moments_it_loses_nothing(
         begun.append(int(process.stdout.readline()))
         if kill:
             for _ in range(rng.randrange(9, 16)):
+                print(file=process.stdin, flush=True)
                 process.stdout.readline()
+            # Somewhere on the way to the next.
+            print(file=process.stdin, flush=True)
             process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
     assert process.returncode == 0

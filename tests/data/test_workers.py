@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from test_loader import wait_until_gone
 
 from jaxvision.data.workers import default_processes, map_in_order, map_in_processes
 from jaxvision.errors import InputError
@@ -76,6 +75,9 @@ if __name__ == "__main__":
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_a_killed_parent(tmp_path: Path, number: int) -> None:
+    # Here, because every worker process imports this module.
+    from test_loader import wait_until_gone
+
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     process = subprocess.Popen(
