@@ -28,7 +28,7 @@ SMOOTHGRAD_NOISE = 0.15
 """Standard deviation of the noise, as a share of the picture's range; the paper finds
 .1 to .2 good."""
 
-INTEGRATION_STEPS = (64, 1024)
+INTEGRATION_STEPS = (64, 512)
 """Gradients a picture of integrated gradients, at first and at most."""
 
 COMPLETENESS = 0.01
@@ -100,7 +100,7 @@ def integrated_gradients(
     Args:
       network, images, classes: as everywhere.
       steps: parts of the way; None: from 64 on twice as many, until the sum misses the
-        difference by at most `COMPLETENESS`, or at 1024, picture by picture.
+        difference by at most `COMPLETENESS`, or at 512, picture by picture.
       baseline: 0 to 255, one value for all (0: black), or a uint8 picture `[H, W, C]`.
 
     Raises:

@@ -72,7 +72,9 @@ def test_guided_backprop_and_grad_cam_agree_with_torch(both, pictures):
     model = network.model.clone(
         backbone=network.model.backbone.clone(dtype=jnp.float64)
     )
-    network = dataclasses.replace(network, model=model)
+    # Weights too: batch norm takes the root of its variance as they are.
+    variables = jax.tree.map(lambda leaf: leaf.astype(np.float64), network.variables)
+    network = dataclasses.replace(network, model=model, variables=variables)
     reference = reference.double()
     inputs = network.preprocessing.normalise(pictures).astype(np.float64)
     labels = answer(reference, inputs).argmax(-1)
