@@ -109,8 +109,8 @@ def test_pointwise_conv(stride: int) -> None:
     )
 
 
-def test_first_layer_of_stride_2() -> None:
-    x, kernel = random(0, (2, 9, 8, 3), "float32"), random(1, (3, 3, 3, 5), "float32")
+def test_first_layer_of_many_features() -> None:
+    x, kernel = random(0, (2, 9, 8, 3), "float32"), random(1, (3, 3, 3, 17), "float32")
     padding = ((0, 1), (1, 1))
     assert_same(
         lambda x, kernel: ops.conv(x, kernel, stride=2, padding=padding),
