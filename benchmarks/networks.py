@@ -262,7 +262,7 @@ def run(
 
     Args:
       rates: of this machine.
-      quick: half the pictures, fewer rounds, no `torch.compile`, and stock lax in
+      quick: half of the large pictures, fewer rounds, no `torch.compile`, and stock lax in
         training steps alone.
       progress: told what is being measured.
     """
@@ -272,7 +272,7 @@ def run(
             notes.append(f"`{name}`: no such network yet.")
             continue
         case = CASES[name]
-        if quick:
+        if quick and case.image_shape[0] > 64:
             case = dataclasses.replace(case, batch_size=case.batch_size // 2)
         problem = make_problem(name, case)
         for what, work in zip(
