@@ -231,8 +231,8 @@ CHAPTERS = (
                 "prado_ablation",
                 "Prado",
                 "What each measure brings",
-                "What do class weights, output biases, standardisation and colour "
-                "augmentation bring?",
+                "What do class weights, output biases, colour augmentation, mirror "
+                "images and a falling learning rate bring?",
                 "All of them were used; none was left out for comparison.",
                 "prado",
             ),

@@ -45,12 +45,14 @@ class Way:
     config: how it is trained.
     prepare: makes the task, when its turn has come.
     facts: what the table says of it before its figures, by the column's heading.
+    keep: which epoch's network the task keeps.
     """
 
     name: str
     config: RunConfig
     prepare: Callable[[], Task]
     facts: Mapping[str, int | str] = dataclasses.field(default_factory=dict)
+    keep: "Keep" = "best"
 
     @property
     def folder(self) -> str:
@@ -82,7 +84,6 @@ def run_comparison(
     question: str,
     make_ways: Callable[[AnyConfig], Sequence[Way]],
     sections: Sections = lambda compared: (),
-    keep: "Keep" = "best",
 ) -> Path:
     """Trains every way with every seed, and writes run folders and reports.
 
@@ -92,7 +93,6 @@ def run_comparison(
       title, question: of the report.
       make_ways: what a config compares; at least one.
       sections: of the report, after those that every comparison has.
-      keep: which epoch the ways' tasks keep, for the report.
 
     Returns:
       The run folder, whose path is also the last line on standard output.
@@ -130,7 +130,7 @@ def run_comparison(
         if is_first():
             _write_part(part, way, task, outcomes, folder, title, question, resume)
     if is_first():
-        _write(run, compared, dataset, title, question, sections, keep, began)
+        _write(run, compared, dataset, title, question, sections, began)
     return run.path
 
 
@@ -212,7 +212,6 @@ def _write(
     title: str,
     question: str,
     sections: Sections,
-    keep: "Keep",
     began: float,
 ) -> None:
     """The report of all."""
@@ -251,7 +250,7 @@ def _write(
         title=title,
         question=question,
         sections=[
-            _table_section(compared, keep),
+            _table_section(compared),
             _curves_section(),
             *sections(compared),
             markdown.bad_pictures_section(dataset.bad, "bad_pictures.csv"),
@@ -278,11 +277,15 @@ def _shown(compared: Sequence[Compared]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _table_section(compared: Sequence[Compared], keep: "Keep") -> "markdown.Section":
+def _table_section(compared: Sequence[Compared]) -> "markdown.Section":
     from experiments.tables import finding
     from jaxvision.report import markdown
 
     shown = _shown(compared)
+    which = {
+        "best": "the epoch that was best on the validation pictures",
+        "last": "the last epoch",
+    }[compared[0].way.keep]
     facts = list(dict.fromkeys(name for one in compared for name in one.way.facts))
     rows = [
         [
@@ -299,14 +302,10 @@ def _table_section(compared: Sequence[Compared], keep: "Keep") -> "markdown.Sect
     ]
     header = ["", *facts, *(metric.replace("_", " ") for metric in shown)]
     seeds = compared[0].measurements[shown[0]].seeds
-    epoch = {
-        "best": "the epoch that was best on the validation pictures",
-        "last": "the last epoch",
-    }[keep]
     caption = (
         f"*Mean ± sample standard deviation over {len(seeds)} seed(s) "
         f"({', '.join(map(str, seeds))}), each with its own split, initialisation and "
-        f"order. Figures are those of {epoch}; no test picture was looked at before. "
+        f"order. Figures are those of {which}; no test picture was looked at before. "
         "Balanced accuracy is the mean "
         "recall of the classes, macro F1 their mean F1. Seconds an epoch: the median, "
         "training alone.*"

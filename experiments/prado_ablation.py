@@ -70,7 +70,8 @@ def make_ways(config: Config) -> list[Way]:
     for name, change in every.items():
         if name in wanted:
             own = dataclasses.replace(config, **change)
-            ways.append(Way(name, own, partial(from_scratch, own, config.network)))
+            task = partial(from_scratch, own, config.network)
+            ways.append(Way(name, own, task, keep=own.keep))
     return ways
 
 

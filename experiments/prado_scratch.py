@@ -61,6 +61,10 @@ class PradoConfig(RunConfig):
     output_biases: bool = True
     image_size: int = 224
     """Height and width that pictures are resized to, in pixels."""
+    keep: Literal["last", "best"] = "last"
+    """Which epoch's network is measured: the last, as in the report, or the best one on
+    the validation pictures. They are few: which is best of 50 is much a matter of
+    chance."""
     limit: int | None = None
     """At most this many pictures of each class, for trials: `--data.limit`."""
 
@@ -68,10 +72,12 @@ class PradoConfig(RunConfig):
         """The config with its `limit` where the data are chosen.
 
         Raises:
-          InputError: a size below 1.
+          InputError: a size below 1, or patience that waits for nothing.
         """
         if self.image_size < 1:
             raise InputError(f"--image-size {self.image_size}: must be at least 1")
+        if self.patience is not None and self.keep == "last":
+            raise InputError("--patience waits for a best epoch: give --keep best too")
         if self.limit is None:
             return self
         data = dataclasses.replace(self.data, limit=self.limit)
@@ -101,7 +107,7 @@ def from_scratch(config: PradoConfig, network: Network) -> Task:
     from experiments.training import make_network, train_network
 
     def train(run: SeedRun) -> "TrainedClassifier":
-        return train_network(run, *make_network(run, network))
+        return train_network(run, *make_network(run, network), keep=config.keep)
 
     size = f"{config.image_size}×{config.image_size}"
     notes = (
@@ -144,6 +150,7 @@ def make_ways(config: Config) -> list[Way]:
             config,
             partial(from_scratch, config, network),
             costs(network, config.image_size),
+            config.keep,
         )
         for network in dict.fromkeys(config.networks)
     ]

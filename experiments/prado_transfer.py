@@ -119,9 +119,11 @@ def frozen(config: Config, backbone: str) -> Task:
 
     def train(run: SeedRun) -> "TrainedClassifier":
         model, variables = make_network(run, source.model, pretrained)
-        # The last epoch, as the report: one layer settles, and which of its epochs is
-        # best is more than a few validation pictures can tell.
-        options = {"epochs": config.epochs, "optim": config.optim, "keep": "last"}
+        options = {
+            "epochs": config.epochs,
+            "optim": config.optim,
+            "keep": config.keep,
+        }
         return save_network(run, *train_head(run, model, variables, **options))
 
     origin = config.file(backbone) or source.origin
@@ -156,7 +158,7 @@ def make_ways(config: Config, missing: dict[str, str]) -> list[Way]:
     for name, reason in missing.items():
         print(f"{name}: left out, {reason}")
     return [
-        Way(name, config, partial(frozen, config, name), costs_of)
+        Way(name, config, partial(frozen, config, name), costs_of, config.keep)
         for name, costs_of in facts.items()
         if name not in missing
     ]
@@ -190,7 +192,6 @@ def main(config: Config) -> None:
         "apart, once a new last layer is trained on their features?",
         make_ways=partial(make_ways, missing=missing),
         sections=partial(sections, missing),
-        keep="last",
     )
 
 

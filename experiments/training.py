@@ -146,8 +146,14 @@ def train_network(
     variables: dict[str, PyTree],
     *,
     frozen: Collection[str] = (),
+    keep: Keep = "best",
 ) -> TrainedClassifier:
-    """Trains on pictures, augmented anew in every epoch."""
+    """Trains on pictures, augmented anew in every epoch.
+
+    Args:
+      frozen: parts that are not trained.
+      keep: as in `fit`.
+    """
     config, dataset = run.config, run.dataset
     runner = Runner.of_job()
     options = {"batch_size": config.batch_size, "seed": run.seed, **runner.part}
@@ -173,6 +179,7 @@ def train_network(
         normalise=dataset.preprocessing.normalise,
         epochs=config.epochs,
         val=val,
+        keep=keep,
         patience=config.patience,
         checkpoints=CheckpointFolder(run.folder),
         save_seconds=config.save_seconds,

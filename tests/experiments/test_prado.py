@@ -201,6 +201,7 @@ def test_transfer_refuses_a_wrong_file_and_nothing_at_all(data):
     ("experiment", "changes", "message"),
     [
         (prado_scratch, {"image_size": 0}, "--image-size 0"),
+        (prado_scratch, {"patience": 3}, "--patience waits .*: give --keep best"),
         (prado_scratch, {"networks": ()}, "--networks: give at least one"),
         (prado_scratch, {"seeds": ()}, "--seeds: give at least one"),
         (prado_transfer, {"augment": AugmentConfig(blur=1.0)}, "--augment: features"),
