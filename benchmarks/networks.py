@@ -262,8 +262,8 @@ def run(
 
     Args:
       rates: of this machine.
-      quick: half of the large pictures, fewer rounds, no `torch.compile`, and stock lax in
-        training steps alone.
+      quick: half as many of large pictures, fewer rounds, no `torch.compile`, and
+        stock lax in training steps alone.
       progress: told what is being measured.
     """
     rows, figures, notes = [], [], []
