@@ -2,7 +2,8 @@
 
     python distributed_run.py COORDINATOR NUM_PROCESSES PROCESS_ID JSON
 
-It goes through `joined`, as experiments do. The JSON names what `train` is given.
+It goes through `joined`, as experiments do. COORDINATOR "detect" leaves it to JAX. The
+JSON names what `train` is given.
 """
 
 import json
@@ -111,9 +112,9 @@ def main(coordinator: str, num_processes: str, process_id: str, options: str) ->
     # What is meant for one process alone.
     given |= given.pop("each", {}).get(process_id, {})
     out = given.pop("out", None)
-    config = DistributedConfig(
-        coordinator, int(num_processes), int(process_id), heartbeat_seconds=10
-    )
+    config = DistributedConfig(coordinator, int(num_processes), int(process_id))
+    if coordinator == "detect":
+        config = DistributedConfig(detect=True)
     with joined(config):
         print("computing")
         try:

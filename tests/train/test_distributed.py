@@ -1,5 +1,6 @@
 """Two processes of two devices are one process of four; and what ends one of them."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import chex
@@ -22,15 +24,34 @@ LONG = 300
 """Seconds after which a process that should have ended long ago is given up."""
 
 
-def start(**options: object) -> list[tuple[int, str, str]]:
+def free_port(ports: Iterable[int] = (0,)) -> int:
+    """The first of the ports that nobody listens on; 0: any."""
+    for port in ports:
+        with contextlib.suppress(OSError), socket.socket() as server:
+            server.bind(("127.0.0.1", port))
+            return server.getsockname()[1]
+    raise AssertionError("no port is free")
+
+
+def start(*, slurm: bool = False, **options: object) -> list[tuple[int, str, str]]:
     """Runs `distributed_run` as two processes of two devices each, to their end.
+
+    slurm: in the environment that SLURM makes, without any address.
 
     Returns:
       Of each process the exit status, standard output and standard error.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    coordinator, environment = f"127.0.0.1:{free_port()}", {}
+    if slurm:
+        # JAX makes the port of the job's number, in the last 4096.
+        port = free_port(range(65535, 61440, -1))
+        coordinator = "detect"
+        environment = {
+            "SLURM_JOB_ID": str(port - 61440),
+            "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_STEP_NUM_NODES": "1",
+            "SLURM_NTASKS": "2",
+        }
     processes = [
         subprocess.Popen(
             [
@@ -43,6 +64,9 @@ def start(**options: object) -> list[tuple[int, str, str]]:
             ],
             env={
                 **os.environ,
+                **environment,
+                "SLURM_PROCID": str(index),
+                "SLURM_LOCALID": str(index),
                 "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
             },
             stdout=subprocess.PIPE,
@@ -101,7 +125,7 @@ def one() -> FitResult:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> tuple[dict[str, np.ndarray], list[dict]]:
     """The run of two processes with two devices each, never stopped."""
-    return finish(tmp_path_factory.mktemp("two") / "two.npz")
+    return finish(tmp_path_factory.mktemp("two") / "two.npz", slurm=True)
 
 
 def test_two_processes_are_one_of_as_many_devices(one, two):
