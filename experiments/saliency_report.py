@@ -540,13 +540,15 @@ def _units_section(run: RunFolder, explained: Explained) -> markdown.Section:
         demo=dataset.is_demo,
     )
     run.save_figure("units", figure)
-    located = len(outputs[layer]) == 3
+    value = "value"
+    if len(outputs[layer]) == 3:
+        value = "mean over places; the frame is where it is highest"
     picture = markdown.Picture(
         "units.png",
         "For each class, the pictures of the data set that excite its most telling "
         "unit most, each with its own class beneath.",
-        "All pictures of the data set, training ones too; beneath each its class and "
-        f"the unit's value. {'The frame is where the value is. ' if located else ''}",
+        "Of all pictures of the data set, training ones too; beneath each its class "
+        f"and the unit's {value}.",
     )
     text = markdown.Text(
         f"A unit is a channel of layer `{layer}`. Shown for a class is the unit whose "

@@ -130,9 +130,10 @@ class Excitation:
     """The pictures that excite a unit most.
 
     indices: `[n]` of the pictures in the data set, the most exciting first.
-    values: `[n]`, the unit's highest value over the places of each.
-    places: `[n, 2]`, row and column where, in the layer's own grid; None for a layer
-        without height and width.
+    values: `[n]`, the unit's mean over the places of each: many a picture reaches the
+        ceiling of a ReLU6 in one place.
+    places: `[n, 2]`, row and column of its highest value, in the layer's own grid; None
+        for a layer without height and width.
     """
 
     unit: int
@@ -180,7 +181,7 @@ def exciting_pictures(
     ).iterate():
         real = np.asarray(batch["mask"]) > 0
         arguments = network.model, network.preprocessing, network.variables
-        value, place = _highest(*arguments, batch["image"], chosen, layer)
+        value, place = _mean_and_place(*arguments, batch["image"], chosen, layer)
         values.append(np.asarray(value)[real])
         places.append(np.asarray(place)[real])
         done += int(real.sum())
@@ -208,7 +209,7 @@ def _picture_order(network: Network, weights: np.ndarray) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 5))
-def _highest(
+def _mean_and_place(
     model: Classifier,
     preprocessing: Preprocessing,
     variables: dict[str, PyTree],
@@ -216,7 +217,7 @@ def _highest(
     units: jax.Array,
     layer: str,
 ) -> tuple[jax.Array, jax.Array]:
-    """Highest value of each unit over a layer's places, and where: `[B, units]`."""
+    """Mean of each unit over a layer's places, and its highest place: `[B, units]`."""
     backbone = {
         name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree
     }
@@ -224,4 +225,4 @@ def _highest(
         backbone, preprocessing.normalise(images), train=False, until=layer
     )
     by_place = output.reshape(len(images), -1, output.shape[-1])[..., units]
-    return by_place.max(1), by_place.argmax(1)
+    return by_place.mean(1), by_place.argmax(1)
