@@ -378,12 +378,12 @@ def finished(folder):
 
 
 def test_killed_commands_lose_no_finished_trial(data, tmp_path):
-    """By turns by SIGKILL, at some point of some trial, and by Ctrl-C."""
+    """By turns by SIGKILL and, which training answers by saving, by SIGTERM."""
     whole = start(tmp_path / "whole", data)
     moments = random.Random(0)
     done: list = []
     for kill in range(KILLS):
-        how = (signal.SIGKILL, signal.SIGINT)[kill % 2]
+        how = (signal.SIGKILL, signal.SIGTERM)[kill % 2]
         process = start(tmp_path / "killed", data)
         lines = moments.randrange(1, 4)
         for line in process.stderr:
@@ -393,8 +393,8 @@ def test_killed_commands_lose_no_finished_trial(data, tmp_path):
         time.sleep(moments.random() / 10)
         process.send_signal(how)
         _, err = process.communicate(timeout=300)
-        expected = -how if how == signal.SIGKILL else 128 + how
-        assert process.returncode == expected, err
+        # Outside of training SIGTERM ends a process as SIGKILL does.
+        assert process.returncode in (-how, 128 + how), err
         now = finished(tmp_path / "killed")
         assert now[: len(done)] == done
         done = now
