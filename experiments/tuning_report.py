@@ -10,7 +10,7 @@ import jax
 from optuna.trial import FrozenTrial
 
 from experiments.common import Range
-from experiments.tables import beside_published
+from experiments.tables import published_figures
 from experiments.trials import SharedStudy
 from experiments.tuning import TUNED
 from jaxvision import plotting
@@ -69,8 +69,7 @@ def write_tuning(
         title=title,
         question=question,
         sections=[
-            _best_section(config, study, best),
-            *_published_section(figures, published),
+            _best_section(config, study, best, published),
             _history_section(run, study, demo),
             *_surface_sections(run, study, demo),
             *_importance_sections(run, study, demo),
@@ -126,13 +125,25 @@ def _measurements(
 
 
 def _best_section(
-    config: Any, study: SharedStudy, best: FrozenTrial
+    config: Any,
+    study: SharedStudy,
+    best: FrozenTrial,
+    published: tuple[str, str] | None,
 ) -> markdown.Section:
     rows = [
         [name, f"{best.params[name]:.4g}", f"{_first(config, name):.4g}", _span(span)]
         for name, span in study.ranges.items()
     ]
     header = ["setting", "best", "before tuning", "searched"]
+    if published is not None:
+        section, row = published
+        known = {
+            entry["metric"]: f"{entry['value']:g} ({entry['source']})"
+            for entry in published_figures(section)
+            if entry["row"] == row
+        }
+        rows = [[*cells, known.get(cells[0], "–")] for cells in rows]
+        header.append("published")
     flags = {
         f"--{name.replace('_', '-')}": f"{best.params[name]:.6g}"
         for name in study.ranges
@@ -161,17 +172,6 @@ def _first(config: Any, name: str) -> float:
 def _span(span: Range) -> str:
     ends = f"{span.low:g} to {span.high:g}"
     return f"{ends}, logarithmic" if span.log else ends
-
-
-def _published_section(
-    figures: list[Measurement], published: tuple[str, str] | None
-) -> list[markdown.Section]:
-    if published is None:
-        return []
-    section, row = published
-    measured = {row: {figure.name: figure for figure in figures}}
-    table = beside_published(section, measured)
-    return [markdown.Section("Beside what was published", [table])]
 
 
 def _tried(study: SharedStudy) -> list[plotting.TriedSetting]:
