@@ -108,7 +108,7 @@ class Config:
     """Runs what has not been run yet; the same command again goes on."""
 
     profile: Literal["laptop", "full"] = "laptop"
-    """laptop: fewer seeds, epochs and pictures, within an hour on two cores; full: as
+    """laptop: fewer seeds, epochs and pictures, for two cores; full: as
     the seeds have it."""
     artists: Path | None = None
     """Paintings, a sub-folder a painter; none: drawn ones."""
