@@ -12,14 +12,9 @@ import jax
 
 from jaxvision.errors import InputError
 from jaxvision.explain.cam import class_activation, grad_cam, guided_grad_cam
-from jaxvision.explain.gradients import (
-    completeness_gap,
-    gradient,
-    gradient_times_input,
-    integrated_gradients,
-    smoothgrad,
-)
+from jaxvision.explain.gradients import gradient, gradient_times_input, smoothgrad
 from jaxvision.explain.guided import guided_backprop, guided_gradients
+from jaxvision.explain.integrated import completeness_gap, integrated_gradients
 from jaxvision.explain.network import Network
 from jaxvision.explain.occlusion import occlusion
 

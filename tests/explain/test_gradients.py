@@ -85,26 +85,23 @@ def test_integrated_gradients_add_up(make_network, make_pictures, baseline):
     assert np.abs(nothing).max() < 1e-6
 
 
-def test_more_steps_are_taken_where_the_sum_misses(make_network, make_pictures):
-    """Picture by picture: what was good enough stays as it was."""
+def test_parts_as_needed_reach_what_many_equal_parts_do(make_network, make_pictures):
     network, pictures = make_network("convnet", blocks=1), make_pictures(3)
     classes = [0, 1, 2]
-    coarse = np.asarray(integrated_gradients(network, pictures, classes, steps=64))
-    finer = np.asarray(integrated_gradients(network, pictures, classes, steps=128))
-    missed = np.abs(completeness_gap(network, pictures, classes, coarse)) > 0.01
     ours = np.asarray(integrated_gradients(network, pictures, classes))
-    np.testing.assert_array_equal(ours[~missed], coarse[~missed])
-    assert np.abs(finer - coarse).max() > 0
+    many = np.asarray(integrated_gradients(network, pictures, classes, steps=1000))
+    size = np.abs(many).sum((1, 2, 3))
+    assert (np.abs(ours - many).sum((1, 2, 3)) < 0.02 * size).all()
     alone = integrated_gradients(network, pictures[1:2], 1)
-    np.testing.assert_allclose(alone, ours[1:2], rtol=1e-4, atol=1e-7)
+    np.testing.assert_array_equal(alone, ours[1:2])
 
 
 def test_integrated_gradients_of_published_weights_add_up(lite0):
-    """Of the first blocks, with a head of its own: further on the gradient changes so
-    fast along the way that 512 steps may not be enough."""
+    """The whole network, whose gradient changes fast near a black picture."""
     network = resized(lite0, 64)
-    model = network.model.clone(until="block2a", num_classes=5)
-    network = randomise_head(dataclasses.replace(network, model=model))
+    network = randomise_head(
+        dataclasses.replace(network, model=network.model.clone(num_classes=5))
+    )
     picture = drawn_picture(64)
     pictures = np.stack([picture, picture[::-1, :, ::-1]])
     maps = integrated_gradients(network, pictures, [1, 4])
