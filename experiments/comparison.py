@@ -215,7 +215,6 @@ def _write(
     began: float,
 ) -> None:
     """The report of all."""
-    import jax
 
     from experiments.tables import say
     from jaxvision import plotting
@@ -229,15 +228,8 @@ def _write(
     ]
     run.write_results(
         measurements,
-        data=DataSummary(
-            dataset.name,
-            dataset.root,
-            dataset.is_demo,
-            len(dataset.pictures),
-            dataset.classes,
-        ),
+        data=DataSummary.of(dataset),
         seconds=time.monotonic() - began,
-        devices=[device.device_kind for device in jax.local_devices()],
     )
     histories = {one.way.name: one.histories for one in compared}
     look = {"title": title, "demo": dataset.is_demo}

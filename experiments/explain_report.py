@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 from PIL import Image
 
@@ -271,7 +270,6 @@ def write_explanations(
             card.classes,
         ),
         seconds=time.monotonic() - began,
-        devices=[device.device_kind for device in jax.local_devices()],
     )
     markdown.write_report(
         run,

@@ -3,7 +3,6 @@
 import dataclasses
 import time
 
-import jax
 from rich.console import Console
 from rich.table import Table
 
@@ -120,7 +119,6 @@ def write_fields(run: RunFolder, networks: list[Measured]) -> None:
         _measurements(last),
         data=DataSummary("constant picture", "made in memory", False, 1, ()),
         seconds=sum(network.seconds for network in networks),
-        devices=[device.device_kind for device in jax.local_devices()],
     )
     markdown.write_report(
         run,

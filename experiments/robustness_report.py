@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from experiments.checkpoints import load_trained
@@ -208,15 +207,8 @@ def write_robustness(
     dataset = first.dataset
     run.write_results(
         measurements(networks),
-        data=DataSummary(
-            dataset.name,
-            dataset.root,
-            dataset.is_demo,
-            len(dataset.pictures),
-            dataset.classes,
-        ),
+        data=DataSummary.of(dataset),
         seconds=time.monotonic() - began,
-        devices=[device.device_kind for device in jax.local_devices()],
     )
     headline = [m.name for n in networks for m in _named(networks, n, _summary(n))]
     markdown.write_report(

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from experiments.tables import beside_published
@@ -89,19 +88,11 @@ def write_run(
       published: section and row of `published.json` whose figures stand beside ours.
     """
     dataset = outcomes[0].dataset
-    summary = DataSummary(
-        dataset.name,
-        dataset.root,
-        dataset.is_demo,
-        len(dataset.pictures),
-        dataset.classes,
-    )
     figures = measurements(outcomes)
     run.write_results(
         figures,
-        data=summary,
+        data=DataSummary.of(dataset),
         seconds=seconds,
-        devices=[device.device_kind for device in jax.local_devices()],
     )
     best = max(outcomes, key=lambda outcome: outcome.figures["val"]["accuracy"])
     for outcome in outcomes:

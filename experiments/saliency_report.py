@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from experiments.checkpoints import load_trained
@@ -280,15 +279,8 @@ def write_saliency(
     dataset = explained.dataset
     run.write_results(
         figures,
-        data=DataSummary(
-            dataset.name,
-            dataset.root,
-            dataset.is_demo,
-            len(dataset.pictures),
-            dataset.classes,
-        ),
+        data=DataSummary.of(dataset),
         seconds=time.monotonic() - began,
-        devices=[device.device_kind for device in jax.local_devices()],
     )
     markdown.write_report(
         run,

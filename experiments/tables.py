@@ -250,7 +250,6 @@ def run_study(
       find: makes the findings of a study.
       study: where several experiments share one; None: one of this config.
     """
-    import jax
 
     from jaxvision.report import markdown
     from jaxvision.report.run_folder import DataSummary, RunFolder
@@ -272,18 +271,10 @@ def run_study(
         for seed, split in study.datasets.items():
             split.write_splits(run.path / f"splits-seed-{seed}.csv")
         sections.append(_how_section(study, findings.runs))
-    summary = DataSummary(
-        dataset.name,
-        dataset.root,
-        dataset.is_demo,
-        len(dataset.pictures),
-        dataset.classes,
-    )
     run.write_results(
         findings.measurements,
-        data=summary,
+        data=DataSummary.of(dataset),
         seconds=time.monotonic() - began,
-        devices=[device.device_kind for device in jax.local_devices()],
     )
     run.write_csv("bad_pictures", ["picture", "reason"], dataset.bad)
     markdown.write_report(

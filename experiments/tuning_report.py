@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 from optuna.trial import FrozenTrial
 
 from experiments.common import Range
@@ -55,14 +54,10 @@ def write_tuning(
     tuned = {"settings": settings, "metric": config.tune.metric, "score": best.value}
     write_json(run.path / TUNED, tuned)
     figures = _measurements(config, study, best)
-    summary = DataSummary(
-        dataset.name, dataset.root, demo, len(dataset.pictures), dataset.classes
-    )
     run.write_results(
         figures,
-        data=summary,
+        data=DataSummary.of(dataset),
         seconds=seconds,
-        devices=[device.device_kind for device in jax.local_devices()],
     )
     markdown.write_report(
         run,

@@ -28,7 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import jaxvision
 from jaxvision.errors import InputError
@@ -37,6 +37,8 @@ from jaxvision.plain import to_plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from jaxvision.data import Dataset
 
 Row = dict[str, float]
 """One epoch of the history: `epoch`, `step`, `train_loss`, … in the order shown; and
@@ -102,6 +104,16 @@ class DataSummary:
     is_demo: bool
     num_pictures: int
     classes: Sequence[str]
+
+    @classmethod
+    def of(cls, dataset: "Dataset") -> Self:
+        return cls(
+            dataset.name,
+            dataset.root,
+            dataset.is_demo,
+            len(dataset.pictures),
+            dataset.classes,
+        )
 
 
 class HistoryListener:
@@ -271,13 +283,18 @@ class RunFolder:
         *,
         data: DataSummary,
         seconds: float,
-        devices: Sequence[str] = (),
+        devices: Sequence[str] | None = None,
     ) -> Path:
         """Writes `results.json`, from which reports and other programs read.
 
         seconds: duration of the run.
-        devices: kinds of the devices it ran on, as `jax.Device.device_kind` has them.
+        devices: kinds of the devices it ran on, as `jax.Device.device_kind` has them;
+          default: those of this process.
         """
+        if devices is None:
+            import jax  # slow to load, and most of a run folder does without
+
+            devices = [device.device_kind for device in jax.local_devices()]
         names = [measurement.name for measurement in measurements]
         if len(set(names)) != len(names):
             raise ValueError(f"two measurements of one name among {names}")
