@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments.checkpoints import load_trained
+from experiments.tables import apart
 from jaxvision import plotting
 from jaxvision.data.dataset import Dataset
 from jaxvision.data.transforms import TRANSFORMS
@@ -328,14 +329,14 @@ def _published_section(networks: Sequence[NetworkRobustness]) -> markdown.Sectio
     for entry in published_figures():
         if entry["row"] in ours:
             figure = ours[entry["row"]]
-            apart = "–"
-            if figure.sd is not None:
-                far = abs(figure.mean - entry["value"]) > 2 * figure.sd
-                apart = "yes" if far else "no"
-            spread = format_mean_sd(figure.mean, figure.sd)
-            published = format_figure(entry["value"])
             rows.append(
-                [_words(figure.name), published, entry["source"], spread, apart]
+                [
+                    _words(figure.name),
+                    format_figure(entry["value"]),
+                    entry["source"],
+                    format_mean_sd(figure.mean, figure.sd),
+                    apart(entry["value"], figure),
+                ]
             )
     if not rows:
         return markdown.Section("Published figures", [markdown.Text("None.")])

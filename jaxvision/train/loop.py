@@ -418,6 +418,8 @@ def fit(
             if leaving:
                 stop.leave(checkpoints, listener)
         run.save()
+        if stop.due():  # asked after the last epoch: what follows has to stop too
+            stop.leave(checkpoints, listener)
     reason = f"{epochs} epochs"
     if run.progress.exhausted(patience):
         reason = f"no better epoch in {patience}"
@@ -530,8 +532,11 @@ class _StopRequest:
                 self._previous[number] = signal.signal(number, self._request)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._restore()
+        if kind is None and self.requested:
+            # Too late to be heeded here, or by one of several processes alone.
+            signal.raise_signal(self.requested)
 
     def _request(self, number: int, _: FrameType | None) -> None:
         self.requested = number

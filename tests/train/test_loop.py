@@ -205,6 +205,23 @@ def test_interrupted_run_resumes_exactly(tmp_path, whole, step, number):
     same(run(checkpoints=CheckpointFolder(tmp_path)), whole)
 
 
+def test_asked_to_stop_after_the_last_epoch(tmp_path, whole, monkeypatch):
+    """Not forgotten: a sweep or several seeds would go on with the next training."""
+    save = CheckpointFolder.save
+
+    def save_and_stop(self, name, step, *what):
+        save(self, name, step, *what)
+        if (name, step) == ("last", 12):
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(CheckpointFolder, "save", save_and_stop)
+    with pytest.raises(Interrupted) as stopped:
+        run(checkpoints=CheckpointFolder(tmp_path))
+    assert stopped.value.signal_number == signal.SIGTERM
+    monkeypatch.undo()
+    same(run(checkpoints=CheckpointFolder(tmp_path)), whole)
+
+
 def test_finished_run_continued_is_finished(tmp_path, whole):
     for _ in range(2):
         same(run(checkpoints=CheckpointFolder(tmp_path)), whole)
