@@ -534,8 +534,9 @@ class _StopRequest:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._restore()
-        if kind is None and self.requested:
-            # Too late to be heeded here, or by one of several processes alone.
+        if self.requested and kind is not Interrupted:
+            # Too late to be heeded here, or by one of several processes alone, or a
+            # listener has ended the training: what called it has to stop all the same.
             signal.raise_signal(self.requested)
 
     def _request(self, number: int, _: FrameType | None) -> None:

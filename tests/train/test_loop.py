@@ -222,6 +222,18 @@ def test_asked_to_stop_after_the_last_epoch(tmp_path, whole, monkeypatch):
     same(run(checkpoints=CheckpointFolder(tmp_path)), whole)
 
 
+def test_asked_to_stop_when_a_listener_ends_the_training():
+    """As tuning does with a trial that it gives up."""
+
+    class GiveUp(Listeners):
+        def epoch_ended(self, row):
+            signal.raise_signal(signal.SIGINT)
+            raise StopIteration
+
+    with pytest.raises(KeyboardInterrupt):
+        run(listener=GiveUp())
+
+
 def test_finished_run_continued_is_finished(tmp_path, whole):
     for _ in range(2):
         same(run(checkpoints=CheckpointFolder(tmp_path)), whole)
