@@ -1,8 +1,8 @@
 # make demo   a first run: installs, then fine-tunes a network on drawn faces
 # make test   installs, then runs the tests
 # make lint   style
-# make bench  installs PyTorch too, then times jaxvision beside it: about an hour on two
-#             cores; make bench BENCH=--quick takes a quarter of that
+# make bench  installs PyTorch too, then times jaxvision beside it: takes long;
+#             make bench BENCH=--quick has fewer rounds
 
 PYTHON ?= python3
 # What is installed beside the package; `.ci/run` adds the originals to compare with.
@@ -22,8 +22,9 @@ demo: $(STAMP)
 	$(RUN) -m experiments.part2_finetune --backbone efficientnet_lite0 --image-size 128 \
 		--epochs 4 --seeds 0
 
+# Side by side, since most of the time is compiling, which takes one core.
 test: $(STAMP)
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

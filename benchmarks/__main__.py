@@ -1,7 +1,7 @@
 """How fast jaxvision is on this machine, beside PyTorch: one page and the same as JSON.
 
-python -m benchmarks                 # everything; about an hour on two cores
-python -m benchmarks --quick         # fewer rounds, smaller runs: a quarter of that
+python -m benchmarks                 # everything; takes long
+python -m benchmarks --quick         # fewer rounds, smaller runs
 python -m benchmarks --only networks --networks simple_cnn alexnet
 
 Close everything else: what runs beside it is measured with it.
