@@ -35,8 +35,13 @@ from jaxvision.train.step import make_train_step
 LEARNING_RATE = 1e-3
 """Plain gradient descent: every framework computes the same."""
 
-LARGEST_DIFFERENCE = 1e-3
-"""Of two losses, relative: float32, summed in another order through deep networks."""
+LARGEST_DIFFERENCE = 1e-4
+"""Of logits, or of losses before a step, relative: float32, summed in another order
+through deep networks."""
+
+AFTER_A_STEP = 1e-2
+"""The same of losses after a step. Batch norm over few pictures makes gradients noisy
+in float32: here PyTorch's own two layouts differ by up to 4e-3 for `resnet50_v2`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,7 +284,11 @@ def run(
             ("forward", "training step"), count_work(problem), strict=True
         ):
             progress(f"{name}, {what}")
-            measured = measure(problem, what, quick=quick)
+            try:
+                measured = measure(problem, what, quick=quick)
+            except AssertionError as error:
+                notes.append(f"`{name}`, {what}: not timed, for {error}.")
+                continue
             notes += [f"`{name}`, {what}, {why}" for why in measured.skipped]
             bound, limit = work.bound(rates)
             rows.append(_row(name, what, problem, measured, bound, limit))
@@ -416,8 +425,9 @@ def measure(problem: Problem, what: str, *, quick: bool) -> Measured:
 
 def check_same(name: str, ours: list[Any], reference: list[Any]) -> None:
     """Raises AssertionError where losses or logits differ by more than rounding."""
-    for mine, theirs in zip(ours, reference, strict=True):
+    for number, (mine, theirs) in enumerate(zip(ours, reference, strict=True)):
+        stepped = number > 0 and np.ndim(theirs) == 0
         difference = np.abs(np.asarray(mine) - np.asarray(theirs)).max()
         relative = float(difference / np.abs(theirs).max())
-        if not relative <= LARGEST_DIFFERENCE:
+        if not relative <= (AFTER_A_STEP if stepped else LARGEST_DIFFERENCE):
             raise AssertionError(f"{name} differs from {TORCH} by {relative:.1e}")

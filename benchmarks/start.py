@@ -90,7 +90,7 @@ def experiments(*, quick: bool) -> Result:
                     shutil.rmtree(Path(folder) / left, ignore_errors=True)
                 seconds.append(_seconds_of(command, folder))
             first, second = seconds
-            rows.append([f"`{name}`", f"{first:.1f}", f"{second:.1f}"])
+            rows.append([name, f"{first:.1f}", f"{second:.1f}"])
             figures.append({"experiment": name, "seconds": seconds})
     return Result(
         "Whole experiments",

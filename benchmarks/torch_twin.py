@@ -235,7 +235,12 @@ def _batch_norm(module: Any, own: dict, shape: tuple, flattened: Any) -> nn.Modu
 
 def _max_pool(module: Any, own: dict, shape: tuple, flattened: Any) -> nn.Module:
     pads = explicit_pads(shape[1:3], module.kernel_size, module.stride, module.padding)
-    return _padded(nn.MaxPool2d(module.kernel_size, module.stride), pads, -np.inf)
+    pool = nn.MaxPool2d(module.kernel_size, module.stride)
+    if module.border == -np.inf:
+        return _padded(pool, pads, -np.inf)
+    (top, bottom), (left, right) = pads
+    border = nn.ConstantPad2d((left, right, top, bottom), module.border)
+    return nn.Sequential(border, pool)
 
 
 def _avg_pool(module: Any, own: dict, shape: tuple, flattened: Any) -> nn.Module:

@@ -12,8 +12,7 @@ from benchmarks.__main__ import Config, write
 from benchmarks.harness import Rates, Result, Timing, Work, milliseconds, time_in_turn
 from benchmarks.networks import CASES, Case, check_same, make_problem
 from benchmarks.torch_twin import channels_first, torch_twin
-from jaxvision.models import MODELS
-from jaxvision.models.efficientnet import Stage
+from jaxvision.models import MODELS, efficientnet, resnet
 from jaxvision.report.run_folder import RunFolder
 
 
@@ -87,7 +86,12 @@ SMALL = {
     # Borders that are wider after than before, residuals, means.
     "efficientnet_lite0": (
         Case(3, (18, 16, 3), 4),
-        {"stages": (Stage(2, 3, 2, 2, 8),)},
+        {"stages": (efficientnet.Stage(2, 3, 2, 2, 8),)},
+    ),
+    # A pool whose border may win over what has not been rectified.
+    "resnet50_v2": (
+        Case(3, (12, 12, 3), 4),
+        {"stages": (resnet.Stage(1, 4, 1),)},
     ),
     # Flattened pictures, local response norm, pools.
     "convnet": (
