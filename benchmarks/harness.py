@@ -8,11 +8,16 @@ from dataclasses import dataclass
 
 IDLE_SECONDS = 0.02
 """Rest before each measurement. torch's threads spin on for milliseconds after their
-work, and slow down whoever comes next; so that its memory and code are warm all the
-same, a call that does not count follows the rest. Making the threads wait passively
-instead slows torch itself down by 1.1 to 2.2 times."""
+work, and slow down whoever comes next. Making them wait passively instead slows torch
+itself down by 1.1 to 2.2 times."""
 
-SHORTEST_SECONDS = 0.01
+WARMING_SECONDS = 0.05
+"""Calls that do not count follow the rest for that long, at least one: code and memory
+are cold by then and threads asleep. XLA's take some thirty calls of a millisecond to
+get going again, each up to twice as slow, which a training does once and not all the
+time."""
+
+SHORTEST_SECONDS = 0.05
 """Quicker calls are measured several at a time."""
 
 
@@ -25,6 +30,10 @@ class Timing:
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
+
+    @property
+    def shortest(self) -> float:
+        return min(self.seconds)
 
     @property
     def quartiles(self) -> tuple[float, float]:
@@ -72,12 +81,13 @@ def time_in_turn(
             call()
         return (clock() - began) / calls
 
-    calls, round_seconds = {}, 0.0
+    warming, calls, round_seconds = {}, {}, 0.0
     for name, call in contestants.items():
         call()
-        seconds = seconds_of(call, 1)
-        calls[name] = max(1, math.ceil(SHORTEST_SECONDS / max(seconds, 1e-6)))
-        round_seconds += IDLE_SECONDS + (1 + calls[name]) * seconds
+        seconds = max(seconds_of(call, 1), 1e-6)
+        warming[name] = math.ceil(WARMING_SECONDS / seconds)
+        calls[name] = math.ceil(SHORTEST_SECONDS / seconds)
+        round_seconds += IDLE_SECONDS + (warming[name] + calls[name]) * seconds
     rounds = int(budget_seconds / round_seconds)
     rounds = min(max(rounds, least_rounds), most_rounds)
     names = list(contestants)
@@ -86,7 +96,7 @@ def time_in_turn(
         first = number % len(names)
         for name in names[first:] + names[:first]:
             sleep(IDLE_SECONDS)
-            contestants[name]()
+            seconds_of(contestants[name], warming[name])
             found[name].append(seconds_of(contestants[name], calls[name]))
     return {name: Timing(tuple(seconds)) for name, seconds in found.items()}
 
@@ -121,7 +131,7 @@ class Work:
 
 
 def measure_rates(*, quick: bool = False) -> Rates:
-    """The best of what XLA, NumPy and torch reach on this machine's CPU."""
+    """The best that XLA, NumPy and torch ever reach on this machine's CPU."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -151,8 +161,8 @@ def measure_rates(*, quick: bool = False) -> Rates:
         budget_seconds=budget,
     )
     return Rates(
-        flops=2 * size**3 / min(timing.median for timing in products.values()),
-        bytes=2 * source.nbytes / min(timing.median for timing in copies.values()),
+        flops=2 * size**3 / min(timing.shortest for timing in products.values()),
+        bytes=2 * source.nbytes / min(timing.shortest for timing in copies.values()),
     )
 
 

@@ -14,7 +14,11 @@ from jaxvision.errors import InputError
 from jaxvision.explain.cam import class_activation, grad_cam, guided_grad_cam
 from jaxvision.explain.gradients import gradient, gradient_times_input, smoothgrad
 from jaxvision.explain.guided import guided_backprop, guided_gradients
-from jaxvision.explain.integrated import completeness_gap, integrated_gradients
+from jaxvision.explain.integrated import (
+    completeness_gap,
+    integrated_gradients,
+    logit_difference,
+)
 from jaxvision.explain.network import Network
 from jaxvision.explain.occlusion import occlusion
 
@@ -32,6 +36,7 @@ __all__ = [
     "guided_grad_cam",
     "guided_gradients",
     "integrated_gradients",
+    "logit_difference",
     "occlusion",
     "smoothgrad",
 ]

@@ -86,6 +86,23 @@ def integrated_gradients(
     return jnp.stack(maps)
 
 
+def logit_difference(
+    network: Network,
+    images: np.ndarray,
+    classes: Classes,
+    *,
+    baseline: int | np.ndarray = 0,
+) -> np.ndarray:
+    """`[B]`, float64: the class's logit of each picture less that of the baseline.
+
+    Args:
+      network, images, classes, baseline: as given to `integrated_gradients`.
+    """
+    start = np.broadcast_to(_picture(network, baseline), images.shape)
+    ends = network.scores(images, classes), network.scores(start, classes)
+    return np.subtract(*(np.asarray(end, np.float64) for end in ends))
+
+
 def completeness_gap(
     network: Network,
     images: np.ndarray,
@@ -102,11 +119,10 @@ def completeness_gap(
 
     Returns:
       `[B]`: sum of the attributions less the difference, as a share of the difference;
-      infinite or NaN where there is none.
+      infinite or NaN where there is none, and large where it is small beside the
+      changes of the logit on the way.
     """
-    start = np.broadcast_to(_picture(network, baseline), images.shape)
-    ends = network.scores(images, classes), network.scores(start, classes)
-    difference = np.subtract(*(np.asarray(end, np.float64) for end in ends))
+    difference = logit_difference(network, images, classes, baseline=baseline)
     total = np.asarray(attributions, np.float64).sum((1, 2, 3))
     with np.errstate(divide="ignore", invalid="ignore"):
         return (total - difference) / np.abs(difference)
