@@ -1,6 +1,7 @@
 """What all tests share: four CPU devices and the real pictures."""
 
 import os
+import signal
 from pathlib import Path
 
 # Before jax is imported: the devices are counted once, at its first use.
@@ -10,6 +11,11 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Nothing of another run: also not in the experiments that tests start.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+
+# What a shell starts in the background ignores Ctrl-C, and so would all that tests send
+# it to.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 
