@@ -79,7 +79,9 @@ class Lifeline:
         if not self._listening:
             return
         end = time.monotonic() + LINGER_SECONDS
-        for watcher in self._watchers.values():
+        with self._lock:
+            watchers = list(self._watchers.values())
+        for watcher in watchers:
             if watcher is not threading.current_thread():
                 watcher.join(max(end - time.monotonic(), 0.0))
 
@@ -103,8 +105,9 @@ class Lifeline:
             target=self._watch, args=(index, lines), name="lifeline", daemon=True
         )
         with self._lock:
+            # Started before anyone sees it: what has not been cannot be joined.
+            watcher.start()
             self._peers[index], self._watchers[index] = connection, watcher
-        watcher.start()
 
     def _watch(self, index: int, lines: TextIO) -> None:
         lost, parted = index, False

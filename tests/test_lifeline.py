@@ -2,6 +2,8 @@
 
 import queue
 import socket
+import threading
+import time
 
 import pytest
 
@@ -88,6 +90,27 @@ def test_who_parts_on_purpose_ends_nobody():
     second._peers[0].shutdown(socket.SHUT_RDWR)
     first.linger()
     assert lost.empty()
+
+
+def test_process_0_lingers_for_who_has_only_just_connected(monkeypatch):
+    starting, start = threading.Event(), threading.Thread.start
+
+    def late(thread: threading.Thread) -> None:
+        if thread.name == "lifeline":
+            starting.set()
+            time.sleep(0.2)
+        start(thread)
+
+    first = Lifeline(lambda index: None)
+    port = first.listen("token")
+    monkeypatch.setattr(threading.Thread, "start", late)
+    second = Peer(port, 1)
+    assert starting.wait(LONG)
+    second.say("bye")
+    second.end()
+    first.linger()
+    (watcher,) = first._watchers.values()
+    assert not watcher.is_alive()
 
 
 def test_who_fails_takes_the_others_along():
