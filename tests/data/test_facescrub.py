@@ -772,13 +772,13 @@ def test_call_that_was_ended_midway_is_completed_by_the_next(server, tmp_path, e
         assert first.poll() is None
         time.sleep(0.005)
     first.send_signal(end)
-    _, errors = first.communicate(timeout=30)
+    _, errors = first.communicate(timeout=120)
     assert first.returncode == (-signal.SIGKILL if end == signal.SIGKILL else 130)
     assert ("the same command goes on" in errors) == (end == signal.SIGINT)
     assert 4 <= len(list((tmp_path / "out").rglob("*.png"))) < 24
 
     second = command(*flags)
-    output, errors = second.communicate(timeout=30)
+    output, errors = second.communicate(timeout=120)
     assert second.returncode == 0, errors
     assert output.splitlines()[-1] == str(tmp_path / "out")
     # What was under way when the first ended may be asked for twice, nothing else.
@@ -797,7 +797,7 @@ def test_command_prints_table_malformed_lines_and_folder(server, tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("".join(map(row, faces)) + "half a line\n", "utf-8")
     call = command("--list", path, "--out", tmp_path / "out")
-    output, errors = call.communicate(timeout=30)
+    output, errors = call.communicate(timeout=120)
     assert call.returncode == 0, errors
     assert f"{path}:3: 1 fields" in errors
     *table, hint, last = output.splitlines()
@@ -809,7 +809,7 @@ def test_command_prints_table_malformed_lines_and_folder(server, tmp_path):
 
 def test_command_reports_bad_input_in_one_line(tmp_path):
     call = command("--list", tmp_path / "gone.txt", "--out", tmp_path / "out")
-    output, errors = call.communicate(timeout=30)
+    output, errors = call.communicate(timeout=120)
     assert (call.returncode, output) == (2, "")
     assert errors.startswith("error: ")
     assert errors.count("\n") == 1
