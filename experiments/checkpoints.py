@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
-from jaxvision.errors import InputError
+from jaxvision.errors import InputError, flags_renamed
 from jaxvision.inference import TrainedClassifier, load_classifier
 from jaxvision.report.progress import Progress
 
@@ -30,7 +30,11 @@ def load_trained(
         )
     root = root or Path(card.data["root"])
     data = DataConfig(root=root, splits=folder / "splits.csv")
-    with Progress("reading pictures", unit="pictures") as progress:
+    # Those who load what was trained call the training's --data.root --root.
+    with (
+        flags_renamed("--data.root", "--root"),
+        Progress("reading pictures", unit="pictures") as progress,
+    ):
         dataset = load_dataset(data, card.preprocessing, progress=progress)
     if dataset.classes != card.classes:
         raise InputError(

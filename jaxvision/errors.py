@@ -15,6 +15,16 @@ class InputError(Exception):
 
 
 @contextmanager
+def flags_renamed(old: str, new: str) -> Iterator[None]:
+    """For a program that calls a flag otherwise than what it shares with others does:
+    in the message of an `InputError`, `old` becomes `new`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(old, new)) from error
+
+
+@contextmanager
 def exit_on_input_error() -> Iterator[None]:
     """Turns an `InputError` into `error: <message>` on stderr and exit status 2."""
     try:

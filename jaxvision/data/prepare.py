@@ -52,7 +52,7 @@ from jaxvision.data.splits import (
     write_splits,
 )
 from jaxvision.data.workers import default_processes, map_in_processes
-from jaxvision.errors import InputError, exit_on_input_error
+from jaxvision.errors import InputError, exit_on_input_error, flags_renamed
 from jaxvision.files import write_json, writing
 from jaxvision.manifest import MANIFEST, find_damage, publish
 from jaxvision.preprocessing import Fit, Preprocessing
@@ -410,12 +410,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         on_bad=args.on_bad,
         shard=args.shard,
     )
-    try:
-        with Progress("preparing") as progress:
-            new = prepare(config, processes=args.processes, progress=progress)
-    except InputError as error:
-        # What training shares with this command calls its flags --data.root and so on.
-        raise InputError(str(error).replace("--data.", "--")) from error
+    # What training shares with this command calls its flags --data.root and so on.
+    with flags_renamed("--data.", "--"), Progress("preparing") as progress:
+        new = prepare(config, processes=args.processes, progress=progress)
     prepared = read_prepared(args.out)
     for path, reason in prepared.bad.items():
         print(f"left out: {path}: {reason}", file=sys.stderr)

@@ -92,6 +92,18 @@ def test_evaluate_prints_the_recorded_accuracy_to_the_last_digit(data, capsys):
         assert lines[f"{split} accuracy"] == lines[f"recorded {split} accuracy"]
 
 
+def test_evaluate_without_the_pictures_names_its_own_flag(data, capsys):
+    folder, _ = run(part2_mlp, mlp_config(data, seeds=(0,)), capsys)
+    moved = data.root.rename(data.root.with_name("moved"))
+    config = evaluate.Config(checkpoint_of(folder))
+    with pytest.raises(InputError) as error:
+        evaluate.main(config)
+    wanted = f"{data.root}: no such folder; give one with --root"
+    assert str(error.value) == wanted
+    evaluate.main(dataclasses.replace(config, root=moved))
+    assert "test accuracy" in capsys.readouterr().out
+
+
 def test_predict_names_pictures(data, capsys):
     folder, _ = run(part2_mlp, mlp_config(data, seeds=(0,)), capsys)
     pictures = tuple(sorted(data.root.glob("*/00.png")))
