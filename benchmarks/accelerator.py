@@ -1,4 +1,4 @@
-"""On an accelerator: pictures a second, share of the peak, models a second."""
+"""On an accelerator: images a second, share of the peak, models a second."""
 
 import dataclasses
 import gc
@@ -41,7 +41,7 @@ def here() -> bool:
 def throughput(
     *, quick: bool, names: tuple[str, ...] = (), batch_size: int = 256
 ) -> Result:
-    """Training steps in bfloat16 and float32 on pictures that lie on the device."""
+    """Training steps in bfloat16 and float32 on images that lie on the device."""
     device = jax.devices()[0]
     rows, figures = [], []
     for name in names or CASES:
@@ -57,7 +57,7 @@ def throughput(
                     name,
                     figure["dtype"],
                     "×".join(map(str, (batch_size, *case.image_shape))),
-                    f"{figure['pictures_per_second']:,.0f}",
+                    f"{figure['images_per_second']:,.0f}",
                     f"{figure['flops_per_second'] / 1e12:.2f}",
                     f"{100 * figure['share_of_product_rate']:.1f} %",
                     "–" if share is None else f"{100 * share:.1f} %",
@@ -67,7 +67,7 @@ def throughput(
             jax.clear_caches()
     return Result(
         "Training on the accelerator",
-        f"{device.device_kind}. Pictures a second of the experiments' training step; "
+        f"{device.device_kind}. Images a second of the experiments' training step; "
         "operations are counted from the layers (two for each multiply-add, forward "
         "and backward); shares are of a large matrix product measured here in the same "
         "dtype, and of the data sheet's peak.",
@@ -75,7 +75,7 @@ def throughput(
             "network",
             "dtype",
             "batch",
-            "pictures/s",
+            "images/s",
             "1e12 operations/s",
             "of the product rate",
             "of the peak",
@@ -102,7 +102,7 @@ def _throughput(name: str, case: Case, dtype: jnp.dtype, quick: bool) -> dict:
         "dtype": np.dtype(dtype).name,
         "batch_size": case.batch_size,
         "seconds": list(timings["step"].seconds),
-        "pictures_per_second": case.batch_size / timings["step"].median,
+        "images_per_second": case.batch_size / timings["step"].median,
         "flops_per_second": flops,
         "share_of_product_rate": flops / product_flops,
     }
@@ -149,7 +149,7 @@ def sweep(*, quick: bool) -> Result:
     return Result(
         "Sweeps",
         f"`simple_cnn`, {epochs} epochs of {len(dataset.splits['train'])} drawn "
-        "paintings of 50×50 in batches of 16: so many models at once, compiling "
+        "paintings of 50×50 in batches of 16: this many models at once, compiling "
         "included.",
         ("models", "seconds", "models/s"),
         rows,

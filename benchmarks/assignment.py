@@ -1,10 +1,10 @@
 """Part 1.2 whole, beside the way that the assignment does it, process after process.
 
-python -m benchmarks.assignment --root DIR     # one sub-folder of pictures a painter
+python -m benchmarks.assignment --root DIR     # one subfolder per painter
 
-The assignment's way is PyTorch with a `Dataset` that opens, resizes and normalises each
-picture whenever it is asked for, a `DataLoader` in the same process, 50 epochs with a
-pass over the validation pictures after each. Ours is `experiments.part1_baseline` with
+The assignment's way is PyTorch with a `Dataset` that opens, resizes and normalizes each
+image whenever it is asked for, a `DataLoader` in the same process, 50 epochs with a
+pass over the validation images after each. Ours is `experiments.part1_baseline` with
 one seed, from process start to the written report. They take turns.
 """
 
@@ -44,8 +44,8 @@ def train_with_torch(root: Path) -> None:
 
         def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
             path, label = self.items[index]
-            with Image.open(path) as picture:
-                small = picture.convert("RGB").resize((SIZE, SIZE))
+            with Image.open(path) as image:
+                small = image.convert("RGB").resize((SIZE, SIZE))
             pixels = torch.from_numpy(np.array(small)).permute(2, 0, 1)
             return pixels.float() / 255 - 0.5, label
 
@@ -67,15 +67,15 @@ def train_with_torch(root: Path) -> None:
     loss_of = nn.CrossEntropyLoss()
     for _ in range(EPOCHS):
         model.train()
-        for pictures, labels in DataLoader(train, BATCH_SIZE, shuffle=True):
+        for images, labels in DataLoader(train, BATCH_SIZE, shuffle=True):
             optimizer.zero_grad()
-            loss_of(model(pictures), labels).backward()
+            loss_of(model(images), labels).backward()
             optimizer.step()
         model.eval()
         right = 0
         with torch.no_grad():
-            for pictures, labels in DataLoader(val, BATCH_SIZE):
-                right += int((model(pictures).argmax(1) == labels).sum())
+            for images, labels in DataLoader(val, BATCH_SIZE):
+                right += int((model(images).argmax(1) == labels).sum())
     print(right / len(val))
 
 

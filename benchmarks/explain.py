@@ -1,4 +1,4 @@
-"""Seconds a picture for each way to explain a network's answer.
+"""Seconds an image for each way to explain a network's answer.
 
 python -m benchmarks.explain                      # EfficientNet-Lite0, batches of 8
 python -m benchmarks.explain --rounds 3 --methods gradient grad_cam
@@ -20,7 +20,7 @@ class Config:
     """What to measure."""
 
     batch_size: int = 8
-    """Pictures at once."""
+    """Images at once."""
     rounds: int = 5
     """Measurements of each method, at most, of which the median counts."""
     budget: float = 60.0
@@ -38,7 +38,7 @@ def main(config: Config) -> None:
     from jaxvision.explain import METHODS, Network, find_method
     from jaxvision.models import create_model
     from jaxvision.pretrained import load
-    from jaxvision.pretrained.golden import drawn_picture
+    from jaxvision.pretrained.golden import drawn_image
 
     if config.batch_size < 1 or config.rounds < 1:
         raise InputError("--batch-size and --rounds must be at least 1")
@@ -47,17 +47,17 @@ def main(config: Config) -> None:
     source = pretrained.source
     model = create_model(source.model, source.num_classes)
     network = Network(model, pretrained.variables, source.preprocessing)
-    picture = drawn_picture(source.preprocessing.size[0])
-    pictures = np.stack([np.roll(picture, 9 * n, 1) for n in range(config.batch_size)])
+    image = drawn_image(source.preprocessing.size[0])
+    images = np.stack([np.roll(image, 9 * n, 1) for n in range(config.batch_size)])
     device = jax.devices()[0].device_kind
     table = Table(title=f"{source.name}, batches of {config.batch_size}, on {device}")
-    for name in ("method", "seconds a picture", "lowest", "highest", "first call, s"):
+    for name in ("method", "seconds an image", "lowest", "highest", "first call, s"):
         table.add_column(name, justify="left" if name == "method" else "right")
     for method in methods.values():
 
         def seconds(method=method) -> float:
             began = time.perf_counter()
-            jax.block_until_ready(method.explain(network, pictures, 1))
+            jax.block_until_ready(method.explain(network, images, 1))
             return time.perf_counter() - began
 
         first = seconds()

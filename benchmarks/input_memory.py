@@ -1,10 +1,10 @@
-"""Peak memory of preparing and of training with few and with many pictures.
+"""Peak memory of preparing and of training with few and with many images.
 
     python -m benchmarks.input_memory --root DIR --counts 2000 20000
 
 Every figure is the peak resident memory of a process of its own, from the system's
-accounts (`ru_maxrss`). Training is an epoch of a small network on 96×96 grey pictures,
-so that what grows with the pictures is not hidden by the network.
+accounts (`ru_maxrss`). Training is an epoch of a small network on 96×96 gray images,
+so that what grows with the images is not hidden by the network.
 """
 
 import argparse
@@ -19,34 +19,34 @@ from pathlib import Path
 
 from benchmarks.harness import Result
 from jaxvision.data import DataConfig, load_dataset
-from jaxvision.data.folder import scan_folder
+from jaxvision.data.folder import index_folder
 from jaxvision.data.prepare import PrepareConfig, prepare
 from jaxvision.errors import InputError, exit_on_input_error
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.report.markdown import Section, Table, Text
 
-PREPROCESSING = Preprocessing((96, 96), "squash", grey=True, mean=(0.0,), std=(255.0,))
+PREPROCESSING = Preprocessing((96, 96), "stretch", gray=True, mean=(0.0,), std=(255.0,))
 CACHE_MB = 64
-"""Of decoded pictures that training from a folder may hold: below what 20,000 take."""
+"""Of decoded images that training from a folder may hold: below what 20,000 take."""
 
 
 def run(root: Path, counts: list[int], processes: int) -> Result:
     """Measures all of them, one process after the other.
 
     Args:
-      root: folder with at least the largest of `counts` pictures, evenly of its
+      root: folder with at least the largest of `counts` images, evenly of its
         classes; links to its files are made beside it for a while.
-      counts: numbers of pictures.
+      counts: numbers of images.
       processes: that prepare.
     """
     rows, figures = [], []
     with tempfile.TemporaryDirectory(dir=root.resolve().parent) as folder:
         for count in counts:
-            pictures, out = Path(folder, f"{count}"), Path(folder, f"{count}-prepared")
-            _link(root, pictures, count)
+            images, out = Path(folder, f"{count}"), Path(folder, f"{count}-prepared")
+            _link(root, images, count)
             measured = {
-                "prepare": _peaks("prepare", pictures, out, processes),
-                "train, folder": _peaks("train", pictures, CACHE_MB),
+                "prepare": _peaks("prepare", images, out, processes),
+                "train, folder": _peaks("train", images, CACHE_MB),
                 "train, prepared": _peaks("train", out, CACHE_MB),
             }
             for name, (own, worker) in measured.items():
@@ -54,32 +54,32 @@ def run(root: Path, counts: list[int], processes: int) -> Result:
                     [name, count, f"{own:.0f}", f"{worker:.0f}" if worker else "–"]
                 )
                 figures.append(
-                    {"what": name, "pictures": count, "mib": own, "worker_mib": worker}
+                    {"what": name, "images": count, "mib": own, "worker_mib": worker}
                 )
     notes = (
         f"MiB at the peak, of the process itself and of the largest of {processes} "
-        "that it started to decode. What grows with the pictures is the list of them: "
+        "that it started to decode. What grows with the images is the list of them: "
         "path, digest, label and place, also in the manifest that is written and read "
-        f"as a whole. Training from a folder holds decoded pictures up to {CACHE_MB} "
+        f"as a whole. Training from a folder holds decoded images up to {CACHE_MB} "
         "MiB (`--data.cache-mb`), 9 KiB each, beyond that none. Training is an epoch "
         "of a small network."
     )
-    header = ["", "pictures", "MiB", "a worker, MiB"]
+    header = ["", "images", "MiB", "a worker, MiB"]
     return Result("Memory", notes, header, rows, figures)
 
 
 def _link(root: Path, out: Path, count: int) -> None:
-    """The first pictures of each class, as hard links."""
-    scan = scan_folder(root)
-    each = count // len(scan.classes)
-    taken = dict.fromkeys(range(len(scan.classes)), 0)
-    for picture, label in zip(scan.pictures, scan.labels, strict=True):
+    """The first images of each class, as hard links."""
+    folder_index = index_folder(root)
+    each = count // len(folder_index.classes)
+    taken = dict.fromkeys(range(len(folder_index.classes)), 0)
+    for image, label in zip(folder_index.images, folder_index.labels, strict=True):
         if taken[label] < each:
             taken[label] += 1
-            (out / picture).parent.mkdir(parents=True, exist_ok=True)
-            os.link(root / picture, out / picture)
+            (out / image).parent.mkdir(parents=True, exist_ok=True)
+            os.link(root / image, out / image)
     if min(taken.values()) < each:
-        raise InputError(f"{root}: has fewer than {each} pictures of a class")
+        raise InputError(f"{root}: has fewer than {each} images of a class")
 
 
 def _peaks(what: str, *arguments: object) -> tuple[float, float]:
@@ -119,7 +119,7 @@ def _train(root: str, cache_mb: str) -> None:
         create_state(variables, tx, seed=0),
         batches,
         val=dataset.batches("val", batch_size=32, train=False),
-        normalise=PREPROCESSING.normalise,
+        normalize=PREPROCESSING.normalize,
         epochs=1,
     )
 
@@ -147,7 +147,7 @@ def main() -> None:
         print(json.dumps([own, worker]))
         return
     if args.root is None:
-        raise InputError("--root DIR: give a folder of pictures")
+        raise InputError("--root DIR: give a folder of images")
     result = run(args.root, args.counts, args.processes)
     blocks = [Table(result.header, result.rows), Text(result.notes)]
     print(Section(result.heading, blocks).render())

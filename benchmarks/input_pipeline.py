@@ -1,6 +1,6 @@
-"""Pictures a second from JPEG 1024×1024 to 96×96 grey, beside a PyTorch DataLoader.
+"""Images a second from JPEG 1024×1024 to 96×96 gray, beside a PyTorch DataLoader.
 
-    python -m benchmarks.input_pipeline --root DIR      # pictures that are there
+    python -m benchmarks.input_pipeline --root DIR      # images that are there
 
 Every contestant reads the same files with the same number of workers: processes where
 it prepares and in PyTorch, threads where jaxvision feeds training.
@@ -22,19 +22,19 @@ from PIL import Image
 from benchmarks.harness import Result, Timing, time_in_turn, times
 from jaxvision.data import DataConfig, decode, load_dataset
 from jaxvision.data.demo import write_demo
-from jaxvision.data.folder import scan_folder
+from jaxvision.data.folder import index_folder
 from jaxvision.data.prepare import PrepareConfig, prepare
 from jaxvision.data.workers import map_in_order
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.report.markdown import Section, Table, Text
 
-PREPROCESSING = Preprocessing((96, 96), "squash", grey=True)
+PREPROCESSING = Preprocessing((96, 96), "stretch", gray=True)
 BATCH_SIZE = 32
-PICTURES = Path("data/benchmarks/comics-1024")
-"""Where pictures are drawn if none are given; they stay for the next time."""
+IMAGES = Path("data/benchmarks/comics-1024")
+"""Where images are drawn if none are given; they stay for the next time."""
 
 TORCH = "PyTorch DataLoader, every epoch"
-TORCH_COLOUR = "PyTorch DataLoader, resized before it is made grey"
+TORCH_COLOR = "PyTorch DataLoader, resized before it is made gray"
 BOUND = "decoder alone (libjpeg-turbo, from memory)"
 PREPARED = "training from the prepared set"
 
@@ -43,16 +43,16 @@ def run(*, quick: bool, root: Path | None = None, workers: int | None = None) ->
     """Measures all of them in turn.
 
     Args:
-      quick: fewer pictures and rounds.
-      root: folder with one sub-folder of pictures a class; default: drawn comics.
+      quick: fewer images and rounds.
+      root: folder with one subfolder per class; default: drawn comics.
       workers: of each contestant; default: one a CPU core.
     """
     workers = workers or os.cpu_count() or 1
     if root is None:
         count = 60 if quick else 600
-        root = PICTURES.with_name(f"{PICTURES.name}-{count}")
+        root = IMAGES.with_name(f"{IMAGES.name}-{count}")
         write_demo("comics", root, count=count, size=1024)
-    paths = [root / picture for picture in scan_folder(root).pictures]
+    paths = [root / image for image in index_folder(root).images]
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder, "prepared")
         prepare(PrepareConfig(root, prepared, PREPROCESSING), processes=workers)
@@ -60,7 +60,7 @@ def run(*, quick: bool, root: Path | None = None, workers: int | None = None) ->
         epochs = max(1, 10_000 // len(paths))
         contestants = {
             TORCH: partial(_torch_epoch, paths, workers),
-            TORCH_COLOUR: partial(_torch_epoch, paths, workers, grey_first=False),
+            TORCH_COLOR: partial(_torch_epoch, paths, workers, gray_first=False),
             "preparation": partial(_prepare, root, Path(folder, "again"), workers),
             "first epoch from the folder, decoded first": partial(
                 _train, DataConfig(root, num_threads=workers), 1
@@ -81,10 +81,10 @@ def run(*, quick: bool, root: Path | None = None, workers: int | None = None) ->
             least_rounds=1 if quick else 3,
             most_rounds=5,
         )
-    pictures = {name: epochs if name == PREPARED else 1 for name in contestants}
+    images = {name: epochs if name == PREPARED else 1 for name in contestants}
     return _result(
         {
-            name: Timing(tuple(s / pictures[name] for s in timing.seconds))
+            name: Timing(tuple(s / images[name] for s in timing.seconds))
             for name, timing in timings.items()
         },
         paths,
@@ -111,35 +111,35 @@ def _result(timings: Mapping[str, Timing], paths: list[Path], workers: int) -> R
         figures.append(
             {
                 "name": name,
-                "pictures": count,
+                "images": count,
                 "workers": workers,
                 "seconds": list(timing.seconds),
-                "pictures_per_second": count / timing.median,
+                "images_per_second": count / timing.median,
                 "times_torch": ratio,
                 "of_decoder": of_bound,
             }
         )
     size = sum(path.stat().st_size for path in paths) / count
-    with Image.open(paths[0]) as picture:
-        shape = f"{picture.width}×{picture.height}"
+    with Image.open(paths[0]) as image:
+        shape = f"{image.width}×{image.height}"
     notes = (
         f"{count} JPEGs of {shape} and {size / 1e3:.0f} KB on average, read from the "
-        f"page cache, to 96×96 grey in batches of {BATCH_SIZE}; {workers} workers "
+        f"page cache, to 96×96 gray in batches of {BATCH_SIZE}; {workers} workers "
         "each: processes for PyTorch and for the preparation, threads for jaxvision's "
         "training input. PyTorch decodes with Pillow as torchvision's ImageFolder "
         "does, at full scale; jaxvision at the smallest of libjpeg-turbo's scales that "
         "leaves twice the pixels wanted. The decoder alone is Pillow's decoding at "
         "that scale of files in memory, without hashing, resizing or batches. Every "
-        "time includes starting the workers and reading the list of pictures."
+        "time includes starting the workers and reading the list of images."
     )
-    header = ["", "pictures/s (quartiles)", "a worker", "times PyTorch", "of decoder"]
+    header = ["", "images/s (quartiles)", "a worker", "times PyTorch", "of decoder"]
     return Result("Input pipeline", notes, header, rows, figures)
 
 
 def _train(config: DataConfig, epochs: int) -> None:
     """What training waits for: finding, decoding and splitting, then every batch."""
     dataset = load_dataset(config, PREPROCESSING)
-    indices = np.arange(len(dataset.pictures))
+    indices = np.arange(len(dataset.images))
     batches = dataset.batches(indices, batch_size=BATCH_SIZE, train=True)
     with batches.iterate() as iterator:
         for _ in range(epochs * batches.steps_per_epoch):
@@ -164,15 +164,15 @@ def _decode(data: bytes) -> None:
     image.load()
 
 
-class _TorchPictures:
+class _TorchImages:
     """A map-style data set as torchvision's ImageFolder with the same transforms.
 
-    grey_first: Grayscale before Resize, which is the quicker order, and ours.
+    gray_first: Grayscale before Resize, which is the quicker order, and ours.
     """
 
-    def __init__(self, paths: list[Path], *, grey_first: bool = True) -> None:
+    def __init__(self, paths: list[Path], *, gray_first: bool = True) -> None:
         self._paths = paths
-        self._grey_first = grey_first
+        self._gray_first = gray_first
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -180,19 +180,19 @@ class _TorchPictures:
     def __getitem__(self, index: int) -> np.ndarray:
         with open(self._paths[index], "rb") as file:
             image = Image.open(file).convert("RGB")
-        if self._grey_first:
+        if self._gray_first:
             image = image.convert("L")
         size = PREPROCESSING.size[::-1]
         image = image.resize(size, Image.Resampling.BILINEAR).convert("L")
         return np.array(image)[None]
 
 
-def _torch_epoch(paths: list[Path], workers: int, *, grey_first: bool = True) -> None:
+def _torch_epoch(paths: list[Path], workers: int, *, gray_first: bool = True) -> None:
     from torch.utils.data import DataLoader
 
-    pictures = _TorchPictures(paths, grey_first=grey_first)
+    images = _TorchImages(paths, gray_first=gray_first)
     loader = DataLoader(
-        pictures, batch_size=BATCH_SIZE, shuffle=True, num_workers=workers
+        images, batch_size=BATCH_SIZE, shuffle=True, num_workers=workers
     )
     for _ in loader:
         pass

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="K")
     parser.add_argument("--processes", type=int, default=2, metavar="N")
-    parser.add_argument("--shard", type=int, default=64, metavar="PICTURES")
+    parser.add_argument("--shard", type=int, default=64, metavar="IMAGES")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         ok = _measure(args, Path(folder))
@@ -84,7 +84,7 @@ def _measure(args: argparse.Namespace, folder: Path) -> bool:
 
 
 def _start(args: argparse.Namespace, out: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "jaxvision.data.prepare", "--size", "96", "--grey"]
+    command = [sys.executable, "-m", "jaxvision.data.prepare", "--size", "96", "--gray"]
     command += ["--root", str(args.root), "--out", str(out), "--shard", str(args.shard)]
     command += ["--processes", str(args.processes)]
     return subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Forward pass and training step of every network, beside PyTorch and stock lax."""
+"""Forward pass and training step of every network, beside PyTorch and plain lax."""
 
 import dataclasses
 import gc
@@ -26,7 +26,7 @@ from jaxvision import ops
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.models import MODELS, Classifier, create_model
 from jaxvision.models.layers import WINDOWED, Dense
-from jaxvision.models.summary import summarise_model
+from jaxvision.models.summary import summarize_model
 from jaxvision.optim import OptimConfig, make_optimizer
 from jaxvision.train.parallel import jit_step
 from jaxvision.train.state import create_state
@@ -40,7 +40,7 @@ LARGEST_DIFFERENCE = 1e-4
 through deep networks."""
 
 AFTER_A_STEP = 1e-2
-"""The same of losses after a step. Batch norm over few pictures makes gradients noisy
+"""The same of losses after a step. Batch norm over few images makes gradients noisy
 in float32: here PyTorch's own two layouts differ by up to 4e-3 for `resnet50_v2`."""
 
 
@@ -84,13 +84,13 @@ _TOUCHING = (*WINDOWED, Dense, nn.Dense)
 """Layers that cannot be fused with what comes before them."""
 
 OURS, TORCH = "jaxvision", "torch"
-CHANNELS_LAST, COMPILED, STOCK = "torch channels_last", "torch.compile", "stock lax"
+CHANNELS_LAST, COMPILED, LAX = "torch channels_last", "torch.compile", "plain lax"
 
 
 def make_problem(
     name: str, case: Case, options: Mapping[str, Any] | None = None
 ) -> Problem:
-    """The network without dropout, weights of the usual size, random pictures.
+    """The network without dropout, weights of the usual size, random images.
 
     options: further arguments of `create_model`.
     """
@@ -128,22 +128,24 @@ def draw_variables(
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def our_forward(problem: Problem, *, stock: bool = False) -> Callable[[], np.ndarray]:
+def our_forward(
+    problem: Problem, *, plain_lax: bool = False
+) -> Callable[[], np.ndarray]:
     """Logits in evaluation; compiled before this returns."""
     model = problem.model
     compiled = jax.jit(lambda variables, x: model.apply(variables, x, train=False))
     variables, x = jax.device_put((problem.variables, problem.images))
-    _compile(lambda: compiled(variables, x), stock)
+    _compile(lambda: compiled(variables, x), plain_lax)
     return lambda: compiled(variables, x).block_until_ready()
 
 
-def our_step(problem: Problem, *, stock: bool = False) -> Step:
+def our_step(problem: Problem, *, plain_lax: bool = False) -> Step:
     """The step that experiments train with, guard and metrics included."""
     tx = make_optimizer(
         OptimConfig("sgd", LEARNING_RATE, momentum=0.0), steps_per_epoch=1, epochs=1
     )
     step = jit_step(
-        make_train_step(problem.model, tx, make_cross_entropy(), normalise=lambda x: x)
+        make_train_step(problem.model, tx, make_cross_entropy(), normalize=lambda x: x)
     )
     batch = {
         "image": problem.images,
@@ -154,7 +156,7 @@ def our_step(problem: Problem, *, stock: bool = False) -> Step:
     state = create_state(problem.variables, tx, seed=0)
     # A copy, for the step reuses the memory of what it is given.
     placed = jax.tree.map(lambda x: jax.device_put(np.array(x)), state)
-    _compile(lambda: step(jax.tree.map(jnp.copy, placed), batch), stock)
+    _compile(lambda: step(jax.tree.map(jnp.copy, placed), batch), plain_lax)
 
     def call() -> float:
         nonlocal placed
@@ -164,9 +166,9 @@ def our_step(problem: Problem, *, stock: bool = False) -> Step:
     return call
 
 
-def _compile(call: Callable[[], object], stock: bool) -> None:
-    if stock:
-        with ops.stock_only():
+def _compile(call: Callable[[], object], plain_lax: bool) -> None:
+    if plain_lax:
+        with ops.lax_only():
             jax.block_until_ready(call())
     else:
         jax.block_until_ready(call())
@@ -225,7 +227,7 @@ def count_work(problem: Problem) -> tuple[Work, Work]:
     Each layer with weights or windows reads its input and writes its result once, and
     parameters are read once; what lies between is taken as fused. In training every
     product is followed by two more, for the gradients of weights and input (but the
-    picture's), and every array by its gradient, which is written and read; parameters
+    image's), and every array by its gradient, which is written and read; parameters
     are read twice, their gradient is written, and they are updated.
     """
     touched = 0
@@ -240,7 +242,7 @@ def count_work(problem: Problem) -> tuple[Work, Work]:
         return result
 
     shape = problem.images.shape
-    rows = summarise_model(problem.model, shape[1:])
+    rows = summarize_model(problem.model, shape[1:])
     with nn.intercept_methods(note):
         jax.eval_shape(
             lambda x: problem.model.apply(problem.variables, x, train=False),
@@ -267,8 +269,8 @@ def run(
 
     Args:
       rates: of this machine.
-      quick: half as many of large pictures, fewer rounds, no `torch.compile`, and
-        stock lax in training steps alone.
+      quick: half as many of large images, fewer rounds, no `torch.compile`, and
+        plain lax in training steps alone.
       progress: told what is being measured.
     """
     rows, figures, notes = [], [], []
@@ -332,7 +334,7 @@ _HEADER = (
     "ours / that",
     COMPILED,
     "ours / that",
-    STOCK,
+    LAX,
     "that / ours",
     "bound",
     "ours / bound",
@@ -348,7 +350,7 @@ def _row(
     limit: str,
 ) -> list[str]:
     timings = measured.timings
-    ours, stock = timings[OURS], measured.apart.get(STOCK)
+    ours, plain_lax = timings[OURS], measured.apart.get(LAX)
     beside = []
     for other in (TORCH, CHANNELS_LAST, COMPILED):
         timing = timings.get(other)
@@ -360,8 +362,8 @@ def _row(
         "×".join(map(str, problem.images.shape)),
         milliseconds(ours),
         *beside,
-        milliseconds(stock),
-        times(None if stock is None else stock.ratio_to(measured.apart[OURS])),
+        milliseconds(plain_lax),
+        times(None if plain_lax is None else plain_lax.ratio_to(measured.apart[OURS])),
         f"{1e3 * bound:.3g} ({limit})",
         times(ours.median / bound),
     ]
@@ -375,7 +377,7 @@ def _plain(timings: dict[str, Timing]) -> dict[str, list[float]]:
 class Measured:
     """Timings by contestant, and why one is missing.
 
-    apart: stock lax beside ours alone, or empty: it can take ten times as long as all
+    apart: plain lax beside ours alone, or empty: it can take ten times as long as all
         the others.
     """
 
@@ -398,7 +400,7 @@ def measure(problem: Problem, what: str, *, quick: bool) -> Measured:
         CHANNELS_LAST: theirs(problem, channels_last=True),
     }
     if not (quick and forward):
-        contestants[STOCK] = ours(problem, stock=True)
+        contestants[LAX] = ours(problem, plain_lax=True)
     # Twice: the second loss is that after a step down the gradient.
     first = {name: [call(), call()] for name, call in contestants.items()}
     skipped = []
@@ -412,12 +414,12 @@ def measure(problem: Problem, what: str, *, quick: bool) -> Measured:
             skipped.append(f"torch.compile: {lines[0]}")
     for name, values in first.items():
         check_same(name, values, first[TORCH])
-    stock = contestants.pop(STOCK, None)
+    plain_lax = contestants.pop(LAX, None)
     budget = 3.0 if quick else 20.0
     timings = time_in_turn(contestants, budget_seconds=budget)
-    if stock is None:
+    if plain_lax is None:
         return Measured(timings, {}, skipped)
-    pair = {OURS: contestants[OURS], STOCK: stock}
+    pair = {OURS: contestants[OURS], LAX: plain_lax}
     least = 1 if quick else 3
     apart = time_in_turn(pair, budget_seconds=budget / 2, least_rounds=least)
     return Measured(timings, apart, skipped)

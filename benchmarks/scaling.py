@@ -28,13 +28,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxvision.data import decode
-from jaxvision.data.demo import draw_picture, faces
+from jaxvision.data.demo import draw_image, faces
 from jaxvision.data.loader import Batches
 from jaxvision.files import write_atomically, write_json
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.models import create_model
 from jaxvision.optim import OptimConfig, make_optimizer
-from jaxvision.plotting import BLUE, DPI, GREEN, GREY, ORANGE, VERMILION
+from jaxvision.plotting import BLUE, DPI, GRAY, GREEN, ORANGE, VERMILION
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.train.parallel import AXIS, jit_step
 from jaxvision.train.state import TrainState, create_state, init_variables
@@ -53,13 +53,13 @@ NETWORKS = {
     "resnet50_v2": ((224, 224, 3), 5),
     "alexnet": ((224, 224, 3), 40),
 }
-"""Height, width and channels of the pictures, and logits, as in its experiment."""
+"""Height, width and channels of the images, and logits, as in its experiment."""
 
-MODELLED = "vgg13_bn"
+MODELED = "vgg13_bn"
 """The network that is timed, and whose scaling is shown."""
 
 BATCH_SIZE = 32
-"""Pictures a step on each device: the global batch grows with the devices."""
+"""Images a step on each device: the global batch grows with the devices."""
 
 SPEEDS = (1, 10, 100, 1000)
 """How many times as quick as this machine the device of a row is."""
@@ -115,7 +115,7 @@ class Traffic:
 
 
 def ring(members: int) -> float:
-    """Shares of the data that each of so many sends in a ring all-reduce: the least
+    """Shares of the data that each of this many sends in a ring all-reduce: the least
     there can be (Patarasuk and Yuan 2009, doi:10.1016/j.jpdc.2008.09.002)."""
     return 2 * (members - 1) / members
 
@@ -123,9 +123,9 @@ def ring(members: int) -> float:
 def efficiency(
     step_seconds: float, traffic: Traffic, devices: int, cluster: Cluster
 ) -> float:
-    """Pictures a second of so many devices, over those that each would do alone.
+    """Images a second of this many devices, over those that each would do alone.
 
-    step_seconds: of one device alone; every device has as many pictures as it has.
+    step_seconds: of one device alone; every device has as many images as it has.
     """
     return step_seconds / (step_seconds + traffic.seconds(devices, cluster))
 
@@ -153,13 +153,13 @@ def training_step(
     tx = make_optimizer(OptimConfig("adam"), steps_per_epoch=1, epochs=1)
     middle = (127.5,) * shape[2]
     preprocessing = Preprocessing(
-        size=shape[:2], grey=shape[2] == 1, mean=middle, std=middle
+        size=shape[:2], gray=shape[2] == 1, mean=middle, std=middle
     )
     step = make_train_step(
         model,
         tx,
         make_cross_entropy(),
-        normalise=preprocessing.normalise,
+        normalize=preprocessing.normalize,
         axis_name=axis_name,
     )
 
@@ -175,7 +175,7 @@ def training_step(
 
 
 def measure() -> dict[str, Any]:
-    """Times this machine: a training step, and what prepares pictures, on one core."""
+    """Times this machine: a training step, and what prepares images, on one core."""
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
         f"{jax.devices()[0].device_kind}",
@@ -202,33 +202,32 @@ def tables(measured: dict[str, Any], cluster: Cluster) -> str:
         )
     speed = BATCH_SIZE / measured["step_seconds"]
     sources = [measured["decoded_per_second"], measured["batched_per_second"]]
-    first = "pictures a second of a device"
+    first = "images a second of a device"
     feed = [[first, "cores that decode for 8", "cores that batch for 8"]]
     scale = [[first, *map(str, DEVICES)]]
     for factor in SPEEDS:
         rate = speed * factor
         cores = [8 * rate / source for source in sources]
         shares = [
-            efficiency(BATCH_SIZE / rate, traffic[MODELLED], n, cluster)
-            for n in DEVICES
+            efficiency(BATCH_SIZE / rate, traffic[MODELED], n, cluster) for n in DEVICES
         ]
         feed.append([f"{rate:,.0f}", *(f"{number:,.1f}" for number in cores)])
         scale.append([f"{rate:,.0f}", *(f"{share:.1%}" for share in shares)])
-    size = "×".join(map(str, NETWORKS[MODELLED][0]))
+    size = "×".join(map(str, NETWORKS[MODELED][0]))
     return "\n\n".join(
         [
             "A training step of each network, Adam, float32:",
             _markdown(wire),
-            f"Measured on {measured['machine']}, jax {measured['jax']}: `{MODELLED}` "
-            f"trains on {speed:.1f} pictures of {size} a second, in batches of "
+            f"Measured on {measured['machine']}, jax {measured['jax']}: `{MODELED}` "
+            f"trains on {speed:.1f} images of {size} a second, in batches of "
             f"{BATCH_SIZE}. One core decodes {sources[0]:,.0f} JPEGs a second from "
             f"{SOURCE_SIZE}×{SOURCE_SIZE} to that size, or puts {sources[1]:,.0f} "
-            "decoded pictures a second into batches. So a host needs, for 8 devices "
+            "decoded images a second into batches. So a host needs, for 8 devices "
             f"that are each 1, {SPEEDS[1]}, {SPEEDS[2]} or {SPEEDS[3]} times as quick "
             "as this machine:",
             _markdown(feed),
             "Expected efficiency by number of devices, each with "
-            f"{BATCH_SIZE} pictures a step: {cluster.devices_per_host} devices a host "
+            f"{BATCH_SIZE} images a step: {cluster.devices_per_host} devices a host "
             f"that send {cluster.device_gigabytes:g} GB/s to each other, hosts that "
             f"send {cluster.network_gigabytes:g} GB/s, "
             f"{cluster.latency_microseconds:g} µs a message:",
@@ -240,21 +239,21 @@ def tables(measured: dict[str, Any], cluster: Cluster) -> str:
 
 def figure(measured: dict[str, Any], cluster: Cluster) -> Figure:
     """Expected efficiency over the number of devices, a line a speed of device."""
-    traffic = count_traffic(MODELLED)
+    traffic = count_traffic(MODELED)
     chart = Figure(figsize=(6.4, 4.0), dpi=DPI, layout="constrained")
     axes = chart.subplots()
-    colours = (BLUE, GREEN, ORANGE, VERMILION)
-    for factor, colour in zip(SPEEDS, colours, strict=True):
+    colors = (BLUE, GREEN, ORANGE, VERMILION)
+    for factor, color in zip(SPEEDS, colors, strict=True):
         seconds = measured["step_seconds"] / factor
         values = [efficiency(seconds, traffic, n, cluster) for n in DEVICES]
-        label = f"{BATCH_SIZE / seconds:,.0f} pictures a second of a device"
-        axes.plot(DEVICES, values, "o-", color=colour, label=label, markersize=4)
-    axes.axvline(cluster.devices_per_host, color=GREY, linestyle=":", linewidth=1)
+        label = f"{BATCH_SIZE / seconds:,.0f} images a second of a device"
+        axes.plot(DEVICES, values, "o-", color=color, label=label, markersize=4)
+    axes.axvline(cluster.devices_per_host, color=GRAY, linestyle=":", linewidth=1)
     axes.set(
         xlabel="Devices (dotted: one host)",
         ylabel="Efficiency",
         ylim=(0, 1.03),
-        title=f"{MODELLED}, {BATCH_SIZE} pictures a device: expected, not measured",
+        title=f"{MODELED}, {BATCH_SIZE} images a device: expected, not measured",
     )
     axes.set_xscale("log", base=2)
     axes.set_xticks(DEVICES, [str(n) for n in DEVICES])
@@ -272,7 +271,7 @@ def document(text: str, measured: dict[str, Any], cluster: Cluster) -> str:
 
 def _time_step(repeats: int = 3) -> float:
     """The quickest of several steps on one device, in seconds."""
-    step, shapes, batch = training_step(MODELLED, axis_name=None, batch_size=BATCH_SIZE)
+    step, shapes, batch = training_step(MODELED, axis_name=None, batch_size=BATCH_SIZE)
     compiled = jit_step(step)
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), dict(batch))
@@ -290,22 +289,22 @@ def _time_decoding() -> float:
     """JPEGs a second, by one thread, from memory."""
     source = io.BytesIO()
     person = next(iter(faces.PEOPLE))
-    face = draw_picture("faces", person, 0, size=SOURCE_SIZE)
+    face = draw_image("faces", person, 0, size=SOURCE_SIZE)
     Image.fromarray(face).save(source, "JPEG", quality=90)
-    height, width, channels = NETWORKS[MODELLED][0]
-    preprocessing = Preprocessing(size=(height, width), grey=channels == 1)
+    height, width, channels = NETWORKS[MODELED][0]
+    preprocessing = Preprocessing(size=(height, width), gray=channels == 1)
     return _calls_per_second(
         lambda: decode.decode_stored(source.getvalue(), preprocessing)
     )
 
 
-def _time_batches(num_pictures: int = 1024) -> float:
-    """Decoded pictures a second that are shuffled into batches, by one thread."""
-    pictures = np.zeros((num_pictures, *NETWORKS[MODELLED][0]), np.uint8)
+def _time_batches(num_images: int = 1024) -> float:
+    """Decoded images a second that are shuffled into batches, by one thread."""
+    images = np.zeros((num_images, *NETWORKS[MODELED][0]), np.uint8)
     batches = Batches(
-        np.arange(num_pictures),
-        np.zeros(num_pictures, np.int32),
-        lambda index, generator: pictures[index],
+        np.arange(num_images),
+        np.zeros(num_images, np.int32),
+        lambda index, generator: images[index],
         batch_size=BATCH_SIZE,
         seed=0,
         train=True,

@@ -32,17 +32,17 @@ EXPERIMENTS = {
     ),
     "part2_finetune": (*FINETUNE, "--epochs", "2"),
 }
-"""On the pictures that come with the project."""
+"""On the images that come with the project."""
 
 _FIRST_STEP = """
 import os, runpy, sys
 from jaxvision.report.progress import TrainingProgress
 
-def stepped(self, step, images, metrics):
+def on_step(self, step, images, metrics):
     if metrics is not None:  # the first that is computed
         os._exit(0)
 
-TrainingProgress.stepped = stepped
+TrainingProgress.on_step = on_step
 sys.argv = sys.argv[1:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
@@ -56,7 +56,7 @@ def first_step(*, quick: bool) -> Result:
     command = [sys.executable, "-c", _FIRST_STEP, *FINETUNE, "--head-epochs", "0"]
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "cache"
-        # Draws the pictures and converts the weights, which is another matter.
+        # Draws the images and converts the weights, which is another matter.
         _seconds_of(command, folder)
         cold, warm = [], []
         for _ in range(rounds):
@@ -95,8 +95,8 @@ def experiments(*, quick: bool) -> Result:
     return Result(
         "Whole experiments",
         "Seconds from the start of the process to the written report, one seed, on the "
-        "pictures that come with the project: the first time in a fresh folder "
-        "(pictures are drawn, weights converted, programs compiled), and again.",
+        "images that come with the project: the first time in a fresh folder "
+        "(images are drawn, weights converted, programs compiled), and again.",
         ("experiment", "first", "again"),
         rows,
         figures,

@@ -40,20 +40,18 @@ def torch_twin(
     Args:
       model: its dropout rates are 0: no two frameworks drop the same.
       variables: `params` and `batch_stats`, which are copied.
-      image_shape: (H, W, C) of one picture.
+      image_shape: (H, W, C) of one image.
 
     Raises:
       NotImplementedError: a layer or operation has no counterpart here yet.
     """
     marked: list[flax_nn.Module] = []
     image = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
-    with flax_nn.intercept_methods(partial(_mark, marked)), ops.stock_only():
+    with flax_nn.intercept_methods(partial(_mark, marked)), ops.lax_only():
         traced = jax.make_jaxpr(lambda x: model.apply(variables, x, train=False))(image)
     builder = _Builder(marked, variables)
-    picture = builder.graph.placeholder("x")
-    builder.graph.output(
-        builder.follow(traced.jaxpr, [picture], traced.jaxpr.outvars[0])
-    )
+    entry = builder.graph.placeholder("x")
+    builder.graph.output(builder.follow(traced.jaxpr, [entry], traced.jaxpr.outvars[0]))
     builder.save_memory()
     return fx.GraphModule(builder.root, builder.graph)
 
@@ -81,7 +79,7 @@ def _mark(
 
 
 class _Builder:
-    """Follows a trace from its result back to the picture."""
+    """Follows a trace from its result back to the image."""
 
     def __init__(self, marked: list[flax_nn.Module], variables: dict[str, Any]) -> None:
         self.root, self.graph = nn.Module(), fx.Graph()
@@ -215,7 +213,7 @@ def _dense(module: Any, own: dict, shape: tuple, flattened: Any) -> nn.Module:
     kernel = own["kernel"]
     dense = nn.Linear(*kernel.shape)
     if flattened is not None:
-        # Pictures are flattened with their channels first there.
+        # Images are flattened with their channels first there.
         order = np.arange(len(kernel)).reshape(flattened).transpose(2, 0, 1).ravel()
         kernel = kernel[order]
     _copy(dense.weight, kernel.T)

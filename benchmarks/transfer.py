@@ -61,7 +61,7 @@ def run(*, quick: bool) -> Result:
     ]
     return Result(
         "Transfer with a frozen backbone",
-        f"{epochs} epochs of a head on `{BACKBONE}`, {count} pictures of {size}×{size} "
+        f"{epochs} epochs of a head on `{BACKBONE}`, {count} images of {size}×{size} "
         f"in memory, batches of {BATCH_SIZE}, Adam; seconds from the first call on, "
         "compiling included. The losses are those of the first and the last epoch.",
         ("way", "seconds", "to torch", "first loss", "last loss"),
@@ -71,7 +71,7 @@ def run(*, quick: bool) -> Result:
                 "way": name,
                 "seconds": list(seconds[name].seconds),
                 "epochs": epochs,
-                "pictures": count,
+                "images": count,
                 "size": size,
                 "losses": losses[name],
             }
@@ -82,7 +82,7 @@ def run(*, quick: bool) -> Result:
 
 def _features_once(problem: Problem, epochs: int) -> list[float]:
     backbone = {name: tree["backbone"] for name, tree in problem.variables.items()}
-    compute = jax.jit(make_feature_step(problem.model, normalise=lambda x: x))
+    compute = jax.jit(make_feature_step(problem.model, normalize=lambda x: x))
     features = [
         np.asarray(compute(backbone, {"image": images})[1])
         for images in np.split(problem.images, len(problem.images) // BATCH_SIZE)
@@ -127,7 +127,7 @@ def _every_epoch(problem: Problem, epochs: int) -> list[float]:
         make_cross_entropy(),
         state,
         train,
-        normalise=lambda x: x,
+        normalize=lambda x: x,
         epochs=epochs,
     )
     return [row["train_loss"] for row in result.history]

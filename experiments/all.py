@@ -1,6 +1,6 @@
 """Every experiment, one after the other, and the report of them all.
 
-python -m experiments.all                                 # drawn pictures, a try-out
+python -m experiments.all                                 # drawn images, a try-out
 python -m experiments.all --artists DIR --faces DIR       # real ones where there are
 python -m experiments.all --profile full --artists DIR    # with the seeds' settings
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
-from experiments.catalogue import EXPERIMENTS
+from experiments.catalog import EXPERIMENTS
 from experiments.common import run_cli
 from jaxvision.errors import InputError
 
@@ -36,7 +36,7 @@ class Step:
     laptop, full: flags of each profile; None: the profile leaves it out.
     network_of: the experiment whose newest network it takes, as `--checkpoint`.
     tuned_by: the experiment whose newest settings it takes, as `--tuned`.
-    shown: whether it takes a picture, of those the network was measured on.
+    shown: whether it takes an image, of those the network was measured on.
     """
 
     experiment: str
@@ -53,7 +53,7 @@ PLAIN = "--no-batch-norm --dropout-rate 0 --optim.weight-decay 0"
 """The perceptron without what keeps it from overfitting."""
 
 FIVE = "--data.largest-classes 5 --limit 60"
-"""Five painters, of which few pictures each."""
+"""Five painters, of which few images each."""
 
 SMALL = (
     "--image-size 48 --epochs 12 --batch-size 8 --data.limit 120 "
@@ -111,19 +111,19 @@ class Config:
     """Runs what has not been run yet; the same command again goes on."""
 
     profile: Literal["laptop", "full"] = "laptop"
-    """laptop: fewer seeds, epochs and pictures, for two cores; full: as
+    """laptop: fewer seeds, epochs and images, for two cores; full: as
     the seeds have it."""
     artists: Path | None = None
-    """Paintings, a sub-folder a painter; none: drawn ones."""
+    """Paintings, one subfolder per painter; none: drawn ones."""
     faces: Path | None = None
-    """Faces, a sub-folder a person; none: drawn ones."""
+    """Faces, one subfolder per person; none: drawn ones."""
     faces_per_person: int | None = None
-    """So many faces of each person to learn from, of FaceScrub 70; none: 70 % of
+    """This many faces of each person to learn from, of FaceScrub 70; none: 70 % of
     them."""
     prado: Path | None = None
-    """The Prado's paintings, a sub-folder a painter; none: drawn ones."""
+    """The Prado's paintings, one subfolder per painter; none: drawn ones."""
     comics: Path | None = None
-    """Faces and comics, a sub-folder each; none: drawn ones."""
+    """Faces and comics, one subfolder each; none: drawn ones."""
     only: tuple[str, ...] = ()
     """Names of experiments; none: all."""
     again: tuple[str, ...] = ()
@@ -227,16 +227,16 @@ def step_flags(config: Config, step: Step, runs: "Runs") -> list[str]:
     experiment = EXPERIMENTS[step.experiment]
     known = _settings_of(step.experiment)
     flags = shlex.split(getattr(step, config.profile))
-    if experiment.pictures and (root := getattr(config, experiment.pictures)):
+    if experiment.images and (root := getattr(config, experiment.images)):
         flags += ["--data.root", str(root)]
-        if experiment.pictures == "faces" and config.faces_per_person is not None:
+        if experiment.images == "faces" and config.faces_per_person is not None:
             flags += ["--data.split.train-per-class", str(config.faces_per_person)]
     if step.network_of is not None:
         trained = _newest(runs, step.network_of)
         folder = config.checkpoints / trained.experiment / trained.path.name
         flags += ["--checkpoint", str(folder)]
         if step.shown:
-            flags.append(_a_picture(folder))
+            flags.append(_an_image(folder))
     if step.tuned_by is not None:
         flags += ["--tuned", str(_newest(runs, step.tuned_by).path)]
     for name in ("runs", "checkpoints"):
@@ -253,8 +253,8 @@ def _newest(runs: "Runs", experiment: str) -> "FinishedRun":
     return finished[-1]
 
 
-def _a_picture(folder: Path) -> str:
-    """The first test picture of a training run's first seed."""
+def _an_image(folder: Path) -> str:
+    """The first test image of a training run's first seed."""
     from jaxvision.inference import ModelCard, seed_folders
 
     seed = seed_folders(folder)[0]
@@ -262,7 +262,7 @@ def _a_picture(folder: Path) -> str:
     with (seed / "splits.csv").open(encoding="utf-8", newline="") as file:
         tested = [row["path"] for row in csv.DictReader(file) if row["split"] == "test"]
     if not tested:
-        raise InputError(f"{seed / 'splits.csv'} names no test picture")
+        raise InputError(f"{seed / 'splits.csv'} names no test image")
     return str(Path(root, tested[0]))
 
 

@@ -1,4 +1,4 @@
-"""A finished network with the pictures that it was trained and measured on."""
+"""A finished network with the images that it was trained and measured on."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ def load_trained(
 
     Args:
       folder: of the seed, with its card.
-      root: of the pictures, where they have moved; they are matched by name.
+      root: of the images, where they have moved; they are matched by name.
 
     Raises:
-      InputError: no checkpoint there, its training has not finished, or the pictures
+      InputError: no checkpoint there, its training has not finished, or the images
         are gone or of other classes.
     """
     classifier = load_classifier(folder)
@@ -33,7 +33,7 @@ def load_trained(
     # Those who load what was trained call the training's --data.root --root.
     with (
         flags_renamed("--data.root", "--root"),
-        Progress("reading pictures", unit="pictures") as progress,
+        Progress("reading images", unit="images") as progress,
     ):
         dataset = load_dataset(data, card.preprocessing, progress=progress)
     if dataset.classes != card.classes:

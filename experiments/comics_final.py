@@ -1,4 +1,4 @@
-"""Faces or comics: the tuned network, measured on test pictures with five seeds.
+"""Faces or comics: the tuned network, measured on test images with five seeds.
 
 python -m experiments.comics_final                        # the report's own optimum
 python -m experiments.comics_final --data.root DIR --tuned runs/comics_tune/TIME

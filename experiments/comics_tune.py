@@ -1,4 +1,4 @@
-"""Faces or comics: Bayesian optimisation of learning rate and dropout.
+"""Faces or comics: Bayesian optimization of learning rate and dropout.
 
 python -m experiments.comics_tune                         # drawn faces, a try-out
 python -m experiments.comics_tune --data.root DIR --tune.trials 30
@@ -20,7 +20,7 @@ def main(config: Config) -> None:
         "comics_tune",
         config,
         title="Faces or comics: tuning",
-        question="Which learning rate and which dropout does Bayesian optimisation "
+        question="Which learning rate and which dropout does Bayesian optimization "
         "find for the network that tells faces from comics?",
         prepare=comics_baseline.prepare,
         published=(comics_baseline.SECTION, "tuned"),

@@ -19,17 +19,17 @@ from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
 from jaxvision.data.transforms import AugmentConfig
 from jaxvision.distributed import (
     DistributedConfig,
+    broadcast,
     check_same,
-    first_before_others,
-    is_first,
-    joined,
-    share,
+    distributed_session,
+    is_main_process,
+    main_process_first,
 )
 from jaxvision.errors import InputError, exit_on_input_error
 from jaxvision.files import write_json, writing
 from jaxvision.optim import OptimConfig
 from jaxvision.plain import from_plain, to_plain
-from jaxvision.preprocessing import Fit, Preprocessing
+from jaxvision.preprocessing import Preprocessing, ResizeMode
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ if typing.TYPE_CHECKING:
     from jaxvision.inference import TrainedClassifier
     from jaxvision.report.run_folder import RunFolder
     from jaxvision.train.checkpoint import CheckpointFolder
-    from jaxvision.train.loop import Listener
+    from jaxvision.train.loop import Callback
 
 CONFIG = "config.json"
 """Settings of a run, in its checkpoint folder."""
@@ -91,9 +91,9 @@ class RunConfig:
     epochs: int = 10
     """Epochs at most."""
     batch_size: int = 32
-    """Pictures a step, over all devices."""
+    """Images a step, over all devices."""
     patience: int | None = None
-    """Stop after this many epochs without a better one on the validation pictures."""
+    """Stop after this many epochs without a better one on the validation images."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes."""
     class_weights: bool = False
@@ -103,7 +103,7 @@ class RunConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in; parameters are float32 always."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """One run each: seed of the split, the initialisation, the order and dropout."""
+    """One run each: seed of the split, the initialization, the order and dropout."""
     runs: Path = Path("runs")
     """Reports go to a new folder in here."""
     checkpoints: Path = Path("checkpoints")
@@ -128,8 +128,8 @@ class TransferConfig(RunConfig):
     """File with the backbone's weights, in place of a download."""
     image_size: int = 224
     """Height and width of the network's input, in pixels."""
-    fit: Fit = "squash"
-    """How a picture becomes square: cut, squeezed, or with black bars."""
+    resize_mode: ResizeMode = "stretch"
+    """How an image becomes square: cut, squeezed, or with black bars."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +144,7 @@ class SeedRun:
     seed: int
     dataset: Dataset
     folder: Path
-    listener: "Listener"
+    callback: "Callback"
 
     def checkpoints(self) -> "CheckpointFolder":
         """Opens the folder for `fit`."""
@@ -194,7 +194,9 @@ def run_cli(main: Callable[[Any], None], config_type: type, description: str) ->
             config = tyro.cli(config_type, description=description, prog=prog)
             if (problem := use_compilation_cache()) is not None:
                 print(f"compiled programs are not kept: {problem}", file=sys.stderr)
-            with joined(getattr(config, "distributed", DistributedConfig())):
+            with distributed_session(
+                getattr(config, "distributed", DistributedConfig())
+            ):
                 main(config)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -226,11 +228,11 @@ def run_experiment(
 
     began = time.monotonic()
     config = resumed(config)
-    with first_before_others():
+    with main_process_first():
         task = prepare(config)
         if config.data.root is None:
             draw_demo(config.DEMO_KIND)
-    dataset = read_pictures(config, task.preprocessing)
+    dataset = read_images(config, task.preprocessing)
     # Not before all that was given is known to be usable.
     run, folder = open_folders(experiment, config)
     resume = f"python -m experiments.{experiment} --resume {shlex.quote(str(folder))}"
@@ -238,7 +240,7 @@ def run_experiment(
         outcomes = [
             run_seed(config, task, run, folder, dataset, seed) for seed in config.seeds
         ]
-    if is_first():
+    if is_main_process():
         write_run(
             run,
             folder,
@@ -254,11 +256,11 @@ def run_experiment(
     return run.path
 
 
-def read_pictures(config: RunConfig, preprocessing: Preprocessing) -> Dataset:
-    """The pictures of a config, and says which they are."""
+def read_images(config: RunConfig, preprocessing: Preprocessing) -> Dataset:
+    """The images of a config, and says which they are."""
     from jaxvision.report.progress import Progress
 
-    with Progress("reading pictures", unit="pictures") as progress:
+    with Progress("reading images", unit="images") as progress:
         dataset = load_dataset(
             config.data,
             preprocessing,
@@ -266,7 +268,7 @@ def read_pictures(config: RunConfig, preprocessing: Preprocessing) -> Dataset:
             progress=progress,
         )
     announce_data(dataset)
-    check_same("pictures", dataset.fingerprint)
+    check_same("images", dataset.fingerprint)
     return dataset
 
 
@@ -288,7 +290,7 @@ def open_folders(experiment: str, config: RunConfig) -> tuple["RunFolder", Path]
     """A run's folders for its report and its networks: new, or those it had."""
     from jaxvision.report.run_folder import RunFolder
 
-    if not is_first():
+    if not is_main_process():
         # What the other processes write is what the first one writes too.
         scratch = Path(tempfile.mkdtemp(prefix="jaxvision-"))
         atexit.register(shutil.rmtree, scratch, ignore_errors=True)
@@ -321,7 +323,9 @@ def resumed(config: AnyConfig) -> AnyConfig:
         raise InputError(
             "--resume continues with the settings of that run; drop the other flags"
         )
-    values = share(_read_settings(folder, type(config)) if is_first() else None)
+    values = broadcast(
+        _read_settings(folder, type(config)) if is_main_process() else None
+    )
     return dataclasses.replace(from_plain(type(config), values), **kept)
 
 
@@ -353,8 +357,8 @@ def run_seed(
     from experiments.run_report import Outcome
     from jaxvision.inference import load_classifier
     from jaxvision.report.progress import TrainingProgress
-    from jaxvision.report.run_folder import HistoryListener
-    from jaxvision.train.loop import Listeners
+    from jaxvision.report.run_folder import HistoryCallback
+    from jaxvision.train.loop import Callbacks
 
     folder = folder / f"seed-{seed}"
     if config.data.splits is None:
@@ -364,8 +368,8 @@ def run_seed(
     else:
         history = run.read_history(seed=seed)
         with TrainingProgress(title=f"seed {seed}", history=history) as progress:
-            listener = Listeners(progress, HistoryListener(run, seed=seed))
-            classifier = task.train(SeedRun(config, seed, dataset, folder, listener))
+            callback = Callbacks(progress, HistoryCallback(run, seed=seed))
+            classifier = task.train(SeedRun(config, seed, dataset, folder, callback))
         dataset.write_splits(folder / "splits.csv")
     figures = {}
     for split in ("train", "val", "test"):
@@ -386,10 +390,10 @@ def _is_done(folder: Path) -> bool:
     from jaxvision.inference import CARD, ModelCard
 
     path, card = folder / CARD, None
-    if is_first() and path.is_file() and ModelCard.read(folder).recorded:
+    if is_main_process() and path.is_file() and ModelCard.read(folder).recorded:
         card = path.read_text("utf-8")
-    card = share(card)
-    if card is not None and not is_first():
+    card = broadcast(card)
+    if card is not None and not is_main_process():
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(card, "utf-8")
     return card is not None
@@ -401,14 +405,14 @@ def draw_demo(kind: str) -> None:
     from jaxvision.data.demo import write_demo
     from jaxvision.report.progress import Progress
 
-    with Progress("drawing demo pictures", unit="pictures") as progress:
+    with Progress("drawing demo images", unit="images") as progress:
         write_demo(kind, DEMO_FOLDER / kind, progress=progress)
 
 
 def announce_data(dataset: Dataset) -> None:
-    """Says which pictures are used, which are drawn by code, and which are left out."""
+    """Says which images are used, which are drawn by code, and which are left out."""
     print(
-        f"{dataset.name}: {len(dataset.pictures)} pictures of "
+        f"{dataset.name}: {len(dataset.images)} images of "
         f"{len(dataset.classes)} classes in {dataset.root}"
         + (" — demo data, drawn by code" if dataset.is_demo else "")
     )
@@ -418,7 +422,7 @@ def announce_data(dataset: Dataset) -> None:
         print(dataset.pairs_note)
     if dataset.duplicates:
         print(
-            f"{len(dataset.duplicates)} groups of identical pictures, each kept in "
+            f"{len(dataset.duplicates)} groups of identical images, each kept in "
             f"one split; {len(dataset.conflicts)} of them in several classes",
             file=sys.stderr,
         )

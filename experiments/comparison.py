@@ -1,4 +1,4 @@
-"""Several networks, or ways to train one, on the same pictures: one report of all.
+"""Several networks, or ways to train one, on the same images: one report of all.
 
 Each way is trained with every seed and has a run folder and checkpoints of its own, in
 those of the comparison; what is finished is not trained again when a run is continued.
@@ -19,12 +19,12 @@ from experiments.common import (
     Task,
     draw_demo,
     open_folders,
-    read_pictures,
+    read_images,
     resumable,
     resumed,
     run_seed,
 )
-from jaxvision.distributed import first_before_others, is_first
+from jaxvision.distributed import is_main_process, main_process_first
 from jaxvision.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jaxvision.data.dataset import Dataset
     from jaxvision.report import markdown
     from jaxvision.report.run_folder import Measurement, RunFolder
-    from jaxvision.train.loop import Keep, Row
+    from jaxvision.train.loop import Row, Select
 
 SECONDS = "seconds_per_epoch"
 
@@ -45,14 +45,14 @@ class Way:
     config: how it is trained.
     prepare: makes the task, when its turn has come.
     facts: what the table says of it before its figures, by the column's heading.
-    keep: which epoch's network the task keeps.
+    select: which epoch's network the task keeps.
     """
 
     name: str
     config: RunConfig
     prepare: Callable[[], Task]
     facts: Mapping[str, int | str] = dataclasses.field(default_factory=dict)
-    keep: "Keep" = "best"
+    select: "Select" = "best"
 
     @property
     def folder(self) -> str:
@@ -101,7 +101,7 @@ def run_comparison(
     config = resumed(config)
     if not config.seeds:
         raise InputError("--seeds: give at least one")
-    with first_before_others():
+    with main_process_first():
         ways = make_ways(config)
         if config.data.root is None:
             draw_demo(config.DEMO_KIND)
@@ -110,11 +110,11 @@ def run_comparison(
     compared = []
     for way in ways:
         print(f"{way.name}:")
-        with first_before_others():
+        with main_process_first():
             task = way.prepare()
         if dataset is None or dataset.preprocessing != task.preprocessing:
-            dataset = None  # its pictures, before others come
-            dataset = read_pictures(config, task.preprocessing)
+            dataset = None  # its images, before others come
+            dataset = read_images(config, task.preprocessing)
         if run is None:
             # Not before all that was given is known to be usable.
             run, folder = open_folders(experiment, config)
@@ -127,9 +127,9 @@ def run_comparison(
                 for seed in config.seeds
             ]
         compared.append(_compared(way, part, outcomes))
-        if is_first():
+        if is_main_process():
             _write_part(part, way, task, outcomes, folder, title, question, resume)
-    if is_first():
+    if is_main_process():
         _write(run, compared, dataset, title, question, sections, began)
     return run.path
 
@@ -245,11 +245,11 @@ def _write(
             _table_section(compared),
             _curves_section(),
             *sections(compared),
-            markdown.bad_pictures_section(dataset.bad, "bad_pictures.csv"),
+            markdown.bad_images_section(dataset.bad, "bad_images.csv"),
         ],
         headline=headline,
     )
-    run.write_csv("bad_pictures", ["picture", "reason"], dataset.bad)
+    run.write_csv("bad_images", ["image", "reason"], dataset.bad)
     shown = [figure for figure in measurements if figure.name in headline]
     say(shown, run.path, demo=dataset.is_demo)
 
@@ -275,9 +275,9 @@ def _table_section(compared: Sequence[Compared]) -> "markdown.Section":
 
     shown = _shown(compared)
     which = {
-        "best": "the epoch that was best on the validation pictures",
+        "best": "the epoch that was best on the validation images",
         "last": "the last epoch",
-    }[compared[0].way.keep]
+    }[compared[0].way.select]
     facts = list(dict.fromkeys(name for one in compared for name in one.way.facts))
     rows = [
         [
@@ -296,8 +296,8 @@ def _table_section(compared: Sequence[Compared]) -> "markdown.Section":
     seeds = compared[0].measurements[shown[0]].seeds
     caption = (
         f"*Mean ± sample standard deviation over {len(seeds)} seed(s) "
-        f"({', '.join(map(str, seeds))}), each with its own split, initialisation and "
-        f"order. Figures are those of {which}; no test picture was looked at before. "
+        f"({', '.join(map(str, seeds))}), each with its own split, initialization and "
+        f"order. Figures are those of {which}; no test image was looked at before. "
         "Balanced accuracy is the mean "
         "recall of the classes, macro F1 their mean F1. Seconds an epoch: the median, "
         "training alone.*"
@@ -322,16 +322,16 @@ def _curves_section() -> "markdown.Section":
     return markdown.Section(
         "Learning curves",
         [
-            markdown.Picture(
+            markdown.Image(
                 "loss.png",
-                "Loss on the training and the validation pictures over the epochs.",
+                "Loss on the training and the validation images over the epochs.",
                 "Training loss is taken while the network learns: with augmentation, "
                 "and weighted by class where that is asked for, as the validation "
                 "loss then is.",
             ),
-            markdown.Picture(
+            markdown.Image(
                 "accuracy.png",
-                "Accuracy on the training and the validation pictures over the epochs.",
+                "Accuracy on the training and the validation images over the epochs.",
             ),
         ],
     )

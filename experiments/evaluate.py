@@ -1,4 +1,4 @@
-"""The accuracy of a checkpoint, on the pictures it was measured on or on others.
+"""The accuracy of a checkpoint, on the images it was measured on or on others.
 
 python -m experiments.evaluate --checkpoint checkpoints/part2_finetune/TIME
 """
@@ -17,9 +17,9 @@ class Config:
     checkpoint: Path
     """Folder of a training run, or of one of its seeds."""
     root: Path | None = None
-    """Folder of the pictures, where it has moved; they are matched by name."""
+    """Folder of the images, where it has moved; they are matched by name."""
     split: Literal["train", "val", "test"] = "test"
-    """Which part of the pictures."""
+    """Which part of the images."""
 
 
 def main(config: Config) -> None:

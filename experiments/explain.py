@@ -1,7 +1,7 @@
-"""What in a picture speaks for the name that a trained network gives it.
+"""What in an image speaks for the name that a trained network gives it.
 
 python -m experiments.explain --checkpoint checkpoints/part2_finetune/TIME a.jpg
-python -m experiments.explain --checkpoint DIR --method guided_backprop picture.jpg
+python -m experiments.explain --checkpoint DIR --method guided_backprop image.jpg
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ MethodName = Literal[
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Explains what a checkpoint makes of pictures."""
+    """Explains what a checkpoint makes of images."""
 
     checkpoint: Path
     """Folder of a training run, or of one of its seeds."""
-    pictures: tyro.conf.Positional[tuple[Path, ...]]
-    """Picture files."""
+    images: tyro.conf.Positional[tuple[Path, ...]]
+    """Image files."""
     method: MethodName = "guided_backprop"
     """How to explain; all: every method that the network allows."""
     target: str | None = None
@@ -48,17 +48,17 @@ class Config:
 
 def main(config: Config) -> Path:
     """The run folder, whose path is also the last line on standard output."""
-    from experiments.explain_report import explain_pictures, write_explanations
+    from experiments.explain_report import explain_images, write_explanations
     from jaxvision.inference import load_classifier
     from jaxvision.report.run_folder import RunFolder
 
     began = time.monotonic()
-    if not config.pictures:
-        raise InputError("no picture given; name one or more files after the flags")
+    if not config.images:
+        raise InputError("no image given; name one or more files after the flags")
     classifier = load_classifier(config.checkpoint)
-    explained = explain_pictures(
+    explained = explain_images(
         classifier,
-        config.pictures,
+        config.images,
         method=config.method,
         target=config.target,
         layer=config.layer,

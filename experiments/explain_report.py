@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from jaxvision import plotting
-from jaxvision.data.decode import BadPicture, decode_picture
+from jaxvision.data.decode import BadImage, decode_image
 from jaxvision.errors import InputError
 from jaxvision.explain import (
     METHODS,
@@ -18,7 +18,7 @@ from jaxvision.explain import (
     completeness_gap,
     find_method,
 )
-from jaxvision.explain.pictures import VIEW_NAMES, all_views
+from jaxvision.explain.images import VIEW_NAMES, all_views
 from jaxvision.files import write_atomically
 from jaxvision.inference import TrainedClassifier
 from jaxvision.report import markdown
@@ -27,17 +27,17 @@ from jaxvision.report.progress import Progress
 from jaxvision.report.run_folder import DataSummary, Measurement, RunFolder
 
 BATCH = 4
-"""Pictures that are explained at once, at most."""
+"""Images that are explained at once, at most."""
 
-HEADINGS = ("the picture", *VIEW_NAMES)
+HEADINGS = ("the image", *VIEW_NAMES)
 """Of the columns: what stands in a row of `explanation_row`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a network says of a picture, and the maps that explain one class of it.
+    """What a network says of an image, and the maps that explain one class of it.
 
-    path: of the picture.
+    path: of the image.
     image: uint8 `[H, W, C]` as the network sees it.
     said: name that the network gives it, with `probability`.
     target: the class that is explained, with `target_probability`.
@@ -62,7 +62,7 @@ class Answer:
         )
 
 
-def explain_pictures(
+def explain_images(
     classifier: TrainedClassifier,
     paths: Sequence[Path],
     *,
@@ -70,7 +70,7 @@ def explain_pictures(
     target: str | None = None,
     layer: str | None = None,
 ) -> list[Answer]:
-    """Explains pictures from files.
+    """Explains images from files.
 
     Args:
       classifier: of a checkpoint.
@@ -80,7 +80,7 @@ def explain_pictures(
       layer: that Grad-CAM looks at; None: that of the last convolution.
 
     Raises:
-      InputError: a file that is no picture, or a class, method or layer that there is
+      InputError: a file that is no image, or a class, method or layer that there is
         not.
     """
     card = classifier.card
@@ -93,12 +93,12 @@ def explain_pictures(
     methods = allowed_methods(network) if method == "all" else [method]
     options = {name: {} for name in methods}
     if layer is not None:
-        network.anatomy.check_map_layer(layer)
+        network.trace.check_map_layer(layer)
         for name in {"grad_cam", "guided_grad_cam"} & options.keys():
             options[name] = {"layer": layer}
     images = np.stack([_decode(path, classifier) for path in paths])
     predictions = classifier.predict(list(images))
-    targets = [target or prediction.name for prediction in predictions]
+    targets = [target or prediction.label for prediction in predictions]
     labels = [card.classes.index(name) for name in targets]
     maps = {
         name: explain_in_batches(
@@ -115,7 +115,7 @@ def explain_pictures(
         Answer(
             path,
             images[number],
-            prediction.name,
+            prediction.label,
             prediction.probability,
             targets[number],
             float(prediction.probabilities[labels[number]]),
@@ -130,9 +130,9 @@ def explain_pictures(
 def allowed_methods(network: Network) -> list[str]:
     """The methods that the network has the layers for."""
     without: set[str] = set()
-    if network.anatomy.last_convolution is None:
+    if network.trace.last_convolution is None:
         without |= {"grad_cam", "guided_grad_cam"}
-    if not network.anatomy.rectifiers:
+    if not network.trace.rectifiers:
         without |= {"guided_backprop", "guided_grad_cam"}
     return [name for name in METHODS if name not in without]
 
@@ -146,11 +146,11 @@ def explain_in_batches(
     size: int = BATCH,
     **options: str | int,
 ) -> np.ndarray:
-    """Maps `[N, ...]` of any number of pictures, in batches of `size`; the last one is
+    """Maps `[N, ...]` of any number of images, in batches of `size`; the last one is
     filled up."""
     explain = find_method(method).explain
     maps: list[np.ndarray] = []
-    with Progress(METHODS[method].name, unit="pictures") as progress:
+    with Progress(METHODS[method].name, unit="images") as progress:
         for start in range(0, len(images), size):
             # Batches of one size: another would be compiled anew.
             chosen = np.arange(start, start + size) % len(images)
@@ -164,11 +164,11 @@ def explain_in_batches(
 
 def explanation_row(
     name: str, image: np.ndarray, maps: np.ndarray, *, correct: bool | None = None
-) -> plotting.PictureRow:
-    """The picture and every view of one map of it, under `HEADINGS`."""
+) -> plotting.ImageRow:
+    """The image and every view of one map of it, under `HEADINGS`."""
     views = all_views(maps[None], image[None])
-    pictures = [image, *(view[0] for view in views.values())]
-    return plotting.PictureRow(name, pictures, correct=correct)
+    images = [image, *(view[0] for view in views.values())]
+    return plotting.ImageRow(name, images, correct=correct)
 
 
 def explanation_figure(
@@ -183,7 +183,7 @@ def explanation_figure(
         explanation_row(_two_lines(METHODS[name].name), image, values)
         for name, values in maps.items()
     ]
-    return plotting.picture_grid(rows, HEADINGS, title=title, demo=demo)
+    return plotting.image_grid(rows, HEADINGS, title=title, demo=demo)
 
 
 def about_methods(
@@ -203,10 +203,10 @@ def about_methods(
 
 
 ABOUT_VIEWS = (
-    "Colour: grey is zero, lighter above, darker below, channel by channel; methods "
-    "with one value a pixel are red above zero and blue below. Grey: absolute values, "
+    "Color: gray is zero, lighter above, darker below, channel by channel; methods "
+    "with one value a pixel are red above zero and blue below. Gray: absolute values, "
     "channels added up. Positive and negative saliency: values above and below zero "
-    "alone. Overlay: a glow over the picture where the map is strong. Each map has a "
+    "alone. Overlay: a glow over the image where the map is strong. Each map has a "
     "scale of its own, up to its 99.5th percentile."
 )
 
@@ -225,7 +225,7 @@ def write_explanations(
       run: folder, with its config.
       classifier: that was explained.
       explained: at least one answer, all by the same methods.
-      layer: as in `explain_pictures`.
+      layer: as in `explain_images`.
       began: `time.monotonic()` at the start.
     """
     card, network = classifier.card, Network.of(classifier)
@@ -248,7 +248,7 @@ def write_explanations(
         )
         run.save_figure(name, figure)
         _write_views(run, name, answer)
-        picture = markdown.Picture(
+        image = markdown.Image(
             f"{name}.png",
             f"{answer.path.name} and what in it speaks for {answer.target}, by "
             f"{', '.join(METHODS[method].name for method in methods)}.",
@@ -258,12 +258,12 @@ def write_explanations(
             f"beside this report, `{name}-*.png`, and the maps as arrays are in "
             f"`{name}.npz`."
         )
-        sections.append(markdown.Section(answer.path.name, [text, picture]))
+        sections.append(markdown.Section(answer.path.name, [text, image]))
         figures += _figures(answer, number, network, card.classes, card.seed)
     run.write_results(
         figures,
         data=DataSummary(
-            "pictures given",
+            "images given",
             explained[0].path.parent,
             card.data["is_demo"],
             len(explained),
@@ -274,16 +274,16 @@ def write_explanations(
     markdown.write_report(
         run,
         title="What the network looks at",
-        question="What in a picture speaks for the name that a network gives it?",
+        question="What in an image speaks for the name that a network gives it?",
         sections=sections,
     )
 
 
 def _decode(path: Path, classifier: TrainedClassifier) -> np.ndarray:
     try:
-        return decode_picture(path, classifier.card.preprocessing)
-    except BadPicture as bad:
-        raise InputError(f"{bad}; give another picture") from bad
+        return decode_image(path, classifier.card.preprocessing)
+    except BadImage as bad:
+        raise InputError(f"{bad}; give another image") from bad
 
 
 def _two_lines(name: str) -> str:
@@ -293,13 +293,13 @@ def _two_lines(name: str) -> str:
 
 def _write_views(run: RunFolder, name: str, answer: Answer) -> None:
     for method, maps in answer.maps.items():
-        for view, pictures in all_views(maps[None], answer.image[None]).items():
+        for view, images in all_views(maps[None], answer.image[None]).items():
             buffer = io.BytesIO()
-            Image.fromarray(pictures[0]).save(buffer, "PNG")
+            Image.fromarray(images[0]).save(buffer, "PNG")
             file = f"{name}-{method}-{view.replace(' ', '_')}.png"
             write_atomically(run.path / file, buffer.getvalue())
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, picture=answer.image, **answer.maps)
+    np.savez_compressed(buffer, image=answer.image, **answer.maps)
     write_atomically(run.path / f"{name}.npz", buffer.getvalue())
 
 

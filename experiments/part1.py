@@ -1,7 +1,7 @@
 """All of part 1, in one report.
 
 python -m experiments.part1                               # drawn paintings, a try-out
-python -m experiments.part1 --data.root DIR --seeds 0 1 2 # one sub-folder a painter
+python -m experiments.part1 --data.root DIR --seeds 0 1 2 # one subfolder per painter
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ TABLES: tuple[ModuleType, ...] = (
     part1_architecture,
     part1_tuning,
 )
-"""Experiments on one set of pictures and one store of finished rows."""
+"""Experiments on one set of images and one store of finished rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ def find(config: Config, study: Study) -> Findings:
         folders[published.title] = published.path
         _merge(found, published.findings)
     path = part1_robustness.main(part1_robustness.Config(**shared), study)
-    folders["Part 1.7: changed pictures"] = path
+    folders["Part 1.7: changed images"] = path
     found.sections.append(robustness_section(path, config.runs))
     transfer = part1_transfer.main(part1_transfer.Config(**shared))
     folders[transfer.title] = transfer.path
@@ -91,14 +91,14 @@ def robustness_section(path: Path, runs: Path) -> "markdown.Section":
         if name.endswith(("unchanged", "mean over all changes"))
     ]
     return markdown.Section(
-        "1.7 changed pictures",
+        "1.7 changed images",
         [
             markdown.Table(["validation accuracy", "mean ± sd"], rows),
-            markdown.Picture(
+            markdown.Image(
                 from_report(path / "curves.png", runs),
                 "Accuracy over the strength of each change.",
                 "The best network and the same trained with augmentation; strength 0 "
-                "is the unchanged picture.",
+                "is the unchanged image.",
             ),
         ],
     )
@@ -115,7 +115,7 @@ def main(config: Config) -> Path:
         "part1",
         config,
         title="Part 1: who painted it",
-        question="Which painter made a picture, how well can a small network learn to "
+        question="Which painter made an image, how well can a small network learn to "
         "tell, and what helps it?",
         find=lambda study: find(config, study),
         study=study,

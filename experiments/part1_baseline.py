@@ -1,7 +1,7 @@
 """Part 1.2: the assignment's first network, as it is built and as it learns.
 
 python -m experiments.part1_baseline                      # drawn paintings
-python -m experiments.part1_baseline --data.root DIR      # one sub-folder a painter
+python -m experiments.part1_baseline --data.root DIR      # one subfolder per painter
 """
 
 import dataclasses

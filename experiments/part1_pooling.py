@@ -1,7 +1,7 @@
 """Part 1.3: max pooling after each convolution.
 
 python -m experiments.part1_pooling                       # drawn paintings
-python -m experiments.part1_pooling --data.root DIR       # one sub-folder a painter
+python -m experiments.part1_pooling --data.root DIR       # one subfolder per painter
 """
 
 import dataclasses

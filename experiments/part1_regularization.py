@@ -23,7 +23,7 @@ from experiments.tables import (
 from jaxvision.optim import OptimConfig
 
 POOLED = {"pool_kernel": 2, "pool_stride": 1}
-"""The network that the reports regularise."""
+"""The network that the reports regularize."""
 
 RATE = 1e-4
 """Learning rate where nothing else is said."""
@@ -31,7 +31,7 @@ RATE = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class Config(StudyConfig):
-    """Regularises the network with pooling, one way at a time."""
+    """Regularizes the network with pooling, one way at a time."""
 
 
 def tables() -> tuple[Table, ...]:
@@ -91,8 +91,8 @@ def tables() -> tuple[Table, ...]:
         Table(
             "1.4",
             "early_stopping",
-            "Training ends after so many epochs without a better validation accuracy; "
-            "figures are those of the epoch it ended with.",
+            "Training ends after this many epochs without a better validation "
+            "accuracy; figures are those of the epoch it ended with.",
             (
                 TableRow("no early stopping", pooled()),
                 *(

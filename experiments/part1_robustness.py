@@ -1,7 +1,7 @@
-"""Part 1.7: the best network under changed pictures, and what augmentation buys.
+"""Part 1.7: the best network under changed images, and what augmentation buys.
 
 python -m experiments.part1_robustness                    # drawn paintings
-python -m experiments.part1_robustness --data.root DIR    # one sub-folder a painter
+python -m experiments.part1_robustness --data.root DIR    # one subfolder per painter
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from experiments.tables import Study, StudyConfig
 
 @dataclasses.dataclass(frozen=True)
 class Config(StudyConfig):
-    """Trains the two best networks, unless that is done, and changes the pictures."""
+    """Trains the two best networks, unless that is done, and changes the images."""
 
     transforms: tuple[str, ...] = ()
     """Names of changes; none: those of the assignment."""
@@ -50,8 +50,8 @@ def main(config: Config, study: Study | None = None) -> Path:
     ]
     run = RunFolder.create("part1_robustness", root=config.runs)
     run.write_config(config)
-    picture = networks[0].find_picture(None)
-    write_robustness(run, networks, picture=picture, seed=0, began=began)
+    image = networks[0].find_image(None)
+    write_robustness(run, networks, image=image, seed=0, began=began)
     endings = ("unchanged", "mean over all changes")
     figures = [m for m in measurements(networks) if m.name.endswith(endings)]
     say(figures, run.path, demo=study.dataset.is_demo)

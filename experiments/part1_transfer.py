@@ -1,7 +1,7 @@
 """Beyond part 1: a network that knows ImageNet on the same paintings, 5-fold.
 
 python -m experiments.part1_transfer                      # drawn paintings
-python -m experiments.part1_transfer --data.root DIR      # one sub-folder a painter
+python -m experiments.part1_transfer --data.root DIR      # one subfolder per painter
 """
 
 import dataclasses
@@ -32,8 +32,8 @@ class Head:
     """What is trained on the features.
 
     hidden: units of its hidden layers.
-    views: versions of each picture that it learns from and whose logits are averaged:
-        the picture itself, then random ones.
+    views: versions of each image that it learns from and whose logits are averaged:
+        the image itself, then random ones.
     """
 
     hidden: tuple[int, ...] = ()
@@ -53,7 +53,7 @@ VIEWS = AugmentConfig(horizontal_flip=0.5, resized_crop=0.5)
 
 @dataclasses.dataclass(frozen=True)
 class Config(StudyConfig):
-    """Trains heads on features of a pretrained network, every picture left out once."""
+    """Trains heads on features of a pretrained network, every image left out once."""
 
     backbone: BackboneName = "efficientnet_lite0"
     """Pretrained network; efficientnet_lite0 comes with the package."""
@@ -62,9 +62,9 @@ class Config(StudyConfig):
     image_size: int = 224
     """Height and width of the network's input, in pixels."""
     folds: int = 5
-    """Parts of the pictures; each is named by a head that was trained on the others."""
+    """Parts of the images; each is named by a head that was trained on the others."""
     batch_size: int = 32
-    """Pictures a step."""
+    """Images a step."""
     optim: OptimConfig = dataclasses.field(
         default_factory=lambda: OptimConfig(
             "adamw", 3e-3, schedule="cosine", weight_decay=0.01
@@ -82,11 +82,11 @@ def fold_logits(
     features: np.ndarray,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits `[N, K]` of every picture by the head that has not seen it, and the folds.
+    """Logits `[N, K]` of every image by the head that has not seen it, and the folds.
 
     Args:
       model, variables: the whole network, its head fresh.
-      features: `[V, N, F]` float32 of the backbone, for each view of each picture.
+      features: `[V, N, F]` float32 of the backbone, for each view of each image.
       seed: of the folds, the order and dropout.
     """
     from jaxvision.data.splits import make_folds
@@ -96,7 +96,7 @@ def fold_logits(
     fold = make_folds(
         config.folds,
         seed=seed,
-        pictures=dataset.pictures,
+        images=dataset.images,
         labels=dataset.labels.tolist(),
         groups=dataset.groups,
     )
@@ -187,7 +187,7 @@ def _add_findings(
     logits: dict[str, list[np.ndarray]],
     folds: list[np.ndarray],
 ) -> None:
-    """Accuracy of each head over all pictures, a table, a confusion matrix."""
+    """Accuracy of each head over all images, a table, a confusion matrix."""
     from jaxvision import plotting
     from jaxvision.metrics import confusion_matrix
     from jaxvision.report import markdown
@@ -216,13 +216,13 @@ def _add_findings(
         matrix, dataset.classes, demo=dataset.is_demo
     )
     findings.csv["predictions"] = (
-        ["head", "seed", "fold", "picture", "true", "predicted"],
+        ["head", "seed", "fold", "image", "true", "predicted"],
         [
-            [name, seed, int(fold[i]), picture, dataset.classes[labels[i]],
+            [name, seed, int(fold[i]), image, dataset.classes[labels[i]],
              dataset.classes[int(one[i].argmax())]]
             for name, several in logits.items()
             for seed, fold, one in zip(config.seeds, folds, several, strict=True)
-            for i, picture in enumerate(dataset.pictures)
+            for i, image in enumerate(dataset.images)
         ],
     )  # fmt: skip
     rows = [[name, format_mean_sd(m.mean, m.sd)] for name, m in measured.items()]
@@ -235,25 +235,25 @@ def _add_findings(
                 markdown.Text(
                     f"*Mean ± sample standard deviation over {len(config.seeds)} "
                     f"seed(s) ({', '.join(map(str, config.seeds))}). For each seed the "
-                    f"{len(labels)} pictures are dealt into {config.folds} folds, "
-                    "painters evenly, and every picture is named by a head that was "
+                    f"{len(labels)} images are dealt into {config.folds} folds, "
+                    "painters evenly, and every image is named by a head that was "
                     "trained on the other folds. Features: the last layer of "
-                    f"`{config.backbone}`, whose weights do not change, on pictures of "
+                    f"`{config.backbone}`, whose weights do not change, on images of "
                     f"{config.image_size}×{config.image_size} in that network's own "
-                    f"normalisation. Heads: {optim.optimizer}, learning rate "
+                    f"normalization. Heads: {optim.optimizer}, learning rate "
                     f"{optim.learning_rate:g}, schedule {optim.schedule}, weight decay "
                     f"{optim.weight_decay:g}, {config.head_epochs} epochs (on several "
                     "views as many fewer), batch size "
                     f"{config.batch_size}, dropout 0.5 after a hidden layer; the last "
-                    "epoch counts, nothing is chosen by the pictures left out. Views: "
-                    "the picture and random ones, mirrored with a probability of "
+                    "epoch counts, nothing is chosen by the images left out. Views: "
+                    "the image and random ones, mirrored with a probability of "
                     f"{VIEWS.horizontal_flip:g} and with up to "
-                    f"{VIEWS.resized_crop:g} of the area cut away; logits of a "
-                    "picture's views are averaged.*"
+                    f"{VIEWS.resized_crop:g} of the area cut away; logits of an "
+                    "image's views are averaged.*"
                 ),
-                markdown.Picture(
+                markdown.Image(
                     "transfer_confusion.png",
-                    "For each painter, how many pictures were given each name.",
+                    "For each painter, how many images were given each name.",
                     f"Head: {best}; all folds of all seeds, counted together.",
                 ),
             ],
@@ -268,7 +268,7 @@ def main(config: Config) -> Published:
     config = dataclasses.replace(config, backbone=name)
     size = (config.image_size, config.image_size)
     source = SOURCES[name].preprocessing
-    study = Study(config, dataclasses.replace(source, size=size, fit="squash"))
+    study = Study(config, dataclasses.replace(source, size=size, resize_mode="stretch"))
     return run_study(
         "part1_transfer",
         config,

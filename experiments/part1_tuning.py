@@ -1,7 +1,7 @@
-"""Part 1.6: batch size, learning rate, normalisation, and the best network.
+"""Part 1.6: batch size, learning rate, normalization, and the best network.
 
 python -m experiments.part1_tuning                        # drawn paintings
-python -m experiments.part1_tuning --data.root DIR        # one sub-folder a painter
+python -m experiments.part1_tuning --data.root DIR        # one subfolder per painter
 """
 
 import dataclasses
@@ -70,8 +70,8 @@ BEST, AUGMENTED = "best network", "best network, augmented"
 def best_rows() -> tuple[TableRow, ...]:
     """The networks that the robustness experiment measures."""
     return (
-        TableRow(BEST, best(), keep=True),
-        TableRow(AUGMENTED, best(AUGMENT), keep=True),
+        TableRow(BEST, best(), save=True),
+        TableRow(AUGMENTED, best(AUGMENT), save=True),
     )
 
 
@@ -95,7 +95,7 @@ def tables() -> tuple[Table, ...]:
         Table(
             "1.6",
             "batch_size",
-            f"{three}: more pictures a step, and so fewer steps an epoch.",
+            f"{three}: more images a step, and so fewer steps an epoch.",
             tuple(
                 TableRow(f"batch size {size}", convnet(batch_size=size))
                 for size in (8, 16, 32, 64, 128)
@@ -117,7 +117,7 @@ def tables() -> tuple[Table, ...]:
         ),
         Table(
             "1.6",
-            "normalisation",
+            "normalization",
             f"{three}: local response norm over 4 channels, weight norm, batch norm.",
             tuple(
                 TableRow(name, convnet(batch_size=32, norm=norm))
@@ -130,7 +130,7 @@ def tables() -> tuple[Table, ...]:
             "The best settings of the two reports, as far as they are described, and "
             "ours: batch norm, twice the filters, dropout, decoupled weight decay, "
             "label smoothing and a rate that falls to zero; then the same with "
-            "pictures changed at random.",
+            "images changed at random.",
             (
                 TableRow("settings of Niaz", niaz),
                 TableRow("settings of Gözpınar", gozpinar),

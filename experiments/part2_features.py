@@ -59,14 +59,14 @@ def prepare(config: Config) -> Task:
 
     start = choose_start(config)
     name = start.pretrained.source.model
-    create_model(name, 2, until=config.layer)  # refuses an unknown layer
+    create_model(name, 2, stop_at=config.layer)  # refuses an unknown layer
 
     def train(run: SeedRun) -> "TrainedClassifier":
         model, variables = make_network(
             run,
             name,
             start.pretrained,
-            until=config.layer,
+            stop_at=config.layer,
             head_hidden=config.hidden,
             head_dropout=config.dropout_rate,
         )

@@ -1,7 +1,7 @@
 """Part 2.4: a network that knows ImageNet learns to name faces.
 
 python -m experiments.part2_finetune                      # drawn faces, a try-out
-python -m experiments.part2_finetune --data.root DIR      # one sub-folder a class
+python -m experiments.part2_finetune --data.root DIR      # one subfolder per class
 """
 
 import dataclasses
@@ -29,18 +29,18 @@ class Config(TransferConfig):
 
     TUNABLE: ClassVar[Mapping[str, Range]] = {
         "optim.learning_rate": Range(1e-5, 1e-2, log=True),
-        "optim.backbone_factor": Range(0.01, 1.0, log=True),
+        "optim.backbone_lr_multiplier": Range(0.01, 1.0, log=True),
         "optim.weight_decay": Range(1e-5, 1e-1, log=True),
     }
 
     method: Literal["features", "head", "full"] = "full"
     """Train the last layer on features computed once; the last layer on augmented
-    pictures; or everything."""
+    images; or everything."""
     head_epochs: int = 100
     """For full: epochs of the last layer alone, on features, before all is trained."""
     head_learning_rate: float = 1e-3
     """Peak learning rate (Adam) of those epochs."""
-    bn_frozen: bool = True
+    freeze_bn: bool = True
     """Batch norm keeps ImageNet's statistics; its scale and bias are trained."""
     epochs: int = 10
     optim: OptimConfig = dataclasses.field(
@@ -51,7 +51,7 @@ class Config(TransferConfig):
             warmup_epochs=1.0,
             weight_decay=0.01,
             clip_norm=1.0,
-            backbone_factor=0.3,
+            backbone_lr_multiplier=0.3,
         )
     )
     augment: AugmentConfig = dataclasses.field(
@@ -78,7 +78,7 @@ def prepare(config: Config) -> Task:
             run,
             start.pretrained.source.model,
             start.pretrained,
-            bn_frozen=config.bn_frozen,
+            freeze_bn=config.freeze_bn,
         )
         if config.method == "features":
             options = {"epochs": config.epochs, "optim": config.optim}

@@ -1,7 +1,7 @@
-"""Part 2.1: a multilayer perceptron on small pictures of faces.
+"""Part 2.1: a multilayer perceptron on small images of faces.
 
 python -m experiments.part2_mlp                           # drawn faces, a try-out
-python -m experiments.part2_mlp --data.root DIR           # one sub-folder a class
+python -m experiments.part2_mlp --data.root DIR           # one subfolder per class
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from experiments.common import (
 )
 from jaxvision.data.transforms import AugmentConfig
 from jaxvision.optim import OptimConfig
-from jaxvision.preprocessing import Fit, Preprocessing
+from jaxvision.preprocessing import Preprocessing, ResizeMode
 
 if TYPE_CHECKING:
     from jaxvision.inference import TrainedClassifier
@@ -41,12 +41,12 @@ class Config(RunConfig):
     """Batch norm before the ReLU."""
     dropout_rate: float = 0.3
     """Share of hidden units that are dropped in training."""
-    initialiser: Literal["xavier_uniform", "kaiming_uniform"] = "xavier_uniform"
+    initializer: Literal["xavier_uniform", "kaiming_uniform"] = "xavier_uniform"
     """How kernels are drawn."""
     image_size: int = 28
     """Height and width of the network's input, in pixels."""
-    fit: Fit = "squash"
-    """How a picture becomes square: cut, squeezed, or with black bars."""
+    resize_mode: ResizeMode = "stretch"
+    """How an image becomes square: cut, squeezed, or with black bars."""
     epochs: int = 100
     optim: OptimConfig = dataclasses.field(
         default_factory=lambda: OptimConfig(
@@ -69,15 +69,15 @@ def prepare(config: Config) -> Task:
             hidden=config.hidden,
             batch_norm=config.batch_norm,
             dropout_rate=config.dropout_rate,
-            initialiser=config.initialiser,
+            initializer=config.initializer,
         )
         return train_network(run, model, variables)
 
     size = (config.image_size, config.image_size)
     return Task(
-        preprocessing=Preprocessing(size=size, fit=config.fit),
+        preprocessing=Preprocessing(size=size, resize_mode=config.resize_mode),
         train=train,
-        notes=f"Every value of a {size[0]}×{size[1]} colour picture, scaled to "
+        notes=f"Every value of a {size[0]}×{size[1]} color image, scaled to "
         f"[-1, 1], goes into {config.hidden} hidden units.",
     )
 

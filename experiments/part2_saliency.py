@@ -24,16 +24,16 @@ class Config:
     """Folder of a training run, or of one of its seeds; none: the newest finished run
     of part2_finetune in `checkpoints`."""
     root: Path | None = None
-    """Folder of the pictures, where it has moved; they are matched by name."""
+    """Folder of the images, where it has moved; they are matched by name."""
     split: Literal["train", "val", "test"] = "test"
-    """Which part of the pictures."""
+    """Which part of the images."""
     people: tuple[str, ...] = ()
-    """Classes with one picture each explained; none: all."""
-    picture: str | None = None
-    """The rightly named picture that every method explains, as its path in the folder;
-    none: the first."""
+    """Classes with one image each explained; none: all."""
+    image: str | None = None
+    """The correctly classified image that every method explains, as its path in the
+    folder; none: the first."""
     checked: int = 4
-    """Pictures a seed for the figures: does an explanation depend on what the network
+    """Images a seed for the figures: does an explanation depend on what the network
     has learned, and do integrated gradients add up?"""
     runs: Path = Path("runs")
     """The report goes to a new folder in here."""
@@ -54,7 +54,7 @@ def main(config: Config) -> Path:
         root=config.root,
         split=config.split,
         people=config.people,
-        picture=config.picture,
+        image=config.image,
         checked=config.checked,
     )
     run = RunFolder.create("part2_saliency", root=config.runs)

@@ -1,7 +1,7 @@
-"""Part 2.3: what hidden units look for, as pictures.
+"""Part 2.3: what hidden units look for, as images.
 
 python -m experiments.part2_weights                       # drawn faces, a try-out
-python -m experiments.part2_weights --data.root DIR       # one sub-folder a person
+python -m experiments.part2_weights --data.root DIR       # one subfolder per person
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from jaxvision.optim import OptimConfig
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.train.sweep import Configuration
 
-PICTURES = Preprocessing(size=(28, 28), fit="squash")
+IMAGES = Preprocessing(size=(28, 28), resize_mode="stretch")
 """As in part 2.1: 28×28, values from -1 to 1."""
 
 HIDDEN = (300, 800)
@@ -40,11 +40,11 @@ class Config(StudyConfig):
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     seeds: tuple[int, ...] = (0, 1, 2)
-    """One run each: seed of the split, the initialisation and the order."""
+    """One run each: seed of the split, the initialization and the order."""
     checkpoints: Path = Path("checkpoints")
-    """Finished networks are kept in its sub-folder `part2` and not trained again."""
+    """Finished networks are kept in its subfolder `part2` and not trained again."""
     person: str | None = None
-    """Class whose most telling units are shown; none: the first."""
+    """Class whose most weighted units are shown; none: the first."""
     units: tuple[int, ...] = ()
     """Further units, by index; none: the first and the middle one."""
 
@@ -61,7 +61,7 @@ def table() -> Table:
                 batch_size=32,
                 augment=AugmentConfig(horizontal_flip=0.5, translation=0.05),
             ),
-            keep=True,
+            save=True,
         )
         for hidden in HIDDEN
         for penalty in (0.0, PENALTY)
@@ -71,7 +71,7 @@ def table() -> Table:
 
 
 def find(config: Config, study: Study) -> Findings:
-    from experiments.weights_report import add_pictures, choose_person
+    from experiments.weights_report import add_images, choose_person
     from jaxvision.explain.weights import check_units
 
     # Before anything is trained.
@@ -79,16 +79,16 @@ def find(config: Config, study: Study) -> Findings:
     check_units(config.units, min(HIDDEN))
     findings = table_findings(study, [table()])
     findings.sections.append(effects_section(findings, [table()], "2.3 effects"))
-    add_pictures(findings, study, person, config.units)
+    add_images(findings, study, person, config.units)
     return findings
 
 
 def main(config: Config) -> Published:
-    study = Study(config, PICTURES, demo_kind="faces", part="part2")
+    study = Study(config, IMAGES, demo_kind="faces", part="part2")
     return run_study(
         "part2_weights",
         config,
-        title="Part 2.3: weights as pictures",
+        title="Part 2.3: weights as images",
         question="What do the hidden units of a perceptron look for, and what do more "
         "of them and an L2 term change?",
         find=lambda study: find(config, study),

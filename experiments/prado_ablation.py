@@ -1,7 +1,7 @@
 """Prado: what each measure of the report's training brings, left out one at a time.
 
 python -m experiments.prado_ablation                      # drawn paintings, a try-out
-python -m experiments.prado_ablation --data.root DIR      # one sub-folder a painter
+python -m experiments.prado_ablation --data.root DIR      # one subfolder per painter
 python -m experiments.prado_ablation --data.root DIR --image-size 64 --epochs 15
 """
 
@@ -50,8 +50,8 @@ def changes(config: Config) -> dict[str, dict[str, object]]:
         "no class weights": {"class_weights": False},
         "no output biases": {"output_biases": False},
         "no weights, no biases": {"class_weights": False, "output_biases": False},
-        "no PCA colour": {"augment": replace(augment, pca_colour=0.0)},
-        "PCA colour per pixel": {"augment": replace(augment, pca_per_pixel=True)},
+        "no PCA color": {"augment": replace(augment, pca_color=0.0)},
+        "PCA color per pixel": {"augment": replace(augment, pca_per_pixel=True)},
         "no flips": {"augment": replace(augment, horizontal_flip=0.0)},
         "constant learning rate": {"optim": replace(optim, schedule="constant")},
     }
@@ -64,14 +64,14 @@ def make_ways(config: Config) -> list[Way]:
         raise InputError(
             f"--ways {unknown[0]!r}: no such way; there are: {', '.join(every)}"
         )
-    costs(config.network, config.image_size)  # refuses pictures that are too small
+    costs(config.network, config.image_size)  # refuses images that are too small
     wanted = {REFERENCE, *(config.ways or every)}
     ways = []
     for name, change in every.items():
         if name in wanted:
             own = dataclasses.replace(config, **change)
             task = partial(from_scratch, own, config.network)
-            ways.append(Way(name, own, task, keep=own.keep))
+            ways.append(Way(name, own, task, select=own.select))
     return ways
 
 
@@ -109,7 +109,7 @@ def main(config: Config) -> None:
         "prado_ablation",
         config.limited(),
         title="Prado: what each measure brings",
-        question="What do class weights, output biases, colour augmentation, mirror "
+        question="What do class weights, output biases, color augmentation, mirror "
         "images and a falling learning rate bring?",
         make_ways=make_ways,
         sections=effects,

@@ -1,7 +1,7 @@
 """Prado: VGG, ResNet and MobileNet from scratch on the paintings of a few painters.
 
 python -m experiments.prado_scratch                       # drawn paintings, a try-out
-python -m experiments.prado_scratch --data.root DIR       # one sub-folder a painter
+python -m experiments.prado_scratch --data.root DIR       # one subfolder per painter
 python -m experiments.prado_scratch --data.root DIR --image-size 64 --epochs 20
 """
 
@@ -60,13 +60,13 @@ class PradoConfig(RunConfig):
     class_weights: bool = True
     output_biases: bool = True
     image_size: int = 224
-    """Height and width that pictures are resized to, in pixels."""
-    keep: Literal["last", "best"] = "last"
+    """Height and width that images are resized to, in pixels."""
+    select: Literal["last", "best"] = "last"
     """Which epoch's network is measured: the last, as in the report, or the best one on
-    the validation pictures. They are few: which is best of 50 is much a matter of
+    the validation images. They are few: which is best of 50 is much a matter of
     chance."""
     limit: int | None = None
-    """At most this many pictures of each class, for trials: `--data.limit`."""
+    """At most this many images of each class, for trials: `--data.limit`."""
 
     def limited(self) -> "PradoConfig":
         """The config with its `limit` where the data are chosen.
@@ -76,16 +76,18 @@ class PradoConfig(RunConfig):
         """
         if self.image_size < 1:
             raise InputError(f"--image-size {self.image_size}: must be at least 1")
-        if self.patience is not None and self.keep == "last":
-            raise InputError("--patience waits for a best epoch: give --keep best too")
+        if self.patience is not None and self.select == "last":
+            raise InputError(
+                "--patience waits for a best epoch: give --select best too"
+            )
         if self.limit is None:
             return self
         data = dataclasses.replace(self.data, limit=self.limit)
         return dataclasses.replace(self, data=data)
 
 
-AUGMENT = AugmentConfig(horizontal_flip=0.5, pca_colour=0.1)
-"""The report's; PCA colour shifts with AlexNet's deviation."""
+AUGMENT = AugmentConfig(horizontal_flip=0.5, pca_color=0.1)
+"""The report's; PCA color shifts with AlexNet's deviation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +99,11 @@ class Config(PradoConfig):
     """Which of them."""
 
 
-def pictures(image_size: int) -> Preprocessing:
-    """As the report has them: squeezed into a square, each standardised by itself."""
-    return Preprocessing(size=(image_size, image_size), fit="squash", standardise=True)
+def images(image_size: int) -> Preprocessing:
+    """As the report has them: squeezed into a square, each standardized by itself."""
+    return Preprocessing(
+        size=(image_size, image_size), resize_mode="stretch", standardize=True
+    )
 
 
 def from_scratch(config: PradoConfig, network: Network) -> Task:
@@ -107,14 +111,14 @@ def from_scratch(config: PradoConfig, network: Network) -> Task:
     from experiments.training import make_network, train_network
 
     def train(run: SeedRun) -> "TrainedClassifier":
-        return train_network(run, *make_network(run, network), keep=config.keep)
+        return train_network(run, *make_network(run, network), select=config.select)
 
     size = f"{config.image_size}×{config.image_size}"
     notes = (
-        f"`{network}` from fresh weights on pictures of {size}, each standardised by "
+        f"`{network}` from fresh weights on images of {size}, each standardized by "
         f"itself. {how(config)}"
     )
-    return Task(pictures(config.image_size), train, notes)
+    return Task(images(config.image_size), train, notes)
 
 
 def how(config: PradoConfig) -> str:
@@ -123,18 +127,18 @@ def how(config: PradoConfig) -> str:
     rate = f"{optim.optimizer}, learning rate {optim.learning_rate:g}"
     if optim.schedule == "exponential":
         rate += f" for {optim.hold_epochs} epoch(s), then × {optim.decay:.4g} an epoch"
-    per = "pixel" if augment.pca_per_pixel else "picture"
+    per = "pixel" if augment.pca_per_pixel else "image"
     said = {
         f"mirrored with a probability of {augment.horizontal_flip:g}": (
             augment.horizontal_flip
         ),
-        f"shifted along the principal colours of the training pictures, α ~ N(0, "
-        f"{augment.pca_colour:g}²) for each {per}": augment.pca_colour,
+        f"shifted along the principal colors of the training images, α ~ N(0, "
+        f"{augment.pca_color:g}²) for each {per}": augment.pca_color,
     }
     changes = " and ".join(words for words, wanted in said.items() if wanted)
     return (
-        f"{config.epochs} epochs at most, {config.batch_size} pictures a step, {rate}. "
-        + (f"Training pictures are {changes}. " if changes else "")
+        f"{config.epochs} epochs at most, {config.batch_size} images a step, {rate}. "
+        + (f"Training images are {changes}. " if changes else "")
         + ("Classes are weighted in the loss. " if config.class_weights else "")
         + ("Output biases give the class frequencies." if config.output_biases else "")
     )
@@ -150,7 +154,7 @@ def make_ways(config: Config) -> list[Way]:
             config,
             partial(from_scratch, config, network),
             costs(network, config.image_size),
-            config.keep,
+            config.select,
         )
         for network in dict.fromkeys(config.networks)
     ]
@@ -160,12 +164,12 @@ def costs(network: str, image_size: int) -> dict[str, int]:
     """Parameters and multiply-adds of a network for five painters, as the Prado has.
 
     Raises:
-      InputError: the pictures are too small for it.
+      InputError: the images are too small for it.
     """
     from jaxvision.models import create_model
-    from jaxvision.models.summary import summarise_model
+    from jaxvision.models.summary import summarize_model
 
-    rows = summarise_model(create_model(network, 5), (image_size, image_size, 3))
+    rows = summarize_model(create_model(network, 5), (image_size, image_size, 3))
     return {
         "parameters (5 classes)": sum(row.parameters for row in rows),
         "multiply-adds": sum(row.multiply_adds for row in rows),

@@ -1,7 +1,7 @@
 """Prado: pretrained networks, frozen, with a new last layer for a few painters.
 
 python -m experiments.prado_transfer                      # drawn paintings, a try-out
-python -m experiments.prado_transfer --data.root DIR      # one sub-folder a painter
+python -m experiments.prado_transfer --data.root DIR      # one subfolder per painter
 python -m experiments.prado_transfer --data.root DIR --weights.vgg19 FILE.h5
 """
 
@@ -16,7 +16,7 @@ from experiments.comparison import Compared, Way, run_comparison
 from experiments.prado_scratch import PradoConfig, costs, how, published_section
 from jaxvision.data.transforms import AugmentConfig
 from jaxvision.errors import InputError
-from jaxvision.preprocessing import Fit
+from jaxvision.preprocessing import ResizeMode
 
 if TYPE_CHECKING:
     from jaxvision.inference import TrainedClassifier
@@ -67,8 +67,8 @@ class Config(PradoConfig):
     """Pretrained networks; those whose weights are out of reach are left out and said
     to be."""
     weights: WeightFiles = dataclasses.field(default_factory=WeightFiles)
-    fit: Fit = "squash"
-    """How a picture becomes square: cut, squeezed, or with black bars."""
+    resize_mode: ResizeMode = "stretch"
+    """How an image becomes square: cut, squeezed, or with black bars."""
     epochs: int = 25
 
     def file(self, backbone: str) -> Path | None:
@@ -122,19 +122,21 @@ def frozen(config: Config, backbone: str) -> Task:
         options = {
             "epochs": config.epochs,
             "optim": config.optim,
-            "keep": config.keep,
+            "select": config.select,
         }
         return save_network(run, *train_head(run, model, variables, **options))
 
     origin = config.file(backbone) or source.origin
     notes = (
         f"One dense layer on the features of `{backbone}`, which stays as it is: its "
-        "features are computed once and cached. Pictures as its weights want them, "
-        f"without random changes. Weights: {origin}; licence: {source.licence}. "
+        "features are computed once and cached. Images as its weights want them, "
+        f"without random changes. Weights: {origin}; license: {source.license}. "
         f"{how(config)}"
     )
     size = (config.image_size, config.image_size)
-    preprocessing = dataclasses.replace(source.preprocessing, size=size, fit=config.fit)
+    preprocessing = dataclasses.replace(
+        source.preprocessing, size=size, resize_mode=config.resize_mode
+    )
     return Task(preprocessing, train, notes, evaluate_on_features)
 
 
@@ -148,7 +150,7 @@ def make_ways(config: Config, missing: dict[str, str]) -> list[Way]:
 
     if config.augment != AugmentConfig():
         raise InputError(
-            "--augment: features are computed once, from pictures as they are; drop it"
+            "--augment: features are computed once, from images as they are; drop it"
         )
     facts = {
         name: costs(find_source(name).model, config.image_size)
@@ -158,7 +160,7 @@ def make_ways(config: Config, missing: dict[str, str]) -> list[Way]:
     for name, reason in missing.items():
         print(f"{name}: left out, {reason}")
     return [
-        Way(name, config, partial(frozen, config, name), costs_of, config.keep)
+        Way(name, config, partial(frozen, config, name), costs_of, config.select)
         for name, costs_of in facts.items()
         if name not in missing
     ]

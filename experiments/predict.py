@@ -1,4 +1,4 @@
-"""Names for pictures, by a trained checkpoint.
+"""Names for images, by a trained checkpoint.
 
 python -m experiments.predict --checkpoint checkpoints/part2_finetune/TIME a.jpg
 """
@@ -14,26 +14,26 @@ from jaxvision.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Prints one line a picture: file, name, probability."""
+    """Prints one line an image: file, name, probability."""
 
     checkpoint: Path
     """Folder of a training run, or of one of its seeds."""
-    pictures: tyro.conf.Positional[tuple[Path, ...]]
-    """Picture files."""
+    images: tyro.conf.Positional[tuple[Path, ...]]
+    """Image files."""
     top: int = 1
-    """Names a picture, the likeliest first."""
+    """Names an image, the likeliest first."""
 
 
 def main(config: Config) -> None:
     from jaxvision.inference import load_classifier
 
-    if not config.pictures:
-        raise InputError("no picture given; name one or more files after the flags")
+    if not config.images:
+        raise InputError("no image given; name one or more files after the flags")
     classifier = load_classifier(config.checkpoint)
     classes = classifier.card.classes
     demo = " (trained on demo data)" if classifier.card.data["is_demo"] else ""
     for path, prediction in zip(
-        config.pictures, classifier.predict(config.pictures), strict=True
+        config.images, classifier.predict(config.images), strict=True
     ):
         likeliest = prediction.probabilities.argsort()[::-1][: config.top]
         named = ", ".join(

@@ -1,6 +1,6 @@
 """FaceScrub, part 2's data: downloads, verifies and crops the faces of its lists.
 
-The result is a picture folder with one sub-folder a person, ready for
+The result is an image folder with one subfolder per person, ready for
 `python -m experiments.part2_finetune --data.root OUT`. A second call downloads only
 what is still missing, also after Ctrl-C.
 """
@@ -40,7 +40,7 @@ class Config:
     """Lists as FaceScrub publishes them: name, image id, face id, address, box and
     SHA-256, separated by tabs."""
     out: Path = Path("data/facescrub")
-    """Picture folder to write, one sub-folder a person."""
+    """Image folder to write, one subfolder per person."""
     raw: Path | None = None
     """Folder of files named by their SHA-256, looked into before the network."""
     keep_raw: bool = False

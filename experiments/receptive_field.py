@@ -1,4 +1,4 @@
-"""Part 1.1: which part of a picture a node of a network sees.
+"""Part 1.1: which part of an image a node of a network sees.
 
 python -m experiments.receptive_field --model simple_cnn
 python -m experiments.receptive_field --model alexnet --image-size 224
@@ -26,7 +26,7 @@ class Config:
     model: str = "simple_cnn"
     """Name of the network."""
     image_size: int | None = None
-    """Height and width of the picture, in pixels; none: what the network is made
+    """Height and width of the image, in pixels; none: what the network is made
     for."""
     runs: Path = Path("runs")
     """The report goes to a new folder in here."""

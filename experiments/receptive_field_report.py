@@ -84,7 +84,7 @@ def _measure(name: str, title: str, backbone: Backbone, size: int) -> Measured:
 
 def _row(layer: str, field: Field | None, checks: dict[str, Check]) -> list[str]:
     if field is None:
-        return [layer, "–", "whole picture", "–", "–", "–"]
+        return [layer, "–", "whole image", "–", "–", "–"]
     verdict = "–"
     if layer in checks:
         verdict = "agrees" if checks[layer].agrees else "DIFFERS"
@@ -117,13 +117,13 @@ def write_fields(run: RunFolder, networks: list[Measured]) -> None:
     *_, last = networks
     run.write_results(
         _measurements(last),
-        data=DataSummary("constant picture", "made in memory", False, 1, ()),
+        data=DataSummary("constant image", "made in memory", False, 1, ()),
         seconds=sum(network.seconds for network in networks),
     )
     markdown.write_report(
         run,
         title=f"Receptive fields of {last.name}",
-        question="Which part of a picture can a node of each layer see?",
+        question="Which part of an image can a node of each layer see?",
         sections=[_method(), *(_section(run, network) for network in networks)],
     )
 
@@ -158,8 +158,8 @@ def _method() -> markdown.Section:
         "it stands the gradient of one node in the middle of each layer by every "
         "pixel, with weights made positive and maxima replaced by means, so that "
         "nothing cancels. Both agree if the pixels with a gradient fill the box of "
-        "the recursion from edge to edge, as far as it lies within the picture. "
-        "Layers after the first that sees the whole picture are not compared. "
+        "the recursion from edge to edge, as far as it lies within the image. "
+        "Layers after the first that sees the whole image are not compared. "
         "`start` is the top and left pixel that the first node sees; below zero it "
         "lies in the padding."
     )
@@ -181,7 +181,7 @@ def _section(run: RunFolder, network: Measured) -> markdown.Section:
         figure = plotting.receptive_field_maps(panels, title=network.title)
         run.save_figure(network.name, figure)
         blocks.append(
-            markdown.Picture(
+            markdown.Image(
                 f"{network.name}.png",
                 "For each layer, the pixels that a node in its middle has a gradient "
                 "for, and a frame around those it sees by the recursion.",

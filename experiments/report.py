@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from experiments.catalogue import CHAPTERS, EXPERIMENTS, Experiment
+from experiments.catalog import CHAPTERS, EXPERIMENTS, Experiment
 from experiments.common import run_cli
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SOURCES = (
     "Richter: J. P. Richter, “Image Classification with Convolutional Neural "
     "Networks”, Università degli Studi di Milano, 2024, on the Prado's paintings. "
     "“Face/comic recognizer”: project of the course Algorithms for massive datasets. "
-    "A single run on 91 pictures has itself a standard error of about .05."
+    "A single run on 91 images has itself a standard error of about .05."
 )
 
 MEANS_NOTHING = (
@@ -63,7 +63,7 @@ class Config:
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Run folders to show; none: of each experiment the newest finished run, one on
-    real pictures if there is one."""
+    real images if there is one."""
     runs: Path = Path("runs")
     """Where the run folders are."""
     out: Path | None = None
@@ -122,7 +122,7 @@ def find(config: Config) -> "Runs":
 
 
 def chapters(runs: "Runs", problems: Mapping[str, str]) -> list["Chapter"]:
-    """The catalogue's chapters with the runs that there are."""
+    """The catalog's chapters with the runs that there are."""
     from jaxvision.report import page
 
     chosen = {
@@ -155,7 +155,7 @@ def chapters(runs: "Runs", problems: Mapping[str, str]) -> list["Chapter"]:
 def newest(
     experiment: Experiment, runs: Iterable["FinishedRun"]
 ) -> list["FinishedRun"]:
-    """The newest run of each variant, oldest variant first; runs on drawn pictures
+    """The newest run of each variant, oldest variant first; runs on drawn images
     only where there is none on real ones."""
     runs = list(runs)
     real = [run for run in runs if not run.results["data"]["is_demo"]]
@@ -174,7 +174,7 @@ def _entries(experiment: Experiment, runs: Sequence["FinishedRun"]) -> list["Ent
     published = published_figures(experiment.section)
     flats = [settings(run.config) for run in runs]
     # What all variants share tells none from another.
-    telling = [
+    differing = [
         name
         for name in experiment.variants
         if len({flat.get(name) for flat in flats}) > 1
@@ -200,7 +200,9 @@ def _entries(experiment: Experiment, runs: Sequence["FinishedRun"]) -> list["Ent
                 run,
                 compare(published, run.results, row=row),
                 changed(experiment, flat),
-                ", ".join(_said(name, flat[name]) for name in telling if name in flat),
+                ", ".join(
+                    _said(name, flat[name]) for name in differing if name in flat
+                ),
             )
         )
     return entries
@@ -222,8 +224,8 @@ def _absent(experiment: Experiment, roots: Mapping[str, str], problem: str) -> "
 
     command = ["python", "-m", f"experiments.{experiment.name}"]
     command += shlex.split(experiment.arguments)
-    if experiment.pictures in roots:
-        command += ["--data.root", roots[experiment.pictures]]
+    if experiment.images in roots:
+        command += ["--data.root", roots[experiment.images]]
     return Entry(
         experiment.name,
         _numbered(experiment),
@@ -236,9 +238,9 @@ def _absent(experiment: Experiment, roots: Mapping[str, str], problem: str) -> "
 
 
 def _roots(runs: Iterable["FinishedRun"]) -> dict[str, str]:
-    """For each set of pictures the folder that a run found it in."""
+    """For each set of images the folder that a run found it in."""
     return {
-        EXPERIMENTS[run.experiment].pictures: root
+        EXPERIMENTS[run.experiment].images: root
         for run in runs
         if (root := (run.config.get("data") or {}).get("root"))
     }

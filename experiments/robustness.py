@@ -1,4 +1,4 @@
-"""How much accuracy a trained network keeps when its pictures are changed.
+"""How much accuracy a trained network keeps when its images are changed.
 
 python -m experiments.robustness --checkpoint checkpoints/part1_tuning/TIME
 python -m experiments.robustness --checkpoint DIR --compare DIR_WITH_AUGMENTATION
@@ -21,14 +21,14 @@ class Config:
     compare: Path | None = None
     """Folder of a second network, such as one that was trained with augmentation."""
     split: Literal["train", "val", "test"] = "val"
-    """Which part of the pictures."""
+    """Which part of the images."""
     root: Path | None = None
-    """Folder of the pictures, where it has moved; they are matched by name."""
+    """Folder of the images, where it has moved; they are matched by name."""
     transforms: tuple[str, ...] = ()
     """Names of changes; none: those of the assignment."""
-    picture: str | None = None
-    """The picture on the contact sheet, as its path in the folder; none: the first
-    that the network names rightly."""
+    image: str | None = None
+    """The image on the contact sheet, as its path in the folder; none: the first
+    that the network classifies correctly."""
     label: str = "trained"
     """Name of the network in figures and tables."""
     compare_label: str = "compared"
@@ -69,10 +69,10 @@ def main(config: Config) -> None:
         raise InputError(
             f"--compare {config.compare}: its classes are not those of --checkpoint"
         )
-    picture = networks[0].find_picture(config.picture)
+    image = networks[0].find_image(config.image)
     run = RunFolder.create("robustness", root=config.runs)
     run.write_config(config)
-    write_robustness(run, networks, picture=picture, seed=config.seed, began=began)
+    write_robustness(run, networks, image=image, seed=config.seed, began=began)
     demo = " (demo data)" if networks[0].dataset.is_demo else ""
     for network in networks:
         for name, figure in (

@@ -1,4 +1,4 @@
-"""A network of several seeds under changed pictures: measured, drawn and written."""
+"""A network of several seeds under changed images: measured, drawn and written."""
 
 import dataclasses
 import json
@@ -38,22 +38,22 @@ class SeedRobustness:
     """One seed of a network.
 
     seed: of its training.
-    pictures: paths of those it was measured on.
+    images: paths of those it was measured on.
     rows: see `measure_robustness`.
     """
 
     seed: int
-    pictures: frozenset[str]
+    images: frozenset[str]
     rows: list[RobustnessRow]
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkRobustness:
-    """All seeds of a network, and the best of them to draw pictures with.
+    """All seeds of a network, and the best of them to draw images with.
 
     label: its name in figures and tables.
-    split: the part of the pictures it was measured on.
-    classifier, dataset: of the seed with the highest accuracy on unchanged pictures.
+    split: the part of the images it was measured on.
+    classifier, dataset: of the seed with the highest accuracy on unchanged images.
     """
 
     label: str
@@ -74,7 +74,7 @@ class NetworkRobustness:
         )
 
     def baseline(self) -> Measurement:
-        """Accuracy on unchanged pictures."""
+        """Accuracy on unchanged images."""
         return self._measurement("unchanged", self.accuracies(BASELINE)[:, 0])
 
     def of_transform(self, transform: str) -> Measurement:
@@ -92,26 +92,26 @@ class NetworkRobustness:
         means = [self.accuracies(name).mean(axis=1) for name in self.transforms]
         return self._measurement("mean over all changes", np.mean(means, axis=0))
 
-    def find_picture(self, path: str | None) -> int:
-        """Index of a picture in `dataset`.
+    def find_image(self, path: str | None) -> int:
+        """Index of an image in `dataset`.
 
-        None: the first of the split that is named rightly, so that the contact sheet
-        shows what makes it unrecognisable; the first of all if there is none.
+        None: the first of the split that is classified correctly, so that the contact
+        sheet shows what makes it unrecognizable; the first of all if there is none.
 
         Raises:
-          InputError: there is no picture of that path.
+          InputError: there is no image of that path.
         """
         if path is None:
             indices = self.dataset.splits[self.split]
             _, logits = self.classifier.evaluate(self.dataset, self.split)
             right = logits.argmax(-1) == self.dataset.labels[indices]
             return int(indices[right.argmax()])
-        if path not in self.dataset.pictures:
+        if path not in self.dataset.images:
             raise InputError(
-                f"--picture {path}: {self.dataset.root} has no such picture; give a "
-                f"path within it, such as {self.dataset.pictures[0]}"
+                f"--image {path}: {self.dataset.root} has no such image; give a "
+                f"path within it, such as {self.dataset.images[0]}"
             )
-        return self.dataset.pictures.index(path)
+        return self.dataset.images.index(path)
 
     def _measurement(self, name: str, values: np.ndarray) -> Measurement:
         seeds = [seed.seed for seed in self.seeds]
@@ -134,7 +134,7 @@ def measure_network(
       label: name of the network in figures and tables.
       folder: checkpoint folder of the run, or of one of its seeds.
       split: "train", "val" or "test".
-      root: of the pictures, where they have moved.
+      root: of the images, where they have moved.
       transforms, seed: as in `measure_robustness`.
       seeds: of the training run, those to measure; None: all.
 
@@ -148,7 +148,7 @@ def measure_network(
             continue
         classifier, dataset = load_trained(seed_folder, root)
         name = f"{label}, seed {classifier.card.seed}"
-        with Progress(name, unit="changed pictures") as progress:
+        with Progress(name, unit="changed images") as progress:
             rows = measure_robustness(
                 classifier,
                 dataset,
@@ -159,8 +159,8 @@ def measure_network(
             )
         if best is None or rows[0].accuracy > max(s.rows[0].accuracy for s in measured):
             best = classifier, dataset
-        pictures = frozenset(dataset.pictures[i] for i in dataset.splits[split])
-        measured.append(SeedRobustness(classifier.card.seed, pictures, rows))
+        images = frozenset(dataset.images[i] for i in dataset.splits[split])
+        measured.append(SeedRobustness(classifier.card.seed, images, rows))
     return NetworkRobustness(
         label, folder, split, tuple(transforms), tuple(measured), *best
     )
@@ -170,7 +170,7 @@ def write_robustness(
     run: RunFolder,
     networks: Sequence[NetworkRobustness],
     *,
-    picture: int,
+    image: int,
     seed: int,
     began: float,
 ) -> None:
@@ -179,7 +179,7 @@ def write_robustness(
     Args:
       run: folder, with its config.
       networks: of the same classes, measured under the same transforms.
-      picture: index in the first network's data set, for the contact sheet.
+      image: index in the first network's data set, for the contact sheet.
       seed: of the changes.
       began: `time.monotonic()` at the start.
     """
@@ -203,7 +203,7 @@ def write_robustness(
         sections.insert(1, _comparison_section(*networks))
     sections += [
         _published_section(networks),
-        _sheet_section(run, first, picture, seed),
+        _sheet_section(run, first, image, seed),
     ]
     dataset = first.dataset
     run.write_results(
@@ -214,8 +214,8 @@ def write_robustness(
     headline = [m.name for n in networks for m in _named(networks, n, _summary(n))]
     markdown.write_report(
         run,
-        title="Robustness to changed pictures",
-        question="Which changes of a picture does the network take no notice of, and "
+        title="Robustness to changed images",
+        question="Which changes of an image does the network take no notice of, and "
         "which make it fail?",
         sections=sections,
         headline=headline,
@@ -275,25 +275,25 @@ def _answer(network: NetworkRobustness) -> markdown.Text:
     most = ordered[-few:][::-1]
     return markdown.Text(
         f"**{markdown.escape(network.label)}**, {_count(network)}: "
-        f"{format_mean_sd(base.mean, base.sd)} on unchanged pictures. "
+        f"{format_mean_sd(base.mean, base.sd)} on unchanged images. "
         f"Mean accuracy over the strengths of a change was highest under "
         f"{listed(ordered[:few])} and lowest under {listed(most)}."
     )
 
 
 def _count(network: NetworkRobustness) -> str:
-    """`91 validation pictures, 5 seeds`."""
-    count, seeds = len(network.seeds[0].pictures), len(network.seeds)
+    """`91 validation images, 5 seeds`."""
+    count, seeds = len(network.seeds[0].images), len(network.seeds)
     name = plotting.SPLITS[network.split][0]
-    return f"{count} {name} pictures, {seeds} seed{'s' if seeds > 1 else ''}"
+    return f"{count} {name} images, {seeds} seed{'s' if seeds > 1 else ''}"
 
 
 def _comparison_section(
     first: NetworkRobustness, second: NetworkRobustness
 ) -> markdown.Section:
-    # Seeds whose pictures are the same make pairs, whose differences vary less.
-    paired = [(s.seed, s.pictures) for s in first.seeds] == [
-        (s.seed, s.pictures) for s in second.seeds
+    # Seeds whose images are the same make pairs, whose differences vary less.
+    paired = [(s.seed, s.images) for s in first.seeds] == [
+        (s.seed, s.images) for s in second.seeds
     ]
     rows = []
     for one, other in zip(_summary(first), _summary(second), strict=True):
@@ -311,12 +311,12 @@ def _comparison_section(
             ]
         )
     note = (
-        "Both were measured on the same pictures, seed by seed; the difference is that "
+        "Both were measured on the same images, seed by seed; the difference is that "
         "of the pairs."
         if paired
-        else "Each was measured on the pictures of its own splits, which differ."
+        else "Each was measured on the images of its own splits, which differ."
     )
-    header = ["pictures", first.label, second.label, "difference"]
+    header = ["images", first.label, second.label, "difference"]
     return markdown.Section(
         f"What {second.label} gains over {first.label}",
         [markdown.Table(header, rows), markdown.Text(note)],
@@ -341,17 +341,17 @@ def _published_section(networks: Sequence[NetworkRobustness]) -> markdown.Sectio
     if not rows:
         return markdown.Section("Published figures", [markdown.Text("None.")])
     label = networks[0].label
-    header = ["pictures", "published", "source", label, "more than 2 sd apart"]
+    header = ["images", "published", "source", label, "more than 2 sd apart"]
     note = markdown.Text(
         "Published figures are of single runs on the assignment's paintings, with "
         "other networks and with changes that PyTorch drew at random, most of them up "
-        "to the strength and only for a part of the pictures."
+        "to the strength and only for a part of the images."
     )
     return markdown.Section("Published figures", [markdown.Table(header, rows), note])
 
 
 def published_figures(path: Path = PUBLISHED) -> list[dict[str, Any]]:
-    """Validation accuracies that were published for changed pictures.
+    """Validation accuracies that were published for changed images.
 
     Args:
       path: JSON list of entries with `section`, `row`, `metric`, `value`, `source`;
@@ -386,23 +386,23 @@ def _curves_section(
         panels,
         {network.label: network.accuracies(BASELINE)[:, 0] for network in networks},
         chance=1 / len(first.dataset.classes),
-        title=f"Accuracy on changed {plotting.SPLITS[first.split][0]} pictures",
+        title=f"Accuracy on changed {plotting.SPLITS[first.split][0]} images",
         demo=first.dataset.is_demo,
     )
     run.save_figure("curves", figure)
     several = max(len(network.seeds) for network in networks) > 1
     band = " Lines are means over the seeds, bands ± 1 standard deviation."
-    picture = markdown.Picture(
+    image = markdown.Image(
         "curves.png",
         "Accuracy over the strength of each change.",
-        "Strength 0 is the unchanged picture; the dotted line is the accuracy of "
+        "Strength 0 is the unchanged image; the dotted line is the accuracy of "
         f"guessing.{band if several else ''}",
     )
-    return markdown.Section("A curve for each change", [picture])
+    return markdown.Section("A curve for each change", [image])
 
 
 def _table_section(network: NetworkRobustness) -> markdown.Section:
-    """On-or-off changes beside the unchanged pictures, then those of five strengths."""
+    """On-or-off changes beside the unchanged images, then those of five strengths."""
     base = network.baseline()
     simple = [["unchanged", format_mean_sd(base.mean, base.sd)]]
     rows = []
@@ -418,18 +418,18 @@ def _table_section(network: NetworkRobustness) -> markdown.Section:
             cells = [f"{strength:g}: {spread}" for strength, spread in spreads.items()]
             rows.append([_words(name), TRANSFORMS[name].unit, *cells])
     size = "×".join(map(str, network.classifier.card.preprocessing.size))
-    error = math.sqrt(base.mean * (1 - base.mean) / len(network.seeds[0].pictures))
+    error = math.sqrt(base.mean * (1 - base.mean) / len(network.seeds[0].images))
     several = ", mean ± standard deviation" if len(network.seeds) > 1 else ""
     note = markdown.Text(
         f"Accuracy on {_count(network)} of {markdown.escape(str(network.folder))}"
         f"{several}; in the second table behind its strength. The changes were made to "
-        f"every picture as the network sees it, at {size} pixels; where one has a "
-        "direction, each picture has its own, the same at all strengths. The standard "
-        "error that the number of pictures leaves one seed is about "
+        f"every image as the network sees it, at {size} pixels; where one has a "
+        "direction, each image has its own, the same at all strengths. The standard "
+        "error that the number of images leaves one seed is about "
         f"{format_figure(error)}. All figures are in [robustness.csv](robustness.csv)."
     )
     header = ["change", "strength in", "1 (weakest)", "2", "3", "4", "5 (strongest)"]
-    tables = [markdown.Table(["pictures", "accuracy"], simple)]
+    tables = [markdown.Table(["images", "accuracy"], simple)]
     if rows:
         tables.append(markdown.Table(header, rows))
     return markdown.Section(f"Every figure: {network.label}", [note, *tables])
@@ -448,18 +448,18 @@ def _sheet_section(
         else:
             strips.append((_words(name), TRANSFORMS[name].unit, places))
     dataset = network.dataset
-    path, true = dataset.pictures[index], dataset.classes[dataset.labels[index]]
+    path, true = dataset.images[index], dataset.classes[dataset.labels[index]]
 
     def strip(
         name: str, unit: str, places: Sequence[tuple[str, float, str]]
     ) -> plotting.TransformRow:
-        pictures = [
+        images = [
             transformed(dataset, index, transform, strength, seed=seed)
             for transform, strength, _ in places
         ]
-        right = [p.name == true for p in network.classifier.predict(pictures)]
+        right = [p.label == true for p in network.classifier.predict(images)]
         labels = [label for _, _, label in places]
-        return plotting.TransformRow(name, unit, labels, pictures, right)
+        return plotting.TransformRow(name, unit, labels, images, right)
 
     figure = plotting.transform_sheet(
         [strip(*arguments) for arguments in strips],
@@ -467,13 +467,13 @@ def _sheet_section(
         demo=dataset.is_demo,
     )
     run.save_figure("contact_sheet", figure)
-    picture = markdown.Picture(
+    image = markdown.Image(
         "contact_sheet.png",
-        f"One picture, {path}, under every change at every strength.",
+        f"One image, {path}, under every change at every strength.",
         f"{path} as the network sees it. Green, ✓: {network.label}, seed "
         f"{network.classifier.card.seed}, named it {true}; red, dashed, ✗: it did not.",
     )
-    return markdown.Section("One picture under every change", [picture])
+    return markdown.Section("One image under every change", [image])
 
 
 def _words(transform: str) -> str:

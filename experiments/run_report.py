@@ -23,7 +23,7 @@ from jaxvision.report.run_folder import DataSummary, Measurement, RunFolder
 from jaxvision.train.loop import Row
 
 GALLERY = 12
-"""Pictures of each kind, right and wrong, in the gallery."""
+"""Images of each kind, right and wrong, in the gallery."""
 
 METRICS = {
     "accuracy": "accuracy",
@@ -39,10 +39,10 @@ class Outcome:
     """One seed, trained and measured.
 
     dataset: in the seed's own split.
-    figures: loss and accuracy of every split that has pictures.
+    figures: loss and accuracy of every split that has images.
     held_out: the split that the figures and galleries show: "test", or "val" where
         nothing was set aside for the test.
-    logits: `[n, K]` of its pictures.
+    logits: `[n, K]` of its images.
     """
 
     seed: int
@@ -54,12 +54,12 @@ class Outcome:
 
     @property
     def indices(self) -> np.ndarray:
-        """`[n]` of the held-out pictures."""
+        """`[n]` of the held-out images."""
         return self.dataset.splits[self.held_out]
 
     @property
     def labels(self) -> np.ndarray:
-        """`[n]` of the held-out pictures."""
+        """`[n]` of the held-out images."""
         return self.dataset.labels[self.indices]
 
 
@@ -98,10 +98,8 @@ def write_run(
     for outcome in outcomes:
         outcome.dataset.write_splits(run.path / f"splits-seed-{outcome.seed}.csv")
         _write_predictions(run, outcome)
-    run.write_csv("bad_pictures", ["picture", "reason"], dataset.bad)
-    run.write_csv(
-        "identical_pictures", ["pictures"], [[*g] for g in dataset.duplicates]
-    )
+    run.write_csv("bad_images", ["image", "reason"], dataset.bad)
+    run.write_csv("identical_images", ["images"], [[*g] for g in dataset.duplicates])
     sections = [
         markdown.Section("How it was done", [markdown.Text(notes)]),
         *([] if published is None else [_published(figures, *published)]),
@@ -122,9 +120,9 @@ def write_run(
             f"splits-seed-{best.seed}.csv",
             note=best.dataset.pairs_note,
         ),
-        markdown.bad_pictures_section(dataset.bad, "bad_pictures.csv"),
+        markdown.bad_images_section(dataset.bad, "bad_images.csv"),
         markdown.duplicates_section(
-            dataset.duplicates, "identical_pictures.csv", conflicts=dataset.conflicts
+            dataset.duplicates, "identical_images.csv", conflicts=dataset.conflicts
         ),
         markdown.checkpoint_section(checkpoint, resume=resume),
     ]
@@ -165,7 +163,7 @@ def _published(
 
 
 def _intervals(outcomes: Sequence[Outcome]) -> markdown.Section:
-    """Of each seed's accuracy: what so many pictures can say."""
+    """Of each seed's accuracy: what this many images can say."""
     held_out = outcomes[0].held_out
     rows = []
     for outcome in outcomes:
@@ -180,9 +178,9 @@ def _intervals(outcomes: Sequence[Outcome]) -> markdown.Section:
                 f"{format_figure(low)} to {format_figure(high)}",
             ]
         )
-    header = ["seed", f"{held_out} pictures right", "accuracy", "95 % interval"]
+    header = ["seed", f"{held_out} images right", "accuracy", "95 % interval"]
     note = markdown.Text(
-        "Wilson's interval: where the accuracy on ever more pictures of this kind may "
+        "Wilson's interval: where the accuracy on ever more images of this kind may "
         "lie, judged by so few. The sd over seeds says how far another split and "
         "another start of the training move it."
     )
@@ -191,7 +189,7 @@ def _intervals(outcomes: Sequence[Outcome]) -> markdown.Section:
 
 
 def _roc_curves(outcomes: Sequence[Outcome]) -> list[RocCurve]:
-    """A curve a seed where there are two classes, with pictures of both."""
+    """A curve a seed where there are two classes, with images of both."""
     if any(len(np.unique(outcome.labels)) < 2 for outcome in outcomes):
         return []
     if len(outcomes[0].dataset.classes) != 2:
@@ -215,7 +213,7 @@ def _roc(run: RunFolder, outcomes: Sequence[Outcome]) -> list[markdown.Section]:
             for outcome, curve in zip(outcomes, curves, strict=True)
         },
         positive=second,
-        title=f"ROC curve, {outcomes[0].held_out} pictures",
+        title=f"ROC curve, {outcomes[0].held_out} images",
         demo=dataset.is_demo,
     )
     run.save_figure("roc_curve", figure)
@@ -233,14 +231,14 @@ def _roc(run: RunFolder, outcomes: Sequence[Outcome]) -> list[markdown.Section]:
             )
         ],
     )
-    picture = markdown.Picture(
+    image = markdown.Image(
         "roc_curve.png",
         f"Share of {second} found over the share of {first} taken for it, as the "
         "threshold moves.",
         "One curve a seed, each on its own split; every point, with the logit that is "
         "its threshold, stands in roc_curve.csv.",
     )
-    return [markdown.Section("ROC curve", [picture])]
+    return [markdown.Section("ROC curve", [image])]
 
 
 def _curves(
@@ -257,13 +255,13 @@ def _curves(
             run.read_history(seed=best.seed), title="Learning curves", demo=demo
         )
     run.save_figure("learning_curves", figure)
-    picture = markdown.Picture(
+    image = markdown.Image(
         "learning_curves.png",
-        "Loss and accuracy on the training and validation pictures over the epochs.",
+        "Loss and accuracy on the training and validation images over the epochs.",
         "Training figures are taken while the network learns, with dropout and "
-        "augmentation; they can lie below those of the validation pictures.",
+        "augmentation; they can lie below those of the validation images.",
     )
-    return markdown.Section("Learning curves", [picture])
+    return markdown.Section("Learning curves", [image])
 
 
 def _confusion(run: RunFolder, outcomes: Sequence[Outcome]) -> markdown.Section:
@@ -274,17 +272,17 @@ def _confusion(run: RunFolder, outcomes: Sequence[Outcome]) -> markdown.Section:
     )
     figure = plotting.confusion_matrix(matrix, dataset.classes, demo=dataset.is_demo)
     run.save_figure("confusion_matrix", figure)
-    picture = markdown.Picture(
+    image = markdown.Image(
         "confusion_matrix.png",
-        "For each true class, how many pictures were given each name.",
-        f"The {outcomes[0].held_out} pictures of {len(outcomes)} seed(s), counted "
+        "For each true class, how many images were given each name.",
+        f"The {outcomes[0].held_out} images of {len(outcomes)} seed(s), counted "
         "together.",
     )
-    return markdown.Section("Confusion matrix", [picture])
+    return markdown.Section("Confusion matrix", [image])
 
 
 def _classes(outcomes: Sequence[Outcome]) -> markdown.Section:
-    """Precision, recall and F1 of each class, on the held-out pictures."""
+    """Precision, recall and F1 of each class, on the held-out images."""
     names = outcomes[0].dataset.classes
     each = [class_figures(o.labels, o.logits.argmax(-1), len(names)) for o in outcomes]
 
@@ -303,11 +301,11 @@ def _classes(outcomes: Sequence[Outcome]) -> markdown.Section:
         ]
         for c, name in enumerate(names)
     ]
-    header = ["class", "pictures", "precision", "recall", "F1"]
+    header = ["class", "images", "precision", "recall", "F1"]
     held_out = outcomes[0].held_out
     note = markdown.Text(
-        f"The {held_out} pictures, mean over {len(outcomes)} seed(s) ± sd. Precision: "
-        "of the pictures named so, the share that is; recall: of the class's pictures, "
+        f"The {held_out} images, mean over {len(outcomes)} seed(s) ± sd. Precision: "
+        "of the images named so, the share that is; recall: of the class's images, "
         "the share that is named so; F1: their harmonic mean. Balanced accuracy is "
         "the mean recall, macro F1 the mean F1: rare classes count as common ones."
     )
@@ -327,7 +325,7 @@ def _gallery(run: RunFolder, outcome: Outcome) -> markdown.Section:
     chosen = [*right, *wrong]
     names = dataset.classes
     figure = plotting.gallery(
-        [dataset.picture(int(indices[i])) for i in chosen],
+        [dataset.image(int(indices[i])) for i in chosen],
         [
             plotting.prediction_caption(
                 names[labels[i]], names[predicted[i]], float(probabilities[i].max())
@@ -335,18 +333,18 @@ def _gallery(run: RunFolder, outcome: Outcome) -> markdown.Section:
             for i in chosen
         ],
         [bool(predicted[i] == labels[i]) for i in chosen],
-        title=f"Seed {outcome.seed}, {outcome.held_out} pictures: right, then the "
+        title=f"Seed {outcome.seed}, {outcome.held_out} images: right, then the "
         "surest wrong",
         demo=dataset.is_demo,
     )
     run.save_figure("gallery", figure)
-    picture = markdown.Picture(
+    image = markdown.Image(
         "gallery.png",
-        "Pictures with the name the network gave, its probability and the truth.",
+        "Images with the name the network gave, its probability and the truth.",
         "Right predictions from all classes, then the wrong ones that the network "
         "was surest of.",
     )
-    return markdown.Section("Gallery", [picture])
+    return markdown.Section("Gallery", [image])
 
 
 def _write_predictions(run: RunFolder, outcome: Outcome) -> None:
@@ -354,7 +352,7 @@ def _write_predictions(run: RunFolder, outcome: Outcome) -> None:
     probabilities = softmax(outcome.logits)
     rows = [
         [
-            dataset.pictures[index],
+            dataset.images[index],
             dataset.classes[label],
             dataset.classes[int(row.argmax())],
             float(row.max()),
@@ -363,5 +361,5 @@ def _write_predictions(run: RunFolder, outcome: Outcome) -> None:
             outcome.indices, outcome.labels, probabilities, strict=True
         )
     ]
-    header = ["picture", "true", "predicted", "probability"]
+    header = ["image", "true", "predicted", "probability"]
     run.write_csv(f"predictions-seed-{outcome.seed}", header, rows)

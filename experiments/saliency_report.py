@@ -22,13 +22,13 @@ from jaxvision import plotting
 from jaxvision.data.dataset import Dataset
 from jaxvision.errors import InputError
 from jaxvision.explain import METHODS, Network, logit_difference
-from jaxvision.explain.pictures import colour, mosaic, overlay
-from jaxvision.explain.sanity import randomise_head, rank_correlation
+from jaxvision.explain.images import color, mosaic, overlay
+from jaxvision.explain.sanity import randomize_head, rank_correlation
 from jaxvision.explain.weights import (
     Excitation,
-    exciting_pictures,
     first_filters,
-    telling_units,
+    most_weighted_units,
+    top_activating_images,
 )
 from jaxvision.inference import TrainedClassifier, best_seed, seed_folders, softmax
 from jaxvision.report import markdown
@@ -40,14 +40,14 @@ FACES = 8
 """People in one figure."""
 
 UNITS = 6
-"""Classes whose most telling unit is shown, with so many pictures as `EXCITING`."""
+"""Classes whose most weighted unit is shown, each with `TOP_ACTIVATING` images."""
 
-EXCITING = 8
+TOP_ACTIVATING = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Face:
-    """A picture that is explained.
+    """An image that is explained.
 
     index: in the data set.
     predicted: label that the network gives it.
@@ -65,8 +65,8 @@ class Explained:
 
     folder: of the training run.
     classifier, dataset: of its best seed.
-    faces: one a person: the first that is rightly named, else the first.
-    right: a rightly named picture.
+    faces: one a person: the first that is correctly classified, else the first.
+    right: a correctly classified image.
     wrong: the surest wrong prediction; None: there is none.
     checks: of every seed.
     """
@@ -96,11 +96,11 @@ class Explained:
 
 @dataclasses.dataclass(frozen=True)
 class Checks:
-    """What is measured of one seed's explanations, a value a picture.
+    """What is measured of one seed's explanations, a value an image.
 
     correlations: method -> `[n]`, rank correlation with the maps of the same network
         with a random head.
-    differences: `[n]`, of the logits of a picture and a black one.
+    differences: `[n]`, of the logits of an image and a black one.
     misses: `[n]`, sum of the integrated gradients less that difference.
     accuracy: of the network.
     """
@@ -118,13 +118,13 @@ def explain_run(
     root: Path | None,
     split: str,
     people: Sequence[str],
-    picture: str | None,
+    image: str | None,
     checked: int,
 ) -> Explained:
     """Loads a training run and chooses what is explained of it.
 
     Raises:
-      InputError: no finished checkpoint there, a class or a picture that there is not,
+      InputError: no finished checkpoint there, a class or an image that there is not,
         or an empty split.
     """
     if checked < 1:
@@ -139,7 +139,7 @@ def explain_run(
     shown = {dataset.classes[dataset.labels[face.index]] for face in faces}
     if people and not shown & set(people):
         raise InputError(
-            f"--people: none of {', '.join(people)} has a picture in --split {split}"
+            f"--people: none of {', '.join(people)} has an image in --split {split}"
         )
     labels = dataset.labels
     right = [face for face in faces if face.predicted == labels[face.index]]
@@ -150,7 +150,7 @@ def explain_run(
         dataset,
         split,
         _one_a_person([*right, *wrong], dataset, people or dataset.classes),
-        _chosen(picture, right or faces, dataset),
+        _chosen(image, right or faces, dataset),
         max(wrong, key=lambda face: face.probabilities.max(), default=None),
         tuple(_check(seed, root, split, checked) for seed in seed_folders(folder)),
     )
@@ -163,7 +163,7 @@ def _all_faces(
     if not len(indices):
         filled = [name for name, members in dataset.splits.items() if len(members)]
         raise InputError(
-            f"--split {split}: it has no picture; choose {' or '.join(filled)}"
+            f"--split {split}: it has no image; choose {' or '.join(filled)}"
         )
     _, logits = classifier.evaluate(dataset, split)
     return [
@@ -175,36 +175,36 @@ def _all_faces(
 def _one_a_person(
     faces: Sequence[Face], dataset: Dataset, people: Sequence[str]
 ) -> tuple[Face, ...]:
-    """The first of each person; people without a picture are left out."""
+    """The first of each person; people without an image are left out."""
     first: dict[str, Face] = {}
     for face in faces:
         first.setdefault(dataset.classes[dataset.labels[face.index]], face)
     return tuple(first[name] for name in people if name in first)
 
 
-def _chosen(picture: str | None, faces: Sequence[Face], dataset: Dataset) -> Face:
-    if picture is None:
+def _chosen(image: str | None, faces: Sequence[Face], dataset: Dataset) -> Face:
+    if image is None:
         return faces[0]
     for face in faces:
-        if dataset.pictures[face.index] == picture:
+        if dataset.images[face.index] == image:
             return face
     raise InputError(
-        f"--picture {picture}: no rightly named picture of that path; give one such as"
-        f" {dataset.pictures[faces[0].index]}"
+        f"--image {image}: no correctly classified image of that path; give one such as"
+        f" {dataset.images[faces[0].index]}"
     )
 
 
 def _check(folder: Path, root: Path | None, split: str, count: int) -> Checks:
-    """Measures one seed on pictures of its own split, spread over the classes."""
+    """Measures one seed on images of its own split, spread over the classes."""
     classifier, dataset = load_trained(folder, root)
     network = Network.of(classifier)
     faces = _one_a_person(
         _all_faces(classifier, dataset, split), dataset, dataset.classes
     )
     faces = faces[:: max(len(faces) // count, 1)][:count]
-    images = np.stack([dataset.picture(face.index) for face in faces])
+    images = np.stack([dataset.image(face.index) for face in faces])
     labels = [face.predicted for face in faces]
-    random = randomise_head(network)
+    random = randomize_head(network)
     differences = logit_difference(network, images, labels)
     correlations, misses = {}, np.zeros(0)
     for method in allowed_methods(network):
@@ -221,21 +221,21 @@ def _check(folder: Path, root: Path | None, split: str, count: int) -> Checks:
 
 def _missed(misses: np.ndarray, differences: np.ndarray) -> np.ndarray:
     """The share that is missed; NaN or infinite where a network says the same of every
-    picture."""
+    image."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.abs(misses) / np.abs(differences)
 
 
 def _missed_together(check: Checks) -> float:
-    """Of all the pictures' differences together: a picture whose own is next to nothing
+    """Of all the images' differences together: an image whose own is next to nothing
     counts for as much."""
     misses, differences = np.abs(check.misses), np.abs(check.differences)
     return float(_missed(misses.sum(), differences.sum()))
 
 
 def measurements(explained: Explained) -> list[Measurement]:
-    """Accuracy, what integrated gradients miss of all pictures' differences together,
-    and each method's rank correlation, the mean over the pictures: a value a seed."""
+    """Accuracy, what integrated gradients miss of all images' differences together,
+    and each method's rank correlation, the mean over the images: a value a seed."""
     checks, split = explained.checks, explained.split
     seeds = [check.seed for check in checks]
 
@@ -263,7 +263,7 @@ def write_saliency(
 
     Args:
       run: folder, with its config.
-      explained: the network and its pictures.
+      explained: the network and its images.
       began: `time.monotonic()` at the start.
     """
     figures, network = measurements(explained), explained.network
@@ -282,11 +282,11 @@ def write_saliency(
                     f"{type(network.model.backbone).__name__}, seed "
                     f"{explained.classifier.card.seed} of "
                     f"`{markdown.escape(str(explained.folder))}`, the best on "
-                    "validation pictures. The same for a picture of your own:"
+                    "validation images. The same for an image of your own:"
                 ),
                 markdown.Code(
                     "python -m experiments.explain --checkpoint "
-                    f"{shlex.quote(str(explained.folder))} --method all PICTURE.jpg"
+                    f"{shlex.quote(str(explained.folder))} --method all IMAGE.jpg"
                 ),
             ],
         ),
@@ -299,7 +299,7 @@ def write_saliency(
     )
     markdown.write_report(
         run,
-        title="Part 2.5: gradients as pictures",
+        title="Part 2.5: gradients as images",
         question="Which pixels of a face speak for the name that the network gives it?",
         sections=sections,
     )
@@ -309,7 +309,7 @@ def write_saliency(
 def _people_section(run: RunFolder, explained: Explained) -> markdown.Section:
     """One face a person: guided backpropagation in every view, and Grad-CAM."""
     network, faces = explained.network, explained.faces
-    images = np.stack([explained.dataset.picture(face.index) for face in faces])
+    images = np.stack([explained.dataset.image(face.index) for face in faces])
     labels = [explained.label(face) for face in faces]
     methods = allowed_methods(network)
     main = "guided_backprop" if "guided_backprop" in methods else "gradient"
@@ -318,7 +318,7 @@ def _people_section(run: RunFolder, explained: Explained) -> markdown.Section:
     if "grad_cam" in methods:
         attention = explain_in_batches(network, "grad_cam", images, labels)
         headings.append("Grad-CAM")
-        extra = [[picture] for picture in overlay(attention, images)]
+        extra = [[tile] for tile in overlay(attention, images)]
     rows = []
     for number, (face, image) in enumerate(zip(faces, images, strict=True)):
         row = explanation_row(
@@ -327,18 +327,18 @@ def _people_section(run: RunFolder, explained: Explained) -> markdown.Section:
             maps[number],
             correct=explained.is_right(face),
         )
-        pictures = [*row.pictures, *extra[number]]
-        rows.append(dataclasses.replace(row, pictures=pictures))
+        tiles = [*row.images, *extra[number]]
+        rows.append(dataclasses.replace(row, images=tiles))
     blocks: list[markdown.Block] = [
         markdown.Text(
             f"{METHODS[main].name.capitalize()} for each person's own class, on the "
-            f"first rightly named {explained.split} picture of each (✗: there is "
+            f"first correctly classified {explained.split} image of each (✗: there is "
             f"none, the first). {ABOUT_VIEWS}"
         )
     ]
     for start in range(0, len(rows), FACES):
         name = f"people-{start // FACES + 1}"
-        figure = plotting.picture_grid(
+        figure = plotting.image_grid(
             rows[start : start + FACES],
             headings,
             title=f"{METHODS[main].name.capitalize()}, one face a person",
@@ -348,14 +348,14 @@ def _people_section(run: RunFolder, explained: Explained) -> markdown.Section:
         shown = faces[start : start + FACES]
         people = ", ".join(explained.name(explained.label(face)) for face in shown)
         blocks.append(
-            markdown.Picture(f"{name}.png", f"Faces and what speaks for: {people}.")
+            markdown.Image(f"{name}.png", f"Faces and what speaks for: {people}.")
         )
     return markdown.Section("One face a person", blocks)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-    """One picture and one class, explained by every method.
+    """One image and one class, explained by every method.
 
     name: of the figure's file, without its ending.
     maps: method -> `[H, W, C]` or `[H, W]`.
@@ -374,7 +374,7 @@ def _sheets(explained: Explained) -> dict[str, Sheet]:
     if (wrong := explained.wrong) is not None:
         wanted.append(("wrong-predicted", wrong, wrong.predicted))
         wanted.append(("wrong-true", wrong, explained.label(wrong)))
-    images = np.stack([explained.dataset.picture(face.index) for _, face, _ in wanted])
+    images = np.stack([explained.dataset.image(face.index) for _, face, _ in wanted])
     labels = [label for _, _, label in wanted]
     network = explained.network
     maps = {
@@ -391,12 +391,12 @@ def _methods_section(
     run: RunFolder, explained: Explained, sheet: Sheet
 ) -> markdown.Section:
     _save_sheet(run, explained, sheet)
-    path = explained.dataset.pictures[sheet.face.index]
+    path = explained.dataset.images[sheet.face.index]
     return markdown.Section(
         "A right prediction, by every method",
         [
             about_methods(list(sheet.maps), explained.network),
-            markdown.Picture(
+            markdown.Image(
                 "right.png",
                 f"{path} and what speaks for its name, by every method.",
                 f"{path}: {_named(explained, sheet.face, ', ')}.",
@@ -410,9 +410,9 @@ def _wrong_section(
 ) -> markdown.Section:
     face = explained.wrong
     if face is None:
-        text = f"Every {explained.split} picture was named rightly."
+        text = f"Every {explained.split} image was classified correctly."
         return markdown.Section("A wrong prediction", [markdown.Text(text)])
-    path, label = explained.dataset.pictures[face.index], explained.label(face)
+    path, label = explained.dataset.images[face.index], explained.label(face)
     said, true = explained.name(face.predicted), explained.name(label)
     _save_sheet(run, explained, sheets["wrong-predicted"])
     _save_sheet(run, explained, sheets["wrong-true"])
@@ -427,10 +427,8 @@ def _wrong_section(
                 f"{markdown.escape(said)} ({surely}). First, what speaks for the "
                 "name it gives; then, what speaks for the right one."
             ),
-            markdown.Picture(
-                "wrong-predicted.png", f"What in {path} speaks for {said}."
-            ),
-            markdown.Picture("wrong-true.png", f"What in {path} speaks for {true}."),
+            markdown.Image("wrong-predicted.png", f"What in {path} speaks for {said}."),
+            markdown.Image("wrong-true.png", f"What in {path} speaks for {true}."),
         ],
     )
 
@@ -438,7 +436,7 @@ def _wrong_section(
 def _save_sheet(run: RunFolder, explained: Explained, sheet: Sheet) -> None:
     probability = format_figure(float(sheet.face.probabilities[sheet.label]))
     figure = explanation_figure(
-        explained.dataset.picture(sheet.face.index),
+        explained.dataset.image(sheet.face.index),
         sheet.maps,
         title=f"What speaks for {explained.name(sheet.label)} ({probability})",
         demo=explained.dataset.is_demo,
@@ -447,7 +445,7 @@ def _save_sheet(run: RunFolder, explained: Explained, sheet: Sheet) -> None:
 
 
 def _named(explained: Explained, face: Face, separator: str = "\n") -> str:
-    """`anna`, then what the network says of her picture."""
+    """`anna`, then what the network says of her image."""
     probability = format_figure(float(face.probabilities[face.predicted]))
     name = plotting.shorten(explained.name(explained.label(face)), 18)
     said = "named so"
@@ -472,20 +470,20 @@ def _checks_section(
     worst = int(missed.argmax())
     count = len(explained.checks[0].differences)
     return markdown.Section(
-        "Do the pictures show the network's reasons?",
+        "Do the images show the network's reasons?",
         [
             markdown.Text(
                 "A map that stays the same when the head of the network is drawn anew "
-                "shows the picture and not what was learned (Adebayo et al., "
+                "shows the image and not what was learned (Adebayo et al., "
                 "arXiv:1810.03292). Spearman's rank correlation of the absolute "
-                f"values, mean over {count} pictures a seed and ± sd over "
+                f"values, mean over {count} images a seed and ± sd over "
                 f"{len(explained.checks)} seed(s); 1: the same map, 0: another one."
             ),
             markdown.Table(["method", "correlation with a random head's map"], rows),
             markdown.Text(
                 "Integrated gradients are to add up to the difference between the "
-                "logits of the picture and of a black one. They missed it by "
-                f"{100 * gap.mean:.2g} % of all the pictures' differences, and by "
+                "logits of the image and of a black one. They missed it by "
+                f"{100 * gap.mean:.2g} % of all the images' differences, and by "
                 f"{100 * missed[worst]:.2g} % at most, of a difference of "
                 f"{differences[worst]:.2g}."
             ),
@@ -495,14 +493,14 @@ def _checks_section(
 
 def _filters_section(run: RunFolder, explained: Explained) -> list[markdown.Section]:
     network = explained.network
-    if network.anatomy.first_convolution is None:
+    if network.trace.first_convolution is None:
         return []
-    filters = colour(first_filters(network))
+    filters = color(first_filters(network))
     columns = min(16, len(filters))
     enlarge = max(56 // filters.shape[1], 1)
     sheet = mosaic(filters, columns, enlarge=enlarge, gap=max(enlarge // 3, 3))
-    row = plotting.PictureRow("", [sheet])
-    figure = plotting.picture_grid(
+    row = plotting.ImageRow("", [sheet])
+    figure = plotting.image_grid(
         [row],
         title=f"The {len(filters)} filters of the first convolution",
         width=0.55 * columns,
@@ -510,44 +508,44 @@ def _filters_section(run: RunFolder, explained: Explained) -> list[markdown.Sect
     )
     run.save_figure("filters", figure)
     size = f"{filters.shape[1]}×{filters.shape[2]}"
-    picture = markdown.Picture(
+    image = markdown.Image(
         "filters.png",
-        f"{len(filters)} small pictures of {size} pixels: edges, bars and colours.",
-        f"Each filter of {size} pixels with a scale of its own; grey is zero.",
+        f"{len(filters)} small images of {size} pixels: edges, bars and colors.",
+        f"Each filter of {size} pixels with a scale of its own; gray is zero.",
     )
-    return [markdown.Section("What the first layer looks for", [picture])]
+    return [markdown.Section("What the first layer looks for", [image])]
 
 
 def _units_section(run: RunFolder, explained: Explained) -> markdown.Section:
-    """For some classes the most telling unit, and the pictures that excite it most."""
+    """For some classes the most weighted unit, and the images that excite it most."""
     network, dataset = explained.network, explained.dataset
-    outputs = network.anatomy.outputs
+    outputs = network.trace.outputs
     *_, last = outputs
     # Where a mean over places is taken at the end, its channels can be located.
     layer = last
-    maps = network.anatomy.cam_layer
+    maps = network.trace.cam_layer
     if maps is not None and outputs[maps][-1] == outputs[last][-1]:
         layer = maps
     labels = list(dict.fromkeys(explained.label(face) for face in explained.faces))
     labels = labels[:: max(len(labels) // UNITS, 1)][:UNITS]
-    units = [int(telling_units(network, label, 1)[0]) for label in labels]
-    with Progress("exciting pictures", unit="pictures") as progress:
-        found = exciting_pictures(
+    units = [int(most_weighted_units(network, label, 1)[0]) for label in labels]
+    with Progress("top activating images", unit="images") as progress:
+        found = top_activating_images(
             network,
             dataset,
-            np.arange(len(dataset.pictures), dtype=np.int32),
+            np.arange(len(dataset.images), dtype=np.int32),
             layer=layer,
             units=units,
-            count=EXCITING,
+            count=TOP_ACTIVATING,
             progress=progress,
         )
     rows = [
         _unit_row(explained, label, excitation, outputs[layer])
         for label, excitation in zip(labels, found, strict=True)
     ]
-    figure = plotting.picture_grid(
+    figure = plotting.image_grid(
         rows,
-        title=f"Pictures that excite units of {layer} most",
+        title=f"Images that excite units of {layer} most",
         width=1.3,
         demo=dataset.is_demo,
     )
@@ -555,18 +553,18 @@ def _units_section(run: RunFolder, explained: Explained) -> markdown.Section:
     value = "value"
     if len(outputs[layer]) == 3:
         value = "mean over places; the frame is where it is highest"
-    picture = markdown.Picture(
+    image = markdown.Image(
         "units.png",
-        "For each class, the pictures of the data set that excite its most telling "
+        "For each class, the images of the data set that excite its most weighted "
         "unit most, each with its own class beneath.",
-        "Of all pictures of the data set, training ones too; beneath each its class "
+        "Of all images of the data set, training ones too; beneath each its class "
         f"and the unit's {value}.",
     )
     text = markdown.Text(
         f"A unit is a channel of layer `{layer}`. Shown for a class is the unit whose "
         "outgoing weight to the class's logit is the largest."
     )
-    return markdown.Section("What excites the most telling units", [text, picture])
+    return markdown.Section("What excites the most weighted units", [text, image])
 
 
 def _unit_row(
@@ -574,26 +572,24 @@ def _unit_row(
     label: int,
     excitation: Excitation,
     shape: tuple[int, ...],
-) -> plotting.PictureRow:
-    pictures, captions = [], []
+) -> plotting.ImageRow:
+    images, captions = [], []
     for number, index in enumerate(excitation.indices):
-        picture = explained.dataset.picture(int(index))
+        image = explained.dataset.image(int(index))
         if excitation.places is not None:
-            picture = _framed(picture, excitation.places[number], shape[:2])
-        pictures.append(picture)
+            image = _framed(image, excitation.places[number], shape[:2])
+        images.append(image)
         name = explained.name(int(explained.dataset.labels[index]))
         value = format_figure(float(excitation.values[number]))
         captions.append(f"{plotting.shorten(name, 14)}\n{value}")
     name = f"{plotting.shorten(explained.name(label), 18)}\nunit {excitation.unit}"
-    return plotting.PictureRow(name, pictures, captions)
+    return plotting.ImageRow(name, images, captions)
 
 
-def _framed(
-    picture: np.ndarray, place: np.ndarray, grid: tuple[int, ...]
-) -> np.ndarray:
-    """The picture with a white frame around one cell of a grid laid over it."""
-    framed = picture.copy()
-    height, width = picture.shape[:2]
+def _framed(image: np.ndarray, place: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
+    """The image with a white frame around one cell of a grid laid over it."""
+    framed = image.copy()
+    height, width = image.shape[:2]
     top, bottom = (round(height * (place[0] + step) / grid[0]) for step in (0, 1))
     left, right = (round(width * (place[1] + step) / grid[1]) for step in (0, 1))
     line = max(min(height, width) // 100, 1)

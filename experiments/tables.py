@@ -37,11 +37,11 @@ SOURCES = (
     "Niaz: P. P. Niaz, “Convolutional Neural Networks for Artist and Celebrity "
     "Detection”, Koç University. Gözpınar: C. Gözpınar, “Assignment 2 Report”, "
     "COMP541, Koç University, 2022. Their figures are of single runs on 91 validation "
-    "pictures unless said otherwise."
+    "images unless said otherwise."
 )
 
-PICTURES = Preprocessing(
-    size=(50, 50), fit="squash", mean=(127.5,) * 3, std=(255.0,) * 3
+IMAGES = Preprocessing(
+    size=(50, 50), resize_mode="stretch", mean=(127.5,) * 3, std=(255.0,) * 3
 )
 """As the assignment has it: 50×50, a plain resize, values from -0.5 to 0.5."""
 
@@ -57,13 +57,13 @@ class StudyConfig:
         default_factory=lambda: DataConfig(split=SplitConfig(0.8, 0.2, 0.0))
     )
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """One run each: seed of the split, the initialisation, the order and dropout."""
+    """One run each: seed of the split, the initialization, the order and dropout."""
     epochs: int | None = None
-    """At most so many epochs in every row, for trials; none: each row's own."""
+    """At most this many epochs in every row, for trials; none: each row's own."""
     runs: Path = Path("runs")
     """The report goes to a new folder in here."""
     checkpoints: Path = Path("checkpoints")
-    """Finished rows are kept in a sub-folder, such as `part1`, and not trained
+    """Finished rows are kept in a subfolder, such as `part1`, and not trained
     again."""
 
 
@@ -72,12 +72,12 @@ class TableRow:
     """A line of a table.
 
     name: of the row; published figures are looked up by it.
-    keep: whether the networks are kept, for `evaluate`, `predict` and `robustness`.
+    save: whether the networks are saved, for `evaluate`, `predict` and `robustness`.
     """
 
     name: str
     configuration: "Configuration"
-    keep: bool = False
+    save: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Findings:
     """What an experiment has to show.
 
     sections: of the report.
-    figures: file name without ending -> figure; the sections' pictures refer to them.
+    figures: file name without ending -> figure; the sections' images refer to them.
     measurements: for `results.json`.
     runs: name of a row -> (seed, run) of each, for the table of all curves.
     headline: names of the measurements that open the report.
@@ -129,17 +129,17 @@ class Published:
 
 
 class Study:
-    """The pictures in the split of each seed, and the store of finished runs.
+    """The images in the split of each seed, and the store of finished runs.
 
-    preprocessing: of the pictures.
+    preprocessing: of the images.
     demo_kind: the built-in set that stands in where no folder is given.
-    part: of the assignment; names the sub-folder of finished rows.
+    part: of the assignment; names the subfolder of finished rows.
     """
 
     def __init__(
         self,
         config: StudyConfig,
-        preprocessing: Preprocessing = PICTURES,
+        preprocessing: Preprocessing = IMAGES,
         *,
         demo_kind: str = "paintings",
         part: str = "part1",
@@ -150,7 +150,7 @@ class Study:
             raise InputError("--seeds: give at least one")
         if config.data.root is None:
             draw_demo(demo_kind)
-        with Progress("reading pictures", unit="pictures") as progress:
+        with Progress("reading images", unit="images") as progress:
             self.dataset = load_dataset(
                 config.data, preprocessing, demo_kind=demo_kind, progress=progress
             )
@@ -160,7 +160,7 @@ class Study:
         self.store = config.checkpoints / part
 
     def split(self, seed: int) -> Dataset:
-        """The pictures in a seed's split; all the same where a file gives one."""
+        """The images in a seed's split; all the same where a file gives one."""
         data = self.config.data
         if data.splits is not None:
             return self.dataset
@@ -183,11 +183,11 @@ class Study:
                 [self.configuration(row) for row in rows],
                 self.datasets,
                 store=self.store,
-                keep=[self.configuration(row) for row in rows if row.keep],
+                save=[self.configuration(row) for row in rows if row.save],
                 progress=progress,
             )
         for row, several in zip(rows, runs, strict=True):
-            if row.keep:
+            if row.save:
                 for seed, run in zip(self.datasets, several, strict=True):
                     self._write_card(row, seed, run)
         return runs
@@ -276,14 +276,14 @@ def run_study(
         data=DataSummary.of(dataset),
         seconds=time.monotonic() - began,
     )
-    run.write_csv("bad_pictures", ["picture", "reason"], dataset.bad)
+    run.write_csv("bad_images", ["image", "reason"], dataset.bad)
     markdown.write_report(
         run,
         title=title,
         question=question,
         sections=[
             *sections,
-            markdown.bad_pictures_section(dataset.bad, "bad_pictures.csv"),
+            markdown.bad_images_section(dataset.bad, "bad_images.csv"),
         ],
         headline=findings.headline or None,
     )
@@ -377,7 +377,7 @@ def _add_table(
         _figures_table(table, measured),
         markdown.Text(caption(study, table)),
         markdown.Text(finding(measured)),
-        markdown.Picture(
+        markdown.Image(
             f"{table.name}.png",
             f"Accuracy over the epochs for each row of the table {heading(table)}.",
             "Training accuracy is taken while the network learns, dropout and "
@@ -536,17 +536,17 @@ def caption(study: Study, table: Table) -> str:
     seeds, datasets = study.config.seeds, study.datasets
     counts = {name: len(indices) for name, indices in datasets[seeds[0]].splits.items()}
     common = "; ".join(f"{name.replace('_', ' ')} {v}" for name, v in shared.items())
-    pictures = study.dataset.preprocessing
-    height, width = pictures.size
+    images = study.dataset.preprocessing
+    height, width = images.size
     limit = study.config.epochs
     return (
         f"*Mean ± sample standard deviation over {len(seeds)} seed(s) "
         f"({', '.join(map(str, seeds))}), each with its own split "
-        f"({counts['train']} training, {counts['val']} validation pictures), "
-        "initialisation, order and dropout; after the last epoch, on the training "
-        "pictures while learning. Pictures are resized to "
-        f"{height}×{width} and scaled by (x − {pictures.mean[0]:g}) / "
-        f"{pictures.std[0]:g}; the loss is cross-entropy."
+        f"({counts['train']} training, {counts['val']} validation images), "
+        "initialization, order and dropout; after the last epoch, on the training "
+        "images while learning. Images are resized to "
+        f"{height}×{width} and scaled by (x − {images.mean[0]:g}) / "
+        f"{images.std[0]:g}; the loss is cross-entropy."
         + (f" All rows: {escape(common)}." if common else "")
         + (f" No row was given more than {limit} epochs." if limit else "")
         + "*"
@@ -578,7 +578,7 @@ def finding(
         return (
             f"{word.capitalize()} accuracy: {spread(order[0])}, "
             f"{format_figure(gap(order[0]))} below the accuracy on the training "
-            "pictures: "
+            "images: "
             + ("it overfits." if gap(order[0]) > 0.1 else "it hardly overfits.")
         )
     wide, narrow = max(order, key=gap), min(order, key=gap)
@@ -607,12 +607,12 @@ def summary_section(
     study: Study, rows: Sequence[TableRow], heading: str
 ) -> "markdown.Section":
     """Each row's network as built: layers, and how it is trained."""
-    from jaxvision.models.summary import as_table, summarise_model
+    from jaxvision.models.summary import as_table, summarize_model
     from jaxvision.report import markdown
 
     blocks: list[markdown.Block] = []
     for row in rows:
-        layers = summarise_model(study.make_model(row), (*PICTURES.size, 3))
+        layers = summarize_model(study.make_model(row), (*IMAGES.size, 3))
         names = [layer.layer for layer in layers if layer.parameters]
         convolutions = sum(name.startswith("conv") for name in names)
         optim = row.configuration.optim
@@ -621,9 +621,9 @@ def summary_section(
                 f"**{markdown.escape(row.name)}**: {len(names)} layers with weights, "
                 f"{convolutions} convolutional and {len(names) - convolutions} dense. "
                 "Hidden nodes use ReLU; the loss is cross-entropy of the softmax, "
-                f"minimised by {optim.optimizer} on gradients from back-propagation, "
+                f"minimized by {optim.optimizer} on gradients from back-propagation, "
                 f"learning rate {optim.learning_rate:g}, "
-                f"{row.configuration.batch_size} pictures a step."
+                f"{row.configuration.batch_size} images a step."
             ),
             markdown.Table(*as_table(layers)),
         ]

@@ -1,4 +1,4 @@
-"""One seed of an experiment: a network trained on pictures, or a head on features."""
+"""One seed of an experiment: a network trained on images, or a head on features."""
 
 import dataclasses
 from collections.abc import Collection
@@ -30,26 +30,26 @@ from jaxvision.preprocessing import Preprocessing
 from jaxvision.pretrained import Pretrained, choose_backbone, fit_into, load
 from jaxvision.report.progress import Progress
 from jaxvision.train.checkpoint import CheckpointFolder
-from jaxvision.train.colour import (
-    ColourComponents,
-    colour_components,
-    make_colour_augment,
+from jaxvision.train.color import (
+    ColorComponents,
+    color_components,
+    make_color_augment,
 )
-from jaxvision.train.loop import Keep, Row, fit
+from jaxvision.train.loop import Row, Select, fit
 from jaxvision.train.parallel import Runner
 from jaxvision.train.state import create_state, init_variables, set_output_biases
 from jaxvision.transfer import extract_features, fit_head, head_alone, join
 from jaxvision.typing import PyTree
 
-COLOURS = "colours.json"
-"""Principal colours of a seed's training pictures, in its checkpoint folder."""
+COLORS = "colors.json"
+"""Principal colors of a seed's training images, in its checkpoint folder."""
 
 
 def make_network(
     run: SeedRun,
     name: str,
     pretrained: Pretrained | None = None,
-    one_logit: bool = False,
+    binary: bool = False,
     **options: Any,
 ) -> tuple[Classifier, dict[str, PyTree]]:
     """A network for the run's classes and its first variables.
@@ -60,7 +60,7 @@ def make_network(
       run: the seed.
       name: in `jaxvision.models.MODELS`.
       pretrained: values for the backbone; None: all fresh.
-      one_logit: whether two classes are told apart by one logit, that of the second:
+      binary: whether two classes are told apart by one logit, that of the second:
         the loss is then binary cross-entropy.
       **options: further arguments of `create_model`.
 
@@ -68,11 +68,11 @@ def make_network(
       InputError: one logit, but not two classes.
     """
     dataset, config = run.dataset, run.config
-    if one_logit and len(dataset.classes) != 2:
+    if binary and len(dataset.classes) != 2:
         raise InputError(
             f"{dataset.root}: {len(dataset.classes)} classes "
             f"({', '.join(dataset.classes)}), but one logit tells exactly two apart; "
-            "give a folder with two sub-folders of pictures"
+            "give a folder with two subfolders of images"
         )
     options = {**options, "dtype": config.dtype}
     card = ModelCard(
@@ -88,12 +88,12 @@ def make_network(
         },
         seed=run.seed,
         batch_size=config.batch_size,
-        one_logit=one_logit,
+        binary=binary,
     )
     run.folder.mkdir(parents=True, exist_ok=True)
     card.write(run.folder)
     model = card.create_model()
-    channels = 1 if dataset.preprocessing.grey else 3
+    channels = 1 if dataset.preprocessing.gray else 3
     shape = (*dataset.preprocessing.size, channels)
     if pretrained is None:
         variables = init_variables(model, run.seed, shape)
@@ -133,10 +133,10 @@ def choose_start(config: TransferConfig) -> Start:
         dataclasses.replace(
             source.preprocessing,
             size=(config.image_size, config.image_size),
-            fit=config.fit,
+            resize_mode=config.resize_mode,
         ),
         f"Backbone `{choice.name}`, because {choice.reason}. Weights: {origin}; "
-        f"licence: {source.licence}.",
+        f"license: {source.license}.",
     )
 
 
@@ -146,28 +146,28 @@ def train_network(
     variables: dict[str, PyTree],
     *,
     frozen: Collection[str] = (),
-    keep: Keep = "best",
+    select: Select = "best",
 ) -> TrainedClassifier:
-    """Trains on pictures, augmented anew in every epoch.
+    """Trains on images, augmented anew in every epoch.
 
     Args:
       frozen: parts that are not trained.
-      keep: as in `fit`.
+      select: as in `fit`.
     """
     config, dataset = run.config, run.dataset
-    runner = Runner.of_job()
-    options = {"batch_size": config.batch_size, "seed": run.seed, **runner.part}
+    runner = Runner.all_devices()
+    options = {"batch_size": config.batch_size, "seed": run.seed, **runner.shard}
     train = dataset.batches("train", train=True, augment=config.augment, **options)
     val = dataset.batches("val", train=False, **options)
     lengths = {"steps_per_epoch": train.steps_per_epoch, "epochs": config.epochs}
     tx = make_optimizer(config.optim, **lengths)
     factor = schedule_factor(config.optim, **lengths)
     peak = config.optim.learning_rate
-    colours = None
-    if config.augment.pca_colour:
-        colours = make_colour_augment(
-            training_colours(run),
-            config.augment.pca_colour,
+    colors = None
+    if config.augment.pca_color:
+        colors = make_color_augment(
+            training_colors(run),
+            config.augment.pca_color,
             per_pixel=config.augment.pca_per_pixel,
         )
     fit(
@@ -176,29 +176,29 @@ def train_network(
         make_loss(config, dataset.labels[dataset.splits["train"]]),
         create_state(variables, tx, seed=run.seed, frozen=frozen),
         train,
-        normalise=dataset.preprocessing.normalise,
+        normalize=dataset.preprocessing.normalize,
         epochs=config.epochs,
         val=val,
-        keep=keep,
+        select=select,
         patience=config.patience,
         checkpoints=CheckpointFolder(run.folder),
         save_seconds=config.save_seconds,
-        augment=colours,
+        augment=colors,
         learning_rate_at=lambda step: peak * float(factor(step)),
-        listener=run.listener,
+        callback=run.callback,
         runner=runner,
     )
     return load_classifier(run.folder)
 
 
-def training_colours(run: SeedRun) -> ColourComponents:
-    """The principal colours of the training pictures, normalised; kept with the run."""
+def training_colors(run: SeedRun) -> ColorComponents:
+    """The principal colors of the training images, normalized; kept with the run."""
     dataset = run.dataset
-    components = colour_components(
-        dataset.preprocessing.normalise(dataset.picture(index))
+    components = color_components(
+        dataset.preprocessing.normalize(dataset.image(index))
         for index in dataset.splits["train"]
     )
-    write_json(run.folder / COLOURS, to_plain(components))
+    write_json(run.folder / COLORS, to_plain(components))
     return components
 
 
@@ -209,20 +209,20 @@ def train_head(
     *,
     epochs: int,
     optim: OptimConfig,
-    keep: Keep = "best",
-    listen: bool = True,
+    select: Select = "best",
+    in_history: bool = True,
 ) -> tuple[dict[str, PyTree], dict[str, float]]:
     """Trains the head on features of the frozen backbone, which is run once.
 
     Args:
-      epochs, optim, keep: of the head, as in `fit`.
-      listen: whether the epochs belong to the run's history.
+      epochs, optim, select: of the head, as in `fit`.
+      in_history: whether the epochs belong to the run's history.
 
     Returns:
       The whole network's variables and the row of the best epoch.
     """
     config, dataset = run.config, run.dataset
-    with Progress("features", unit="pictures") as progress:
+    with Progress("features", unit="images") as progress:
         features = extract_features(
             model,
             variables,
@@ -241,11 +241,11 @@ def train_head(
         epochs=epochs,
         batch_size=config.batch_size,
         seed=run.seed,
-        keep=keep,
+        select=select,
         patience=config.patience,
         checkpoints=CheckpointFolder(run.folder / "head"),
         save_seconds=config.save_seconds,
-        listener=run.listener if listen else None,
+        callback=run.callback if in_history else None,
     )
     return variables, result.history[max(result.best_epoch, 1) - 1]
 
@@ -270,14 +270,14 @@ def evaluate_on_features(
         batch_size=card.batch_size,
         seed=card.seed,
         train=False,
-        **Runner.of_job().part,
+        **Runner.all_devices().shard,
     )
     head = dataclasses.replace(
         classifier,
         model=head_alone(classifier.model),
         variables=join({}, classifier.variables),
     )
-    row, logits = head.evaluate_batches(batches, normalise=lambda x: x)
+    row, logits = head.evaluate_batches(batches, normalize=lambda x: x)
     return {**row, **class_means(labels[dataset.splits[split]], logits)}, logits
 
 
@@ -292,7 +292,7 @@ def save_network(
 
 
 def make_loss(config: RunConfig, labels: np.ndarray) -> Loss:
-    """Cross-entropy as the config has it; `labels` `[n]` of the training pictures."""
+    """Cross-entropy as the config has it; `labels` `[n]` of the training images."""
     weights = None
     if config.class_weights:
         weights = balanced_class_weights(labels, int(labels.max()) + 1)

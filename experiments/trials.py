@@ -314,7 +314,7 @@ def _open(name: str, url: str, config: "TuneConfig") -> optuna.Study:
         sampler=SeededByPlace(config),
         pruner=pruner,
         study_name=name,
-        direction="minimize" if config.minimise else "maximize",
+        direction="minimize" if config.minimize else "maximize",
         load_if_exists=True,
     )
 
@@ -336,7 +336,7 @@ def _distributions(
 
 @contextlib.contextmanager
 def _storage_errors(url: str) -> Iterator[None]:
-    """A database that does not answer is the user's to mend."""
+    """A database that does not answer is the user's to fix."""
     try:
         yield
     except (

@@ -1,4 +1,4 @@
-"""Bayesian optimisation of any experiment whose config names what to tune.
+"""Bayesian optimization of any experiment whose config names what to tune.
 
 python -m experiments.tune part2-mlp --tune.trials 20
 python -m experiments.tune part2-features --data.root DIR --tune.sampler gp
@@ -46,7 +46,7 @@ def main(config: Any) -> None:
         f"tune_{name}",
         config,
         title=f"Tuning of {name}",
-        question="Which of these settings does Bayesian optimisation find best for "
+        question="Which of these settings does Bayesian optimization find best for "
         f"`{name}`: {', '.join(module.Config.TUNABLE)}?",
         prepare=module.prepare,
     )

@@ -1,4 +1,4 @@
-"""Bayesian optimisation of the settings that an experiment's config names as tunable.
+"""Bayesian optimization of the settings that an experiment's config names as tunable.
 
 An experiment can be tuned when its config has `TUNABLE` and its module `prepare`; see
 `experiments.tune` for how it is started. Trials are those of an Optuna study
@@ -23,7 +23,7 @@ from experiments.common import (
     SeedRun,
     Task,
     draw_demo,
-    read_pictures,
+    read_images,
 )
 from jaxvision.data.dataset import Dataset
 from jaxvision.errors import InputError
@@ -65,8 +65,8 @@ class TuneConfig:
     """Epochs that every trial is given first; and no trial is given up before
     `startup_trials` are whole."""
     metric: Literal["val_loss", "val_accuracy"] = "val_loss"
-    """What is optimised, at a trial's best epoch. The loss still tells networks apart
-    that are all right on every validation picture."""
+    """What is optimized, at a trial's best epoch. The loss still tells networks apart
+    that are all right on every validation image."""
     parameters: tuple[str, ...] = ()
     """Which of the tunable settings; none named: all."""
     seed: int = 0
@@ -77,7 +77,7 @@ class TuneConfig:
     share; none: an SQLite file among the checkpoints."""
 
     @property
-    def minimise(self) -> bool:
+    def minimize(self) -> bool:
         """Whether lower is better."""
         return self.metric == "val_loss"
 
@@ -155,7 +155,7 @@ def run_tuning(
     began = time.monotonic()
     ranges = _ranges(config)
     config.tune.check()
-    data = _Pictures(config)
+    data = _Images(config)
     dataset = data.load(prepare(config).preprocessing)
     settings = _settings(experiment, config, ranges, dataset)
     name = f"{experiment}-{_digest(settings)}"
@@ -217,8 +217,8 @@ def with_tuned(config: RunConfig, path: Path) -> Any:
     return config
 
 
-class _Pictures:
-    """The pictures in the geometry that a trial wants, each decoded once."""
+class _Images:
+    """The images in the geometry that a trial wants, each decoded once."""
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
@@ -228,7 +228,7 @@ class _Pictures:
         if preprocessing not in self._loaded:
             if self._config.data.root is None:
                 draw_demo(self._config.DEMO_KIND)
-            self._loaded[preprocessing] = read_pictures(self._config, preprocessing)
+            self._loaded[preprocessing] = read_images(self._config, preprocessing)
         return self._loaded[preprocessing]
 
     def of_seed(self, preprocessing: Preprocessing, seed: int) -> Dataset:
@@ -246,13 +246,13 @@ class _Tuning:
         self,
         config: Any,
         prepare: Prepare,
-        pictures: _Pictures,
+        images: _Images,
         study: "SharedStudy",
         folder: Path,
     ) -> None:
         self._config = config
         self._prepare = prepare
-        self._pictures = pictures
+        self._images = images
         self._study = study
         self._folder = folder
 
@@ -290,23 +290,23 @@ class _Tuning:
         scores: "_Scores",
     ) -> None:
         from jaxvision.report.progress import TrainingProgress
-        from jaxvision.report.run_folder import HistoryListener
-        from jaxvision.train.loop import Listeners
+        from jaxvision.report.run_folder import HistoryCallback
+        from jaxvision.train.loop import Callbacks
 
         title = f"trial {trial.number}"
         if len(config.seeds) > 1:
             title += f" seed {seed}"
         task = self._prepare(config)
-        dataset = self._pictures.of_seed(task.preprocessing, seed)
+        dataset = self._images.of_seed(task.preprocessing, seed)
         history = run.read_history(seed=seed)
         with TrainingProgress(title=title, history=history) as progress:
-            listener = Listeners(
+            callback = Callbacks(
                 progress,
-                HistoryListener(run, seed=seed),
-                _ScoreListener(scores, run, seed),
+                HistoryCallback(run, seed=seed),
+                _ScoreCallback(scores, run, seed),
             )
             folder = run.path / f"seed-{seed}"
-            task.train(SeedRun(config, seed, dataset, folder, listener))
+            task.train(SeedRun(config, seed, dataset, folder, callback))
 
     def _run_folder(self, trial: "optuna.Trial") -> "RunFolder":
         """The trial's: its networks' epochs and, while it trains, the networks."""
@@ -338,7 +338,7 @@ class _Scores:
         self, trial: "optuna.Trial", study: "SharedStudy", config: Any
     ) -> None:
         self._trial, self._study = trial, study
-        self._metric, self._minimise = config.tune.metric, config.tune.minimise
+        self._metric, self._minimize = config.tune.metric, config.tune.minimize
         self._seeds, self._epochs = config.seeds, config.epochs
         self._best: dict[int, float] = {}
         self._beaten = 0.0
@@ -354,14 +354,14 @@ class _Scores:
         if value != value:
             return  # not a number: never the best
         others = [score for other, score in self._best.items() if other != seed]
-        choose = min if self._minimise else max
+        choose = min if self._minimize else max
         self._best[seed] = choose(self._best.get(seed, value), value)
         step = self._seeds.index(seed) * self._epochs + int(row["epoch"])
         mean = (sum(others) + value) / (len(others) + 1)
         self._study.report(self._trial, mean, step)
 
     def give_up_if_hopeless(self) -> None:
-        """Raises `optuna.TrialPruned` if the pruner says so."""
+        """Raises `optuna.TrialPruned` if the pruner decides so."""
         import optuna
 
         if self._study.is_hopeless(self._trial):
@@ -374,13 +374,13 @@ class _Scores:
             self._study.beat(self._trial)
 
 
-class _ScoreListener:
-    """Watches `fit` for a trial; stands after the `HistoryListener` of its folder."""
+class _ScoreCallback:
+    """Watches `fit` for a trial; stands after the `HistoryCallback` of its folder."""
 
     def __init__(self, scores: _Scores, run: "RunFolder", seed: int) -> None:
         self._scores, self._run, self._seed = scores, run, seed
 
-    def started(
+    def on_start(
         self,
         total_epochs: int,
         steps_per_epoch: int,
@@ -391,14 +391,14 @@ class _ScoreListener:
         for row in self._run.read_history(seed=self._seed):
             self._scores.add(self._seed, row)
 
-    def stepped(self, step: int, images: int, metrics: "Row | None") -> None:
+    def on_step(self, step: int, images: int, metrics: "Row | None") -> None:
         self._scores.beat()
 
-    def epoch_ended(self, row: "Row") -> None:
+    def on_epoch_end(self, row: "Row") -> None:
         self._scores.add(self._seed, row)
         self._scores.give_up_if_hopeless()
 
-    def finished(self, reason: str) -> None: ...
+    def on_finish(self, reason: str) -> None: ...
 
 
 def _ranges(config: Any) -> dict[str, Range]:
@@ -432,7 +432,7 @@ def _settings(
     plain = to_plain(config)
     for name in ("runs", "checkpoints", "resume", "save_seconds", "tensorboard"):
         del plain[name]
-    # Where the pictures lie and how they are read; what they are stands below.
+    # Where the images lie and how they are read; what they are stands below.
     where = ("root", "splits", "cache_mb", "cache_dir", "num_threads", "num_workers")
     plain["data"] = {k: v for k, v in plain["data"].items() if k not in where}
     for name in ("trials", "storage"):
@@ -442,7 +442,7 @@ def _settings(
         "experiment": experiment,
         "settings": plain,
         "ranges": to_plain(ranges),
-        "pictures": dataset.fingerprint,
+        "images": dataset.fingerprint,
         "splits": {k: _digest(v.tolist()) for k, v in dataset.splits.items()},
     }
 

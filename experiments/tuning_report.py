@@ -21,8 +21,8 @@ from jaxvision.report.formats import format_duration
 from jaxvision.report.run_folder import DataSummary, Measurement, RunFolder
 
 METRICS = {
-    "val_loss": "validation loss (nats per picture)",
-    "val_accuracy": "validation accuracy (share of pictures)",
+    "val_loss": "validation loss (nats per image)",
+    "val_accuracy": "validation accuracy (share of images)",
 }
 
 PREVIEW = 15
@@ -94,7 +94,7 @@ def best_trial(study: SharedStudy) -> FrozenTrial:
             f"none of {study.finished} trials came to its end; raise --tune.trials, or "
             "take --tune.pruner none"
         )
-    choose = min if study.config.minimise else max
+    choose = min if study.config.minimize else max
     return choose(whole, key=lambda trial: trial.value)
 
 
@@ -104,7 +104,7 @@ def _measurements(
     """Figures of the study as a whole: one value each."""
     trials, seed = study.trials(), [config.tune.seed]
     given_up = sum(study.ended(trial) != "whole" for trial in trials)
-    unit = "nats" if config.tune.minimise else "accuracy"
+    unit = "nats" if config.tune.minimize else "accuracy"
     seconds = sum(trial.duration.total_seconds() for trial in trials)
     return [
         Measurement("score", [best.value], seed, unit, "val"),
@@ -150,8 +150,8 @@ def _best_section(
             markdown.Table(header, rows),
             markdown.Text(
                 f"Trial {best.number} of {study.finished}. It was chosen on validation "
-                "pictures, of which its score therefore is a flattering measure; test "
-                "pictures played no part. As flags of the experiment:"
+                "images, of which its score therefore is a flattering measure; test "
+                "images played no part. As flags of the experiment:"
             ),
             markdown.Code(command),
         ],
@@ -186,8 +186,8 @@ def _axis(name: str, span: Range) -> plotting.SettingAxis:
 
 def _shown(study: SharedStudy) -> dict[str, Any]:
     """How figures name the score."""
-    minimise = study.config.minimise
-    return {"score": METRICS[study.config.metric], "minimise": minimise}
+    minimize = study.config.minimize
+    return {"score": METRICS[study.config.metric], "minimize": minimize}
 
 
 def _history_section(
@@ -197,12 +197,12 @@ def _history_section(
         _tried(study), title="Trials in their order", demo=demo, **_shown(study)
     )
     run.save_figure("history", figure)
-    picture = markdown.Picture(
+    image = markdown.Image(
         "history.png",
         "The score of each trial, and the best of all whole ones so far.",
         "A trial that was given up is shown with the score that it had reached.",
     )
-    return markdown.Section("History", [picture])
+    return markdown.Section("History", [image])
 
 
 def _surface_sections(
@@ -223,13 +223,13 @@ def _surface_sections(
         **_shown(study),
     )
     run.save_figure("surface", figure)
-    picture = markdown.Picture(
+    image = markdown.Image(
         "surface.png",
         f"Trials in the plane of {chosen[0]} and {chosen[1]}, on a surface through "
         "their scores.",
         "Between trials the surface is interpolated; far from them it is a guess.",
     )
-    return [markdown.Section("The score over two settings", [picture])]
+    return [markdown.Section("The score over two settings", [image])]
 
 
 def _importance_sections(
@@ -242,20 +242,20 @@ def _importance_sections(
         importances, title="What the score depends on", demo=demo
     )
     run.save_figure("importance", figure)
-    picture = markdown.Picture(
+    image = markdown.Image(
         "importance.png",
         "Share of the score's variance that each setting explains.",
         "fANOVA (Hutter et al. 2014): a random forest is fitted to the whole trials. "
         "Where the sampler looked little, it knows little.",
     )
-    return [markdown.Section("Importance of each setting", [picture])]
+    return [markdown.Section("Importance of each setting", [image])]
 
 
 def _trials_section(run: RunFolder, study: SharedStudy) -> markdown.Section:
     header = ["trial", "score", *study.ranges, "ended", "epochs", "duration"]
     trials = study.trials()
     run.write_csv("trials", header, [_row(study, trial) for trial in trials])
-    sign = 1 if study.config.minimise else -1
+    sign = 1 if study.config.minimize else -1
     order = sorted(
         (trial for trial in trials if trial.value is not None),
         key=lambda trial: (study.ended(trial) != "whole", sign * trial.value),
@@ -311,9 +311,9 @@ def _how_section(study: SharedStudy, dataset: Dataset) -> markdown.Section:
                 f"{config.startup_trials} trials have random settings, but for the "
                 f"first, which has those before tuning; then settings come from "
                 f"{sampler}, seed {config.seed}. {pruning} Each trial trains on "
-                f"{counts['train']} pictures and is scored at its best epoch on "
-                f"{counts['val']} validation pictures, always with the same split, "
-                f"initialisation and order. {study.interrupted()} times a process was "
+                f"{counts['train']} images and is scored at its best epoch on "
+                f"{counts['val']} validation images, always with the same split, "
+                f"initialization and order. {study.interrupted()} times a process was "
                 "stopped in a trial, which then went on from its last checkpoint."
             ),
             markdown.Text(

@@ -1,4 +1,4 @@
-"""Part 2.3: hidden weights of perceptrons as pictures, side by side."""
+"""Part 2.3: hidden weights of perceptrons as images, side by side."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from jaxvision import plotting
 from jaxvision.data.dataset import Dataset
 from jaxvision.errors import InputError
 from jaxvision.explain import Network
-from jaxvision.explain.pictures import colour
+from jaxvision.explain.images import color
 from jaxvision.explain.weights import (
     hidden_weights,
-    neighbour_correlation,
-    telling_units,
+    most_weighted_units,
+    neighbor_correlation,
     unit_responses,
 )
 from jaxvision.inference import load_classifier
@@ -23,8 +23,8 @@ from jaxvision.report.formats import format_figure, format_mean_sd
 from jaxvision.report.run_folder import Measurement
 from jaxvision.train.sweep import Run
 
-TELLING = 6
-"""Most telling units that are shown of each network."""
+MOST_WEIGHTED = 6
+"""Most weighted units that are shown of each network."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +34,15 @@ class Shown:
     name: of its row in the table.
     network: of the first seed.
     weights: `[hidden, H, W, C]`.
-    telling: the units that speak most for the person, with their outgoing `votes`.
+    most_weighted: the units that speak most for the person, with their outgoing
+        `votes`.
     units: further ones, by index.
     """
 
     name: str
     network: Network
     weights: np.ndarray
-    telling: np.ndarray
+    most_weighted: np.ndarray
     votes: np.ndarray
     units: tuple[int, ...]
 
@@ -50,9 +51,11 @@ class Shown:
         network = Network.of(load_classifier(run.folder))
         weights = hidden_weights(network)
         units = units or (0, len(weights) // 2)
-        telling = telling_units(network, label, TELLING)
+        most_weighted = most_weighted_units(network, label, MOST_WEIGHTED)
         kernel = np.asarray(network.variables["params"]["head"]["logits"]["kernel"])
-        return cls(name, network, weights, telling, kernel[telling, label], units)
+        return cls(
+            name, network, weights, most_weighted, kernel[most_weighted, label], units
+        )
 
 
 def choose_person(dataset: Dataset, person: str | None) -> int:
@@ -71,10 +74,10 @@ def choose_person(dataset: Dataset, person: str | None) -> int:
     return dataset.classes.index(person)
 
 
-def add_pictures(
+def add_images(
     findings: Findings, study: Study, label: int, units: tuple[int, ...]
 ) -> None:
-    """Adds test accuracy, smoothness, and the pictures of weights and responses.
+    """Adds test accuracy, smoothness, and the images of weights and responses.
 
     Args:
       findings: with the runs of the table.
@@ -98,18 +101,18 @@ def add_pictures(
 
 def _weights_section(person: str, seed: int) -> markdown.Section:
     text = (
-        "Each unit's weights in the shape of the picture that it sees; grey is zero, "
+        "Each unit's weights in the shape of the image that it sees; gray is zero, "
         "and each has a scale of its own. First the units that speak most for "
         f"{markdown.escape(person)}, which are those with the largest outgoing weight "
         "to that name's logit, given beneath; then units by index, as a sample that "
         f"nobody chose. Networks of seed {seed}."
     )
-    picture = markdown.Picture(
+    image = markdown.Image(
         "hidden_weights.png",
-        "Weights of hidden units as small colour pictures, a row a network.",
+        "Weights of hidden units as small color images, a row a network.",
     )
     return markdown.Section(
-        "2.3 hidden weights as pictures", [markdown.Text(text), picture]
+        "2.3 hidden weights as images", [markdown.Text(text), image]
     )
 
 
@@ -119,27 +122,27 @@ def _responses_section(person: str) -> markdown.Section:
         "Beneath, the sum with the bias: what comes out of the unit if it is above "
         "zero."
     )
-    picture = markdown.Picture(
+    image = markdown.Image(
         "responses.png", f"A face of {person} times the weights of hidden units."
     )
     return markdown.Section(
-        "2.3 a unit's response to one face", [markdown.Text(text), picture]
+        "2.3 a unit's response to one face", [markdown.Text(text), image]
     )
 
 
 def _add_figures(findings: Findings, study: Study, runs: dict[str, list[Run]]) -> None:
-    """Test accuracy where pictures were set aside, and the smoothness of the weights,
+    """Test accuracy where images were set aside, and the smoothness of the weights,
     a value a seed."""
     seeds, rows = list(study.datasets), []
     has_test = bool(len(study.dataset.splits["test"]))
     for name, several in runs.items():
         classifiers = [load_classifier(run.folder) for run in several]
         smooth = [
-            float(neighbour_correlation(hidden_weights(Network.of(c))).mean())
+            float(neighbor_correlation(hidden_weights(Network.of(c))).mean())
             for c in classifiers
         ]
         smoothness = Measurement(
-            f"weights/{name}/neighbour_correlation", smooth, seeds, "correlation", "–"
+            f"weights/{name}/neighbor_correlation", smooth, seeds, "correlation", "–"
         )
         findings.measurements.append(smoothness)
         findings.headline.append(smoothness.name)
@@ -152,7 +155,7 @@ def _add_figures(findings: Findings, study: Study, runs: dict[str, list[Run]]) -
             cells.append(format_mean_sd(test.mean, test.sd))
         rows.append([*cells, format_mean_sd(smoothness.mean, smoothness.sd)])
     header = ["network", *(["test accuracy"] if has_test else [])]
-    header.append("correlation of neighbouring weights")
+    header.append("correlation of neighboring weights")
     findings.sections.append(
         markdown.Section(
             "2.3 how smooth the weights are",
@@ -161,7 +164,7 @@ def _add_figures(findings: Findings, study: Study, runs: dict[str, list[Run]]) -
                 markdown.Text(
                     "Of each weight with those of the pixels to its right and below, "
                     "mean over the units: about 0 where the weights are noise, near 1 "
-                    "where they form a smooth picture."
+                    "where they form a smooth image."
                 ),
             ],
         )
@@ -173,17 +176,17 @@ def _weights_figure(
 ) -> plotting.Figure:
     rows = []
     for network in shown:
-        units = [*network.telling.tolist(), *network.units]
+        units = [*network.most_weighted.tolist(), *network.units]
         captions = [f"unit {unit}" for unit in units]
         for number, vote in enumerate(network.votes):
             captions[number] += f": {format_figure(float(vote))}"
-        pictures = list(colour(network.weights[units]))
-        rows.append(plotting.PictureRow(_two_lines(network.name), pictures, captions))
-    headings = [f"telling {number}" for number in range(1, TELLING + 1)]
-    return plotting.picture_grid(
+        images = list(color(network.weights[units]))
+        rows.append(plotting.ImageRow(_two_lines(network.name), images, captions))
+    headings = [f"top {number}" for number in range(1, MOST_WEIGHTED + 1)]
+    return plotting.image_grid(
         rows,
         [*headings, *("by index" for _ in shown[0].units)],
-        title=f"Hidden units: the most telling for {person}, and by index",
+        title=f"Hidden units: the most weighted for {person}, and by index",
         width=1.3,
         demo=study.dataset.is_demo,
     )
@@ -192,29 +195,29 @@ def _weights_figure(
 def _responses_figure(
     study: Study, shown: Sequence[Shown], label: int
 ) -> plotting.Figure:
-    """The person's first test picture, or training picture where none was set aside."""
+    """The person's first test image, or training image where none was set aside."""
     dataset = next(iter(study.datasets.values()))
     order = [*dataset.splits["test"], *dataset.splits["val"], *dataset.splits["train"]]
     index = next(int(i) for i in order if dataset.labels[i] == label)
-    face = dataset.picture(index)
+    face = dataset.image(index)
     rows = []
     for network in shown:
-        units = [*network.telling[:2].tolist(), *network.units]
+        units = [*network.most_weighted[:2].tolist(), *network.units]
         responses = unit_responses(network.network, face[None], units)[0]
         biases = np.asarray(
             network.network.variables["params"]["backbone"]["fc1"]["bias"]
         )
-        pictures, captions = [face], [plotting.shorten(dataset.classes[label], 15)]
+        images, captions = [face], [plotting.shorten(dataset.classes[label], 15)]
         for unit, response in zip(units, responses, strict=True):
             total = float(response.sum() + biases[unit])
-            pictures += [colour(network.weights[unit][None])[0]]
-            pictures += [colour(response[None])[0]]
+            images += [color(network.weights[unit][None])[0]]
+            images += [color(response[None])[0]]
             captions += [f"unit {unit}", format_figure(total)]
-        rows.append(plotting.PictureRow(_two_lines(network.name), pictures, captions))
-    telling = [f"telling {number}" for number in (1, 2)]
+        rows.append(plotting.ImageRow(_two_lines(network.name), images, captions))
+    most_weighted = [f"top {number}" for number in (1, 2)]
     by_index = ["by index" for _ in shown[0].units]
-    headings = [h for name in (*telling, *by_index) for h in (name, "× the face")]
-    return plotting.picture_grid(
+    headings = [h for name in (*most_weighted, *by_index) for h in (name, "× the face")]
+    return plotting.image_grid(
         rows,
         ["the face", *headings],
         title=f"What units make of one face of {dataset.classes[label]}",

@@ -1,4 +1,4 @@
-"""Classic convolutional networks and transfer learning for pictures, in JAX.
+"""Classic convolutional networks and transfer learning for images, in JAX.
 
 Importing this package imports nothing heavy; the parts are imported by name:
 `jaxvision.models`, `jaxvision.data`, `jaxvision.pretrained`, `jaxvision.train`,

@@ -2,9 +2,9 @@
 
 Each process runs the same program with its own `--distributed.process-id`. All of them
 compute; process 0 alone prints, reports and touches checkpoints, and tells the others
-what it read (`share`), so that they need no common disk for it. A process that ends too
-early ends the others (`jaxvision.lifeline`): what they have lost cannot be made up for,
-and a restart continues from the last checkpoint.
+what it read (`broadcast`), so that they need no common disk for it. A process that ends
+too early ends the others (`jaxvision.lifeline`): what they have lost cannot be made up
+for, and a restart continues from the last checkpoint.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ SHUTDOWN_SECONDS = 3600
 """How long processes that are done wait for process 0 to write its report."""
 
 _CHUNK = 1 << 26
-"""Bytes sent at once by `share_arrays`."""
+"""Bytes sent at once by `broadcast_arrays`."""
 
 _LOST = re.compile("gloo|nccl|rccl|connection|heartbeat|unavailable|deadline", re.I)
 """In what JAX says where another process has gone."""
@@ -68,7 +68,7 @@ class DistributedConfig:
 
 
 @contextlib.contextmanager
-def joined(config: DistributedConfig) -> Iterator[None]:
+def distributed_session(config: DistributedConfig) -> Iterator[None]:
     """Inside, `jax.devices()` are those of all processes, and process 0 alone prints.
 
     Does nothing unless the config names several processes. To be entered before JAX
@@ -81,10 +81,10 @@ def joined(config: DistributedConfig) -> Iterator[None]:
     if not config.wanted:
         yield
         return
-    _initialise(config)
+    _initialize(config)
     here, lifeline = jax.process_index(), _connect(config)
     try:
-        with contextlib.nullcontext() if is_first() else _silenced():
+        with contextlib.nullcontext() if is_main_process() else _silenced():
             yield
         lifeline.part()
         return
@@ -110,33 +110,33 @@ def joined(config: DistributedConfig) -> Iterator[None]:
     _leave(status, lifeline)
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this is process 0, the one that prints and writes; or the only one."""
     return jax.process_index() == 0
 
 
-def share(value: Plain) -> Plain:
+def broadcast(value: Plain) -> Plain:
     """Process 0's value, on all; every process has to call it.
 
     value: as JSON holds it; what the others give is not used.
     """
     if jax.process_count() == 1:
         return value
-    return json.loads(_share_bytes(json.dumps(value).encode()))
+    return json.loads(_broadcast_bytes(json.dumps(value).encode()))
 
 
-def share_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def broadcast_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Process 0's arrays, bit by bit, on all; every process has to call it.
 
     arrays: of any shapes and dtypes; what the others give is not used.
     """
     if jax.process_count() == 1:
         return arrays
-    kinds = share({k: (str(a.dtype), list(a.shape)) for k, a in arrays.items()})
+    kinds = broadcast({k: (str(a.dtype), list(a.shape)) for k, a in arrays.items()})
     content = b""
-    if is_first():
+    if is_main_process():
         content = b"".join(np.ascontiguousarray(arrays[k]).tobytes() for k in kinds)
-    content, begin, shared = bytearray(_share_bytes(content)), 0, {}
+    content, begin, shared = bytearray(_broadcast_bytes(content)), 0, {}
     for name, (dtype, shape) in kinds.items():
         # `jnp.dtype` knows bfloat16.
         kind, count = jax.numpy.dtype(dtype), int(np.prod(shape, dtype=np.int64))
@@ -152,30 +152,30 @@ def check_same(what: str, value: Any) -> None:
     Raises:
       InputError: the plain value is another one than that of process 0.
     """
-    if share(value) != value:
+    if broadcast(value) != value:
         raise InputError(
             f"its {what} are not those of process 0: give all processes the same "
-            "settings, pictures and weights"
+            "settings, images and weights"
         )
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Returns when every process has called it."""
-    share(None)
+    broadcast(None)
 
 
 @contextlib.contextmanager
-def first_before_others() -> Iterator[None]:
+def main_process_first() -> Iterator[None]:
     """The body runs in process 0, and then in the others: what the first one makes on
     a common disk, the others find."""
-    if not is_first():
-        wait_for_all()
+    if not is_main_process():
+        barrier()
     yield
-    if is_first():
-        wait_for_all()
+    if is_main_process():
+        barrier()
 
 
-def _initialise(config: DistributedConfig) -> None:
+def _initialize(config: DistributedConfig) -> None:
     named = (config.coordinator, config.num_processes, config.process_id)
     if config.detect and named != (None, None, None):
         raise InputError(
@@ -255,9 +255,9 @@ def _connect(config: DistributedConfig) -> Lifeline:
     lifeline = Lifeline(lost)
     host = (config.coordinator or "").rpartition(":")[0] or socket.getfqdn()
     token = secrets.token_hex(16)
-    port = lifeline.listen(token) if is_first() else 0
-    host, port, token = share([host, port, token])
-    if not is_first():
+    port = lifeline.listen(token) if is_main_process() else 0
+    host, port, token = broadcast([host, port, token])
+    if not is_main_process():
         try:
             lifeline.connect(
                 host.strip("[]"), port, index=jax.process_index(), token=token
@@ -289,7 +289,7 @@ def _leave(status: int, lifeline: Lifeline) -> NoReturn:
     os._exit(status)
 
 
-def _share_bytes(content: bytes) -> bytes:
+def _broadcast_bytes(content: bytes) -> bytes:
     """Process 0's bytes. As bytes even arrays: sums would lose the sign of zeros."""
     size = int.from_bytes(_broadcast(len(content).to_bytes(8, "little")), "little")
     # Padded to one of few sizes: a program is compiled for each.

@@ -1,4 +1,4 @@
-"""The one kind of error that is the user's to mend, and how it leaves a program."""
+"""The one kind of error that is the user's to fix, and how it leaves a program."""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ class InputError(Exception):
     """Bad input from outside: a file, a folder, a flag.
 
     The message is one line that names the file or the flag, says what is wrong
-    with it and what would mend it. Programs print it and exit with status 2;
+    with it and what would fix it. Programs print it and exit with status 2;
     every other exception is a defect of ours and keeps its traceback.
     """
 

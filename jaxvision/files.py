@@ -23,7 +23,7 @@ def cache_folder() -> Path:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turns an `OSError` into an `InputError` that names the folder and the mend."""
+    """Turns an `OSError` into an `InputError` that names the folder and the fix."""
     try:
         yield
     except OSError as error:

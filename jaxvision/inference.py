@@ -1,10 +1,10 @@
-"""A trained network from its checkpoint: names for pictures, accuracy on a data set.
+"""A trained network from its checkpoint: names for images, accuracy on a data set.
 
 from jaxvision.inference import load_classifier
 
 classifier = load_classifier("checkpoints/part2_finetune/20260101-120000")
 for prediction in classifier.predict(["a.jpg", "b.jpg"]):
-    print(prediction.name, prediction.probability)
+    print(prediction.label, prediction.probability)
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.data.dataset import Dataset
-from jaxvision.data.decode import BadPicture, decode_picture
+from jaxvision.data.decode import BadImage, decode_image
 from jaxvision.data.loader import Batches
 from jaxvision.errors import InputError
 from jaxvision.files import write_json
@@ -31,7 +31,7 @@ from jaxvision.train.checkpoint import CheckpointFolder, nest
 from jaxvision.train.loop import Row, evaluate
 from jaxvision.train.parallel import Runner
 from jaxvision.train.state import TrainState
-from jaxvision.train.step import Normalise
+from jaxvision.train.step import Normalize
 from jaxvision.typing import PyTree
 
 CARD = "card.json"
@@ -57,7 +57,7 @@ class ModelCard:
     """Of the evaluation whose figures are recorded."""
     recorded: dict[str, Row] = dataclasses.field(default_factory=dict)
     """What `TrainedClassifier.evaluate` gave of each split when training had ended."""
-    one_logit: bool = False
+    binary: bool = False
     """Two classes are told apart by one logit, that of the second."""
 
     def write(self, folder: Path) -> None:
@@ -101,15 +101,15 @@ class ModelCard:
         }
         if "dtype" in options:
             options["dtype"] = jnp.dtype(options["dtype"])
-        num_logits = 1 if self.one_logit else len(self.classes)
+        num_logits = 1 if self.binary else len(self.classes)
         return create_model(self.model, num_logits, **options)
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a network says of one picture."""
+    """What a network says of one image."""
 
-    name: str
+    label: str
     probability: float
     probabilities: np.ndarray
     """`[num_classes]` float32, in the order of the card's classes; they sum to 1."""
@@ -125,23 +125,23 @@ class TrainedClassifier:
 
     def predict(
         self,
-        pictures: Sequence[str | Path | np.ndarray],
+        images: Sequence[str | Path | np.ndarray],
         *,
         batch_size: int = 32,
     ) -> list[Prediction]:
-        """Names pictures.
+        """Names images.
 
         Args:
-          pictures: files, or uint8 arrays `[H, W, C]` in the card's geometry.
-          batch_size: pictures at once.
+          images: files, or uint8 arrays `[H, W, C]` in the card's geometry.
+          batch_size: images at once.
 
         Raises:
-          InputError: a file cannot be read as a picture.
+          InputError: a file cannot be read as an image.
         """
-        images = [self._image(picture) for picture in pictures]
+        arrays = [self._image(image) for image in images]
         predictions: list[Prediction] = []
-        for start in range(0, len(images), batch_size):
-            chosen = images[start : start + batch_size]
+        for start in range(0, len(arrays), batch_size):
+            chosen = arrays[start : start + batch_size]
             # Padded to one of few sizes, so that few programs are compiled.
             size = min(batch_size, 1 << (len(chosen) - 1).bit_length())
             padded = np.stack(chosen + [chosen[-1]] * (size - len(chosen)))
@@ -154,8 +154,8 @@ class TrainedClassifier:
 
         The figures are mean loss and accuracy, and `balanced_accuracy` and `macro_f1`
         of `metrics.class_figures`, to which every class counts the same. A network of
-        one logit gives two as well, see `metrics.class_logits`. Pictures must be in
-        the card's preprocessing. The same checkpoint on the same pictures and device
+        one logit gives two as well, see `metrics.class_logits`. Images must be in
+        the card's preprocessing. The same checkpoint on the same images and device
         gives the same figures to the last digit.
         """
         row, logits = self.evaluate_batches(
@@ -163,19 +163,19 @@ class TrainedClassifier:
                 split,
                 batch_size=self.card.batch_size,
                 train=False,
-                **Runner.of_job().part,
+                **Runner.all_devices().shard,
             )
         )
         labels = dataset.labels[dataset.splits[split]]
         return {**row, **class_means(labels, logits)}, logits
 
     def evaluate_batches(
-        self, batches: Batches, *, normalise: Normalise | None = None
+        self, batches: Batches, *, normalize: Normalize | None = None
     ) -> tuple[Row, np.ndarray]:
-        """Mean loss and accuracy, over one pass of batches of any pictures.
+        """Mean loss and accuracy, over one pass of batches of any images.
 
         Args:
-          normalise: what makes the network's input of them; None: its preprocessing.
+          normalize: what makes the network's input of them; None: its preprocessing.
         """
         state = TrainState(
             step=jnp.zeros((), jnp.int32),
@@ -190,7 +190,7 @@ class TrainedClassifier:
             make_cross_entropy(),
             state,
             batches,
-            normalise=normalise or self.card.preprocessing.normalise,
+            normalize=normalize or self.card.preprocessing.normalize,
         )
         return row, np.asarray(class_logits(logits))
 
@@ -200,13 +200,13 @@ class TrainedClassifier:
         card.write(folder)
         return dataclasses.replace(self, card=card)
 
-    def _image(self, picture: str | Path | np.ndarray) -> np.ndarray:
-        if isinstance(picture, np.ndarray):
-            return picture
+    def _image(self, image: str | Path | np.ndarray) -> np.ndarray:
+        if isinstance(image, np.ndarray):
+            return image
         try:
-            return decode_picture(Path(picture), self.card.preprocessing)
-        except BadPicture as bad:
-            raise InputError(f"{bad}; give another picture") from bad
+            return decode_image(Path(image), self.card.preprocessing)
+        except BadImage as bad:
+            raise InputError(f"{bad}; give another image") from bad
 
     def _logits(self, images: np.ndarray) -> jax.Array:
         return _apply(
@@ -289,4 +289,4 @@ def _apply(
     variables: dict[str, PyTree],
     images: jax.Array,
 ) -> jax.Array:
-    return model.apply(variables, preprocessing.normalise(images), train=False)
+    return model.apply(variables, preprocessing.normalize(images), train=False)

@@ -67,7 +67,7 @@ def balanced_class_weights(labels: np.ndarray, num_classes: int) -> tuple[float,
     """n / (n_c · |c|) for each class c: every class weighs the same in the loss.
 
     Args:
-      labels: `[N]` class indices of the training pictures; every class occurs.
+      labels: `[N]` class indices of the training images; every class occurs.
     """
     counts = np.bincount(labels, minlength=num_classes)
     return tuple(float(len(labels) / (count * num_classes)) for count in counts)
@@ -102,7 +102,7 @@ def classification_sums(
     }
 
 
-def summarise(sums: dict[str, float]) -> dict[str, float]:
+def summarize(sums: dict[str, float]) -> dict[str, float]:
     """Mean `loss` and `accuracy` from the sums of `classification_sums`.
 
     Both are NaN where nothing was counted.
@@ -133,13 +133,13 @@ def confusion_matrix(
 class ClassFigures:
     """How well each class is told from the others; scikit-learn's definitions.
 
-    precision: `[K]`, share of the pictures named so that are of the class.
-    recall: `[K]`, share of the class's pictures that are named so.
+    precision: `[K]`, share of the images named so that are of the class.
+    recall: `[K]`, share of the class's images that are named so.
     f1: `[K]`, harmonic mean of the two. Each of the three is 0 where there is nothing
         to divide by.
-    support: `[K]` int, pictures of the class.
-    balanced_accuracy: mean recall of the classes that have pictures.
-    macro_f1: mean F1 of the classes that have pictures or are named.
+    support: `[K]` int, images of the class.
+    balanced_accuracy: mean recall of the classes that have images.
+    macro_f1: mean F1 of the classes that have images or are named.
     """
 
     precision: np.ndarray
@@ -178,10 +178,10 @@ def class_figures(
 def wilson_interval(
     correct: int, count: int, *, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Where the true accuracy lies, given `correct` of `count` independent pictures.
+    """Where the true accuracy lies, given `correct` of `count` independent images.
 
     Wilson's score interval (J. Am. Stat. Assoc. 22, 1927, 209-212): unlike mean ± sd it
-    keeps within 0 and 1 and says something when every picture was right.
+    keeps within 0 and 1 and says something when every image was right.
 
     Args:
       correct: from 0 to `count`, which is at least 1.
@@ -201,7 +201,7 @@ class RocCurve:
         ascending from 0 to 1.
     true_positive_rate: `[n]`, share of the second class that is named so.
     thresholds: `[n]`, descending from infinity; a score at or above names the second.
-    auc: area under the curve: the probability that a picture of the second class has a
+    auc: area under the curve: the probability that an image of the second class has a
         higher score than one of the first; .5 is guessing.
     """
 
@@ -225,6 +225,6 @@ def roc_curve(labels: np.ndarray, scores: np.ndarray) -> RocCurve:
     from sklearn import metrics
 
     if len(np.unique(labels)) != 2:
-        raise ValueError("an ROC curve needs pictures of both classes")
+        raise ValueError("an ROC curve needs images of both classes")
     curve = metrics.roc_curve(labels, scores, drop_intermediate=False)
     return RocCurve(*curve, auc=float(metrics.roc_auc_score(labels, scores)))

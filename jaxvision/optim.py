@@ -37,16 +37,16 @@ class OptimConfig:
     """Epochs over which the rate first rises linearly from zero."""
     weight_decay: float = 0.0
     """Decoupled in adamw; in the others an L2 term in the gradient, as in PyTorch.
-    Kernels only: biases and normalisation are left out."""
+    Kernels only: biases and normalization are left out."""
     decay_all: bool = False
-    """Decay biases and normalisation too."""
+    """Decay biases and normalization too."""
     momentum: float = 0.9
     """Momentum of sgd; 0 is plain gradient descent."""
     nesterov: bool = False
     """Nesterov's momentum in sgd."""
     clip_norm: float | None = None
     """Longest allowed gradient, all parameters together; longer ones are scaled."""
-    backbone_factor: float = 1.0
+    backbone_lr_multiplier: float = 1.0
     """Multiplies the learning rate of the backbone, where it is trained."""
 
 
@@ -111,7 +111,7 @@ def make_optimizer(
             optax.identity() if decoupled else decay,
             _update_rule(config),
             decay if decoupled else optax.identity(),
-            _scale_parts({"backbone": config.backbone_factor}),
+            _scale_parts({"backbone": config.backbone_lr_multiplier}),
             optax.scale_by_schedule(factor),
             optax.scale_by_learning_rate(learning_rate),
         )

@@ -3,8 +3,8 @@
 Figures are built on the `Figure` object itself: no pyplot, no global state, no
 window, so that they can be drawn in any thread and on a machine without a screen.
 Style is given to each artist rather than to `rcParams`, which all threads share.
-Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which people
-with colour-blindness tell apart. `demo=True` stamps a figure as made from demo data.
+Colors are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which people
+with color-blindness tell apart. `demo=True` stamps a figure as made from demo data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,20 +21,20 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-INK, GREY, LIGHT = "#222222", "#777777", "#DDDDDD"
+INK, GRAY, LIGHT = "#222222", "#777777", "#DDDDDD"
 DPI = 140
 LINE = 1.35 / 72
 """Inches from one line to the next, for each point of the letters' size."""
 DEMO_STAMP = "demo data (drawn by code)"
 
-SPLITS = {  # prefix of the column: (name in the legend, colour, dashes)
+SPLITS = {  # prefix of the column: (name in the legend, color, dashes)
     "train": ("training", BLUE, "-"),
     "val": ("validation", VERMILION, "-"),
     "test": ("test", GREEN, "--"),
 }
 METRICS = {  # end of the column: label of the axis
-    "loss": "Loss (nats per picture)",
-    "accuracy": "Accuracy (share of pictures)",
+    "loss": "Loss (nats per image)",
+    "accuracy": "Accuracy (share of images)",
 }
 
 Row = Mapping[str, float]
@@ -56,7 +56,7 @@ def learning_curves(
     """
     figure, panels = _curve_panels(title, demo)
     for metric, axes in panels.items():
-        for prefix, (name, colour, dashes) in SPLITS.items():
+        for prefix, (name, color, dashes) in SPLITS.items():
             epochs, values = _series([history], f"{prefix}_{metric}")
             if not len(epochs):
                 continue
@@ -64,7 +64,7 @@ def learning_curves(
                 epochs,
                 values[0],
                 dashes,
-                color=colour,
+                color=color,
                 label=name,
                 linewidth=1.8,
                 marker="o" if len(epochs) <= 30 else None,
@@ -88,16 +88,16 @@ def learning_curves_seeds(
     subtitle = f"{title}\nmean of {count} seeds, band ± 1 standard deviation"
     figure, panels = _curve_panels(subtitle, demo)
     for metric, axes in panels.items():
-        for prefix, (name, colour, dashes) in SPLITS.items():
+        for prefix, (name, color, dashes) in SPLITS.items():
             epochs, values = _series(histories, f"{prefix}_{metric}")
             if not len(epochs):
                 continue
             mean, sd = _mean_and_sd(values)
-            axes.plot(epochs, values.T, color=colour, linewidth=0.6, alpha=0.35)
+            axes.plot(epochs, values.T, color=color, linewidth=0.6, alpha=0.35)
             axes.fill_between(
-                epochs, mean - sd, mean + sd, color=colour, alpha=0.18, linewidth=0
+                epochs, mean - sd, mean + sd, color=color, alpha=0.18, linewidth=0
             )
-            axes.plot(epochs, mean, dashes, color=colour, label=name, linewidth=2)
+            axes.plot(epochs, mean, dashes, color=color, label=name, linewidth=2)
         _finish_panel(axes, metric)
     return figure
 
@@ -149,7 +149,7 @@ def _by_configuration(
             if len(epochs):
                 marker = "o" if len(epochs) <= 12 else None
                 _mean_curve(axes, epochs, values, label, (*style, marker))
-        axes.set_title(f"{SPLITS[split][0]} pictures", fontsize=10, color=INK)
+        axes.set_title(f"{SPLITS[split][0]} images", fontsize=10, color=INK)
     # Once all is drawn: the panels have one scale, which finishing one of them fixes.
     for axes in panels:
         _finish_panel(axes, metric)
@@ -173,13 +173,13 @@ def confusion_matrix(
     classes: Sequence[str],
     *,
     title: str = "Confusion matrix",
-    normalise: bool = True,
+    normalize: bool = True,
     demo: bool = False,
 ) -> Figure:
     """True classes down, predicted classes across; every count above zero is written.
 
-    matrix: `[K, K]` counts; row i holds the pictures whose true class is i.
-    normalise: the shade is the share of the row, so that rare classes are seen as
+    matrix: `[K, K]` counts; row i holds the images whose true class is i.
+    normalize: the shade is the share of the row, so that rare classes are seen as
         well as common ones; otherwise it is the count.
     """
     matrix = np.asarray(matrix)
@@ -187,8 +187,8 @@ def confusion_matrix(
     if matrix.shape != (count, count):
         raise ValueError(f"{count} classes and a matrix of shape {matrix.shape}")
     totals = matrix.sum(axis=1, keepdims=True)
-    shades = matrix / np.maximum(totals, 1) if normalise else matrix
-    top = 1.0 if normalise else max(matrix.max(), 1)
+    shades = matrix / np.maximum(totals, 1) if normalize else matrix
+    top = 1.0 if normalize else max(matrix.max(), 1)
 
     # Cells shrink as classes grow in number, but stay large enough for 3 digits.
     cell = float(np.clip(5.0 / count, 0.27, 0.8))
@@ -204,11 +204,11 @@ def confusion_matrix(
     )
     axes = figure.subplots()
     # Zero is white, and the palest blue is dark enough for a single mistake to show.
-    colours = LinearSegmentedColormap.from_list(
+    colors = LinearSegmentedColormap.from_list(
         "blues", colormaps["Blues"](np.linspace(0.14, 1, 256))
     )
-    picture = axes.imshow(
-        np.ma.masked_equal(shades, 0), cmap=colours, vmin=0, vmax=top, aspect="equal"
+    image = axes.imshow(
+        np.ma.masked_equal(shades, 0), cmap=colors, vmin=0, vmax=top, aspect="equal"
     )
 
     size = 9 if slanted else 7.5
@@ -237,12 +237,12 @@ def confusion_matrix(
     axes.tick_params(which="both", length=0, labelcolor=INK)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("predicted", color=INK)
-    axes.set_ylabel("true (number of pictures)", color=INK)
-    bar = figure.colorbar(picture, ax=axes, shrink=0.7, aspect=30, pad=0.02)
+    axes.set_ylabel("true (number of images)", color=INK)
+    bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=30, pad=0.02)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0, labelsize=8, labelcolor=GREY)
+    bar.ax.tick_params(length=0, labelsize=8, labelcolor=GRAY)
     bar.set_label(
-        "share of the true class" if normalise else "pictures", fontsize=9, color=GREY
+        "share of the true class" if normalize else "images", fontsize=9, color=GRAY
     )
     right, everything = int(np.trace(matrix)), int(matrix.sum())
     share = right / max(everything, 1)
@@ -262,7 +262,7 @@ def roc_curves(
     """ROC curves of two classes, and both kinds of error enlarged beside them.
 
     curves: legend's label -> false and true positive rates `[n]`, both ascending;
-        eight are told apart by colour and dashes.
+        eight are told apart by color and dashes.
     positive: name of the class that is found or missed.
     """
     figure = Figure(figsize=(8.8, 4.4), dpi=DPI, layout="constrained")
@@ -270,13 +270,13 @@ def roc_curves(
     whole, corner = figure.subplots(1, 2)
     # Errors from 1 in 1,000 on: on a linear axis good networks all look perfect.
     least = 1e-3
-    for (label, (false, true)), (colour, dashes) in zip(
+    for (label, (false, true)), (color, dashes) in zip(
         curves.items(), cycle(_LINES), strict=False
     ):
-        style = {"color": colour, "linestyle": dashes, "linewidth": 1.7}
+        style = {"color": color, "linestyle": dashes, "linewidth": 1.7}
         whole.plot(false, true, label=shorten(label, 30), **style)
         corner.plot(np.maximum(false, least), np.maximum(1 - true, least), **style)
-    whole.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1.2, label="guessing")
+    whole.plot([0, 1], [0, 1], ":", color=GRAY, linewidth=1.2, label="guessing")
     whole.set(xlim=(-0.01, 1), ylim=(0, 1.01), aspect="equal")
     whole.set_xlabel("false positive rate", color=INK)
     whole.set_ylabel(
@@ -298,7 +298,7 @@ def roc_curves(
 
 
 def gallery(
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     captions: Sequence[str],
     correct: Sequence[bool],
     *,
@@ -306,15 +306,15 @@ def gallery(
     title: str,
     demo: bool = False,
 ) -> Figure:
-    """Pictures with their predictions; right ones framed in green with ✓, wrong ones
+    """Images with their predictions; right ones framed in green with ✓, wrong ones
     in vermilion, dashed, with ✗.
 
-    pictures: uint8 `[h, w]` or `[h, w, C]` with C 1 or 3; sizes may differ.
+    images: uint8 `[h, w]` or `[h, w, C]` with C 1 or 3; sizes may differ.
     captions: one or two lines each, see `prediction_caption`.
     """
     tiles = [
-        _verdict_tile(picture, caption, right)
-        for picture, caption, right in zip(pictures, captions, correct, strict=True)
+        _verdict_tile(image, caption, right)
+        for image, caption, right in zip(images, captions, correct, strict=True)
     ]
     return _tile_figure(tiles, columns=columns, title=title, width=1.75, demo=demo)
 
@@ -329,31 +329,31 @@ def prediction_caption(true: str | None, predicted: str, probability: float) -> 
 
 
 def contact_sheet(
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     labels: Sequence[str],
     *,
     columns: int = 10,
     title: str = "",
     demo: bool = False,
 ) -> Figure:
-    """Pictures side by side, each with its label beneath.
+    """Images side by side, each with its label beneath.
 
-    pictures: uint8 `[h, w]` or `[h, w, C]` with C 1 or 3; sizes may differ.
+    images: uint8 `[h, w]` or `[h, w, C]` with C 1 or 3; sizes may differ.
     """
     tiles = [
-        _Tile(picture, shorten(label, 15), LIGHT, "-")
-        for picture, label in zip(pictures, labels, strict=True)
+        _Tile(image, shorten(label, 15), LIGHT, "-")
+        for image, label in zip(images, labels, strict=True)
     ]
     return _tile_figure(tiles, columns=columns, title=title, width=1.2, demo=demo)
 
 
 @dataclass(frozen=True)
 class TransformPanel:
-    """Accuracy under one change of the pictures.
+    """Accuracy under one change of the images.
 
     name: of the change.
     unit: what its strengths count.
-    strengths: `[n]`; one where a picture is either changed or not.
+    strengths: `[n]`; one where an image is either changed or not.
     accuracies: legend's label -> `[S, n]`, a row a seed.
     """
 
@@ -371,11 +371,11 @@ def transform_curves(
     title: str,
     demo: bool = False,
 ) -> Figure:
-    """A small curve for each change of the pictures; mean over the seeds and a band of
+    """A small curve for each change of the images; mean over the seeds and a band of
     ± one standard deviation (n − 1 in the denominator) where there are several.
 
     panels: those of a single strength share the last panel, as points.
-    baselines: legend's label -> `[S]`, accuracy on unchanged pictures, of at most
+    baselines: legend's label -> `[S]`, accuracy on unchanged images, of at most
         three networks: the curves begin with it, at strength 0.
     chance: accuracy of guessing, drawn as a dotted line.
     """
@@ -426,33 +426,33 @@ def transform_curves(
 
 @dataclass(frozen=True)
 class TransformRow:
-    """One picture under one change.
+    """One image under one change.
 
     name: of the change.
     unit: what its strengths count.
-    labels: one a picture, its strength.
-    pictures: uint8 `[h, w]` or `[h, w, C]` with C 1 or 3.
-    correct: whether each was named rightly; None: not known.
+    labels: one an image, its strength.
+    images: uint8 `[h, w]` or `[h, w, C]` with C 1 or 3.
+    correct: whether each was classified correctly; None: not known.
     """
 
     name: str
     unit: str
     labels: Sequence[str]
-    pictures: Sequence[np.ndarray]
+    images: Sequence[np.ndarray]
     correct: Sequence[bool] | None = None
 
 
 def transform_sheet(
     rows: Sequence[TransformRow], *, title: str, demo: bool = False
 ) -> Figure:
-    """One picture under many changes: a strip for each, from weak to strong, in two
-    columns; rightly named ones framed in green with ✓, others in vermilion, dashed,
-    with ✗."""
+    """One image under many changes: a strip for each, from weak to strong, in two
+    columns; correctly classified ones framed in green with ✓, others in vermilion,
+    dashed, with ✗."""
     width, gap, size = 1.0, 0.12, 8.0
     heading = 0.42 if title else 0.1
     name_height = 0.24
     height = name_height + width + size * LINE + gap
-    longest = max(len(row.pictures) for row in rows)
+    longest = max(len(row.images) for row in rows)
     columns = min(2, len(rows))
     per_column = -(-len(rows) // columns)
     strip = longest * width + 3 * gap
@@ -470,15 +470,15 @@ def transform_sheet(
         )  # fmt: skip
         axes.text(
             left + longest * width - gap, top + 0.16, _printable(row.unit),
-            fontsize=size, color=GREY, ha="right", parse_math=False,
+            fontsize=size, color=GRAY, ha="right", parse_math=False,
         )  # fmt: skip
-        for number, (picture, label) in enumerate(
-            zip(row.pictures, row.labels, strict=True)
+        for number, (image, label) in enumerate(
+            zip(row.images, row.labels, strict=True)
         ):
             right = None if row.correct is None else row.correct[number]
             _draw_tile(
                 axes,
-                _verdict_tile(picture, label, right),
+                _verdict_tile(image, label, right),
                 left + number * width + (width - gap) / 2,
                 top + name_height + width - gap,
                 room=width - gap,
@@ -489,47 +489,48 @@ def transform_sheet(
 
 
 @dataclass(frozen=True)
-class PictureRow:
-    """A row of `picture_grid`.
+class ImageRow:
+    """A row of `image_grid`.
 
-    name: to the left of the row; further lines of it are grey.
-    pictures: uint8 `[h, w]` or `[h, w, C]` with C 1 or 3; None: nothing there.
-    captions: one beneath each picture, of one line or more; none: no captions.
-    correct: frames the first picture by whether it was named rightly; None: not known.
+    name: to the left of the row; further lines of it are gray.
+    images: uint8 `[h, w]` or `[h, w, C]` with C 1 or 3; None: nothing there.
+    captions: one beneath each image, of one line or more; none: no captions.
+    correct: frames the first image by whether it was classified correctly; None: not
+        known.
     """
 
     name: str
-    pictures: Sequence[np.ndarray | None]
+    images: Sequence[np.ndarray | None]
     captions: Sequence[str] = ()
     correct: bool | None = None
 
 
-def picture_grid(
-    rows: Sequence[PictureRow],
+def image_grid(
+    rows: Sequence[ImageRow],
     columns: Sequence[str] = (),
     *,
     title: str,
     width: float = 1.6,
     demo: bool = False,
 ) -> Figure:
-    """Rows of pictures, the columns with headings.
+    """Rows of images, the columns with headings.
 
     columns: a heading each; none: no headings.
-    width: of a picture with the gap beside it, in inches.
+    width: of an image with the gap beside it, in inches.
     """
     gap, size = 0.12, 8.0
     names = [row.name.split("\n") for row in rows]
     letters = max(len(line) for lines in names for line in lines)
     margin = 0.078 * letters + 2 * gap if letters else gap
     heading = (0.42 if title else 0.1) + (0.26 if columns else 0)
-    floors = [gap + (width - gap) * _tallest(row.pictures) for row in rows]
+    floors = [gap + (width - gap) * _tallest(row.images) for row in rows]
     heights = [
         floor
         + max((c.count("\n") + 1 for c in row.captions), default=0) * size * LINE
         + (gap / 2 if row.captions else 0)
         for row, floor in zip(rows, floors, strict=True)
     ]
-    count = max(len(row.pictures) for row in rows)
+    count = max(len(row.images) for row in rows)
     figure_width = max(margin + count * width + gap, 0.085 * len(title) + 0.3, 2.6)
     figure_height = heading + sum(heights) + (0.32 if demo else 0.05)
     figure = Figure(figsize=(figure_width, figure_height), dpi=DPI)
@@ -549,17 +550,17 @@ def picture_grid(
             axes.text(
                 gap, first + number * 9 * LINE, _printable(line), fontsize=9,
                 fontweight="normal" if number else "bold", va="center",
-                color=GREY if number else INK, parse_math=False,
+                color=GRAY if number else INK, parse_math=False,
             )  # fmt: skip
-        captions = row.captions or [""] * len(row.pictures)
-        for number, (picture, caption) in enumerate(
-            zip(row.pictures, captions, strict=True)
+        captions = row.captions or [""] * len(row.images)
+        for number, (image, caption) in enumerate(
+            zip(row.images, captions, strict=True)
         ):
-            if picture is None:
+            if image is None:
                 continue
-            tile = _Tile(picture, caption, LIGHT, "-")
+            tile = _Tile(image, caption, LIGHT, "-")
             if number == 0 and row.correct is not None:
-                verdict = _verdict_tile(picture, caption, row.correct)
+                verdict = _verdict_tile(image, caption, row.correct)
                 tile = verdict if caption else replace(verdict, caption="")
             _draw_tile(axes, tile, middles[number], floor, room=width - gap, size=size)
         top += height
@@ -567,9 +568,9 @@ def picture_grid(
     return figure
 
 
-def _tallest(pictures: Sequence[np.ndarray | None]) -> float:
-    """Greatest height, as a share of the longer side: 1 for square pictures."""
-    shapes = [picture.shape[:2] for picture in pictures if picture is not None]
+def _tallest(images: Sequence[np.ndarray | None]) -> float:
+    """Greatest height, as a share of the longer side: 1 for square images."""
+    shapes = [image.shape[:2] for image in images if image is not None]
     return max(height / max(height, width) for height, width in shapes)
 
 
@@ -587,7 +588,7 @@ class FieldPanel:
 
 
 def receptive_field_maps(panels: Sequence[FieldPanel], *, title: str) -> Figure:
-    """For each layer, what one node's gradient reaches of the picture, and a frame
+    """For each layer, what one node's gradient reaches of the image, and a frame
     around what it is said to see. Pixels without any gradient stay white."""
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
@@ -600,7 +601,7 @@ def receptive_field_maps(panels: Sequence[FieldPanel], *, title: str) -> Figure:
     grid = figure.subplots(rows, columns, squeeze=False)
     # The darkest shade stands for everything fainter: no pixel that counts is white.
     shades = LogNorm(vmin=1e-4, vmax=1, clip=True)
-    colours = LinearSegmentedColormap.from_list(
+    colors = LinearSegmentedColormap.from_list(
         "blues", colormaps["Blues"](np.linspace(0.2, 1, 256))
     )
     for panel, axes in zip_longest(panels, grid.flat):
@@ -609,9 +610,9 @@ def receptive_field_maps(panels: Sequence[FieldPanel], *, title: str) -> Figure:
             continue
         gradient = np.asarray(panel.gradient, float)
         largest = gradient.max() or 1.0
-        picture = axes.imshow(
+        image = axes.imshow(
             np.ma.masked_equal(gradient / largest, 0),
-            cmap=colours,
+            cmap=colors,
             norm=shades,
             interpolation="nearest",
         )
@@ -629,13 +630,13 @@ def receptive_field_maps(panels: Sequence[FieldPanel], *, title: str) -> Figure:
         )
         axes.add_patch(frame)
         axes.set_title(_printable(panel.title), fontsize=9, color=INK, parse_math=False)
-        axes.tick_params(color=GREY, labelcolor=INK, labelsize=8)
+        axes.tick_params(color=GRAY, labelcolor=INK, labelsize=8)
         axes.spines[:].set_color(LIGHT)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     figure.supxlabel("column (pixels)", fontsize=9, color=INK)
     figure.supylabel("row (pixels)", fontsize=9, color=INK)
-    bar = figure.colorbar(picture, ax=grid, aspect=18 * rows, extend="min")
+    bar = figure.colorbar(image, ax=grid, aspect=18 * rows, extend="min")
     bar.set_label("gradient by a pixel / the largest", fontsize=9, color=INK)
     figure.legend(
         handles=[frame], loc="outside lower right", fontsize=9, edgecolor=LIGHT,
@@ -684,14 +685,14 @@ def tuning_history(
     trials: Sequence[TriedSetting],
     *,
     score: str,
-    minimise: bool,
+    minimize: bool,
     title: str,
     demo: bool = False,
 ) -> Figure:
     """Every trial's score in the order of the trials, and the best so far.
 
     score: its name and unit, for the axis; the axis is logarithmic where a score to be
-        minimised spans more than a factor of ten.
+        minimized spans more than a factor of ten.
     """
     trials = sorted(trials, key=lambda trial: trial.number)
     figure = Figure(figsize=(8.2, 4.0), dpi=DPI, layout="constrained")
@@ -705,13 +706,13 @@ def tuning_history(
             )  # fmt: skip
     whole = [trial for trial in trials if trial.whole]
     if whole:
-        better = np.minimum if minimise else np.maximum
+        better = np.minimum if minimize else np.maximum
         axes.step(
             [trial.number for trial in whole],
             better.accumulate([trial.score for trial in whole]),
             where="post", color=VERMILION, linewidth=1.6, label="best so far",
         )  # fmt: skip
-    if minimise and _wide(trials):
+    if minimize and _wide(trials):
         _set_log_scale(axes)
     axes.set_xlabel("trial", color=INK)
     axes.set_ylabel(score, color=INK)
@@ -730,7 +731,7 @@ def tuning_surface(
     y: SettingAxis,
     *,
     score: str,
-    minimise: bool,
+    minimize: bool,
     title: str,
     demo: bool = False,
 ) -> Figure:
@@ -746,7 +747,7 @@ def tuning_surface(
     figure = Figure(figsize=(7.4, 5.2), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     scores = np.array([trial.score for trial in trials], float)
-    log = minimise and _wide(trials)
+    log = minimize and _wide(trials)
     if len(trials) >= 4 and scores.min() < scores.max():
         places = np.column_stack(
             [
@@ -763,7 +764,7 @@ def tuning_surface(
         heights = np.clip(heights, height.min(), height.max())
         drawn = axes.contourf(
             _values(x, side), _values(y, side), 10.0**heights if log else heights,
-            levels=_levels(scores, log), cmap="viridis_r" if minimise else "viridis",
+            levels=_levels(scores, log), cmap="viridis_r" if minimize else "viridis",
             norm=LogNorm() if log else None,
         )  # fmt: skip
         bar = figure.colorbar(drawn, ax=axes, format="%.3g")
@@ -780,7 +781,7 @@ def tuning_surface(
                 linestyle="none", clip_on=False, **style,
             )  # fmt: skip
     if whole := [trial for trial in trials if trial.whole]:
-        choose = min if minimise else max
+        choose = min if minimize else max
         best = choose(whole, key=lambda trial: trial.score)
         axes.plot(
             best.values[x.name], best.values[y.name], "*", color=ORANGE, clip_on=False,
@@ -794,8 +795,8 @@ def tuning_surface(
         *axes.get_legend_handles_labels(), loc="outside lower left", ncols=3,
         fontsize=9, edgecolor=LIGHT, labelcolor=INK,
     )  # fmt: skip
-    axes.tick_params(color=GREY, labelcolor=INK, labelsize=9)
-    axes.spines[:].set_color(GREY)
+    axes.tick_params(color=GRAY, labelcolor=INK, labelsize=9)
+    axes.spines[:].set_color(GRAY)
     _title(figure, title)
     if demo:
         _stamp_below(figure)
@@ -844,13 +845,13 @@ def _printable(line: str) -> str:
 
 
 _MODELS = ((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, "-.", "^"))
-"""Colour, dashes and marker of each of several networks in one panel."""
+"""Color, dashes and marker of each of several networks in one panel."""
 
 
 _LINES = [
-    (colour, dashes)
+    (color, dashes)
     for dashes in ("-", "--")
-    for colour in (BLUE, VERMILION, GREEN, ORANGE)
+    for color in (BLUE, VERMILION, GREEN, ORANGE)
 ]
 
 
@@ -897,14 +898,14 @@ def _mean_curve(
     style: tuple[str, str, str | None],
 ) -> None:
     """`[S, n]` values at `[n]` places: their mean, and a band where S is above 1."""
-    colour, dashes, marker = style
+    color, dashes, marker = style
     mean, sd = _mean_and_sd(values)
     if len(values) > 1:
         axes.fill_between(
-            places, mean - sd, mean + sd, color=colour, alpha=0.18, linewidth=0
+            places, mean - sd, mean + sd, color=color, alpha=0.18, linewidth=0
         )
     axes.plot(
-        places, mean, dashes, color=colour, label=label, linewidth=1.6, marker=marker,
+        places, mean, dashes, color=color, label=label, linewidth=1.6, marker=marker,
         markersize=3.5,
     )  # fmt: skip
 
@@ -912,21 +913,21 @@ def _mean_curve(
 def _switches(
     axes: Axes, panels: Sequence[TransformPanel], baselines: Mapping[str, np.ndarray]
 ) -> None:
-    """Changes without a strength, side by side, beside the unchanged pictures."""
+    """Changes without a strength, side by side, beside the unchanged images."""
     names = ["unchanged", *(panel.name for panel in panels)]
     for number, ((label, baseline), style) in enumerate(
         zip(baselines.items(), _MODELS, strict=False)
     ):
         values = np.column_stack([baseline, *(p.accuracies[label] for p in panels)])
         mean, sd = _mean_and_sd(values)
-        colour, _, marker = style
+        color, _, marker = style
         axes.errorbar(
             # Beside each other, so that two networks of one accuracy are both seen.
             np.arange(len(names)) + 0.18 * (number - (len(baselines) - 1) / 2),
             mean,
             yerr=sd if len(values) > 1 else None,
             fmt=marker,
-            color=colour,
+            color=color,
             label=label,
             markersize=5,
             capsize=3,
@@ -937,14 +938,14 @@ def _switches(
 
 
 def _finish_small_panel(axes: Axes, title: str, chance: float) -> None:
-    axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.2, label="guessing")
+    axes.axhline(chance, color=GRAY, linestyle=":", linewidth=1.2, label="guessing")
     axes.set_title(title, fontsize=9.5, color=INK, parse_math=False)
     axes.set_ylim(0, 1)
     axes.grid(color=LIGHT, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(color=GREY, labelcolor=INK, labelsize=8)
+    axes.spines[["left", "bottom"]].set_color(GRAY)
+    axes.tick_params(color=GRAY, labelcolor=INK, labelsize=8)
 
 
 def _curve_panels(title: str, demo: bool) -> tuple[Figure, dict[str, Axes]]:
@@ -994,7 +995,7 @@ def _mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _mark_best(
     axes: Axes, history: Sequence[Row], metric: str, best_epoch: int
 ) -> None:
-    axes.axvline(best_epoch, color=GREY, linewidth=1, linestyle=":", zorder=1)
+    axes.axvline(best_epoch, color=GRAY, linewidth=1, linestyle=":", zorder=1)
     label = f"best epoch: {best_epoch}"
     column = f"val_{metric}"
     row = next((row for row in history if row["epoch"] == best_epoch), {})
@@ -1013,7 +1014,7 @@ def _mark_best(
             label=label,
         )
     else:
-        axes.plot([], [], ":", color=GREY, label=label)
+        axes.plot([], [], ":", color=GRAY, label=label)
 
 
 def _is_wide(values: Sequence[float]) -> bool:
@@ -1035,8 +1036,8 @@ def _tidy(axes: Axes) -> None:
     axes.grid(color=LIGHT, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(color=GREY, labelcolor=INK, labelsize=9)
+    axes.spines[["left", "bottom"]].set_color(GRAY)
+    axes.tick_params(color=GRAY, labelcolor=INK, labelsize=9)
 
 
 def _finish_panel(axes: Axes, metric: str) -> None:
@@ -1050,7 +1051,7 @@ def _finish_panel(axes: Axes, metric: str) -> None:
     if not axes.get_legend_handles_labels()[0]:
         axes.text(
             0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center",
-            color=GREY,
+            color=GRAY,
         )  # fmt: skip
         return
     if metric == "accuracy":
@@ -1060,26 +1061,26 @@ def _finish_panel(axes: Axes, metric: str) -> None:
 
 @dataclass(frozen=True)
 class _Tile:
-    picture: np.ndarray
+    image: np.ndarray
     caption: str
-    colour: str
+    color: str
     dashes: str | tuple[int, tuple[float, float]]
 
 
-def _verdict_tile(picture: np.ndarray, caption: str, right: bool | None) -> _Tile:
-    """Framed by whether it was named rightly; None: not known."""
+def _verdict_tile(image: np.ndarray, caption: str, right: bool | None) -> _Tile:
+    """Framed by whether it was classified correctly; None: not known."""
     if right is None:
-        return _Tile(picture, caption, LIGHT, "-")
+        return _Tile(image, caption, LIGHT, "-")
     if right:
-        return _Tile(picture, f"✓ {caption}", GREEN, "-")
-    return _Tile(picture, f"✗ {caption}", VERMILION, (0, (3, 1.5)))
+        return _Tile(image, f"✓ {caption}", GREEN, "-")
+    return _Tile(image, f"✗ {caption}", VERMILION, (0, (3, 1.5)))
 
 
 def _tile_figure(
     tiles: Sequence[_Tile], *, columns: int, title: str, width: float, demo: bool
 ) -> Figure:
     """Tiles of `width` inches in rows. They share one pair of axes whose unit is the
-    inch: an axes object for each picture takes seconds once there are a hundred."""
+    inch: an axes object for each image takes seconds once there are a hundred."""
     columns = max(min(columns, len(tiles)), 1)
     rows = -(-len(tiles) // columns)
     gap, size = 0.12, 8.0
@@ -1105,14 +1106,14 @@ def _tile_figure(
 def _draw_tile(
     axes: Axes, tile: _Tile, middle: float, floor: float, *, room: float, size: float
 ) -> None:
-    """A picture of at most `room` inches whose lower edge is at `floor`, centred at
+    """An image of at most `room` inches whose lower edge is at `floor`, centered at
     `middle`, and its caption beneath in `size` points."""
-    picture = _as_shown(tile.picture)
-    scale = room / max(picture.shape[:2])
-    shown_height, shown_width = (scale * side for side in picture.shape[:2])
+    image = _as_shown(tile.image)
+    scale = room / max(image.shape[:2])
+    shown_height, shown_width = (scale * side for side in image.shape[:2])
     left, top = middle - shown_width / 2, floor - shown_height
     axes.imshow(
-        picture,
+        image,
         extent=(left, left + shown_width, floor, top),
         cmap=colormaps["gray"],
         vmin=0,
@@ -1125,9 +1126,9 @@ def _draw_tile(
             shown_width,
             shown_height,
             fill=False,
-            edgecolor=tile.colour,
+            edgecolor=tile.color,
             linestyle=tile.dashes,
-            linewidth=0.8 if tile.colour == LIGHT else 3,
+            linewidth=0.8 if tile.color == LIGHT else 3,
         )
     )
     for number, text in enumerate(tile.caption.split("\n")):
@@ -1138,7 +1139,7 @@ def _draw_tile(
             ha="center",
             va="baseline",
             fontsize=size,
-            color=INK if tile.colour == LIGHT else tile.colour,
+            color=INK if tile.color == LIGHT else tile.color,
             parse_math=False,
         )
 
@@ -1161,10 +1162,10 @@ def _finish_sheet(
     axes.set(aspect="auto", xlim=(0, width), ylim=(height, 0))
 
 
-def _as_shown(picture: np.ndarray) -> np.ndarray:
+def _as_shown(image: np.ndarray) -> np.ndarray:
     """`[h, w, 3]`, or `[h, w]` where there is one channel."""
-    picture = np.asarray(picture)
-    return picture[..., 0] if picture.ndim == 3 and picture.shape[-1] == 1 else picture
+    image = np.asarray(image)
+    return image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
 
 
 def _title(figure: Figure, text: str) -> None:

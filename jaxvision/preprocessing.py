@@ -1,31 +1,31 @@
-"""How a picture becomes a network's input: it travels with the weights.
+"""How an image becomes a network's input: it travels with the weights.
 
-The geometry (size, fit, interpolation) is done once on the host by `jaxvision.data`,
-which hands out uint8 pictures of `size`; the numbers (channel order, mean, standard
-deviation) are applied once on the device by `Preprocessing.normalise`.
+The geometry (size, resize_mode, interpolation) is done once on the host by
+`jaxvision.data`, which hands out uint8 images of `size`; the numbers (channel order,
+mean, standard deviation) are applied once on the device by `Preprocessing.normalize`.
 """
 
 import dataclasses
 import math
 from typing import Any, Literal
 
-Fit = Literal["crop", "squash", "pad"]
+ResizeMode = Literal["crop", "stretch", "pad"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Geometry on the host, normalisation on the device."""
+    """Geometry on the host, normalization on the device."""
 
     size: tuple[int, int] = (224, 224)
     """Height and width of the network's input, in pixels."""
-    fit: Fit = "crop"
-    """crop: shorter side to `resize`, then the centre; squash: both sides to `size`,
-    whatever the picture's shape; pad: longer side to fit, black bars around."""
+    resize_mode: ResizeMode = "crop"
+    """crop: shorter side to `resize`, then the center; stretch: both sides to `size`,
+    whatever the image's shape; pad: longer side to fit, black bars around."""
     resize: int = 256
-    """Shorter side before the centre crop, in pixels; only for `crop`."""
+    """Shorter side before the center crop, in pixels; only for `crop`."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     """Pillow's filter of that name, which antialiases."""
-    grey: bool = False
+    gray: bool = False
     """One channel (ITU-R 601 luma) in place of RGB."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
     """Order in which the network wants the channels; files are always read as RGB."""
@@ -33,28 +33,28 @@ class Preprocessing:
     """Subtracted from each channel, on the scale 0 to 255, in the network's order."""
     std: tuple[float, ...] = (127.5, 127.5, 127.5)
     """Divides each channel after the mean is subtracted, on the scale 0 to 255."""
-    standardise: bool = False
-    """Every picture by its own mean and deviation, in place of `mean` and `std`."""
+    standardize: bool = False
+    """Every image by its own mean and deviation, in place of `mean` and `std`."""
 
-    def normalise(self, images: Any) -> Any:
-        """Scales pictures for the network; pure, and works in NumPy and in JAX alike.
+    def normalize(self, images: Any) -> Any:
+        """Scales images for the network; pure, and works in NumPy and in JAX alike.
 
         Args:
-          images: `[..., H, W, C]` uint8, RGB or grey.
+          images: `[..., H, W, C]` uint8, RGB or gray.
 
         Returns:
           `[..., H, W, C]` float32: `(images - mean) / std`, channels in
-          `channel_order`. With `standardise`, mean and deviation are those of all
-          values of the picture, the deviation at least 1 / sqrt(H W C) so that
-          pictures of one colour become zeros: tf.image.per_image_standardization,
+          `channel_order`. With `standardize`, mean and deviation are those of all
+          values of the image, the deviation at least 1 / sqrt(H W C) so that
+          images of one color become zeros: tf.image.per_image_standardization,
           https://www.tensorflow.org/api_docs/python/tf/image/per_image_standardization
         """
         if self.channel_order == "bgr":
             images = images[..., ::-1]
         # float32 scalars per channel, not a float64 array: NumPy would promote.
         images = images.astype("float32")
-        if self.standardise:
-            return _standardised(images)
+        if self.standardize:
+            return _standardized(images)
         mean = _per_channel(self.mean, images)
         std = _per_channel(self.std, images)
         return (images - mean) / std
@@ -73,14 +73,14 @@ class Preprocessing:
         return cls(**tuples)
 
 
-def _standardised(images: Any) -> Any:
-    picture = (-3, -2, -1)
+def _standardized(images: Any) -> Any:
+    image = (-3, -2, -1)
     # About one of its own values: the mean of equal ones is then exact.
     images = images - images[..., :1, :1, :1]
-    centred = images - images.mean(picture, keepdims=True)
-    variance = (centred * centred).mean(picture, keepdims=True)
+    centered = images - images.mean(image, keepdims=True)
+    variance = (centered * centered).mean(image, keepdims=True)
     values = math.prod(images.shape[-3:])
-    return centred / (variance**0.5).clip(values**-0.5)
+    return centered / (variance**0.5).clip(values**-0.5)
 
 
 def _per_channel(values: tuple[float, ...], like: Any) -> Any:

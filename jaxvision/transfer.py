@@ -15,17 +15,17 @@ import numpy as np
 from jaxvision.data.dataset import Dataset
 from jaxvision.data.loader import Batches
 from jaxvision.data.transforms import AugmentConfig, check_on_host
-from jaxvision.distributed import is_first, share, share_arrays
+from jaxvision.distributed import broadcast, broadcast_arrays, is_main_process
 from jaxvision.files import write_atomically, writing
 from jaxvision.manifest import file_sha256
 from jaxvision.metrics import Loss
 from jaxvision.models import Backbone, Classifier
 from jaxvision.optim import OptimConfig, make_optimizer, schedule_factor
 from jaxvision.train.checkpoint import CheckpointFolder, flatten
-from jaxvision.train.loop import FitResult, Keep, Listener, fit
+from jaxvision.train.loop import Callback, FitResult, Select, fit
 from jaxvision.train.parallel import Runner
 from jaxvision.train.state import create_state
-from jaxvision.train.step import Normalise
+from jaxvision.train.step import Normalize
 from jaxvision.typing import Batch, PyTree
 
 
@@ -41,7 +41,7 @@ def head_alone(model: Classifier) -> Classifier:
     backbone = Features(
         bn_axis_name=model.backbone.bn_axis_name, dtype=model.backbone.dtype
     )
-    return model.clone(backbone=backbone, until=None)
+    return model.clone(backbone=backbone, stop_at=None)
 
 
 def join(backbone: dict[str, PyTree], head: dict[str, PyTree]) -> dict[str, PyTree]:
@@ -74,29 +74,29 @@ def extract_features(
     progress: Callable[[int, int], None] | None = None,
     runner: Runner | None = None,
 ) -> np.ndarray:
-    """What the head of a network sees of every picture, in evaluation.
+    """What the head of a network sees of every image, in evaluation.
 
-    One pass of the backbone up to `model.until`; a second call with the same weights,
-    pictures and preprocessing reads the file that the first one left. Of several
+    One pass of the backbone up to `model.stop_at`; a second call with the same weights,
+    images and preprocessing reads the file that the first one left. Of several
     processes that train together all have to call it, and all get all features.
 
     Args:
       model: network; only its backbone runs.
       variables: `params` and `batch_stats` with a `backbone`.
-      dataset: pictures, in the network's own preprocessing.
-      batch_size: pictures at once, over all devices.
-      augment: random changes of each picture; none if None.
+      dataset: images, in the network's own preprocessing.
+      batch_size: images at once, over all devices.
+      augment: random changes of each image; none if None.
       seed: of those changes.
       cache: folder for the file; None: none is written.
-      progress: told (pictures done, pictures in all).
+      progress: told (images done, images in all).
       runner: on which devices; None: all, those of other processes too.
 
     Returns:
-      `[N, F]` float32, row i for picture i of the data set.
+      `[N, F]` float32, row i for image i of the data set.
     """
     if augment is not None:
         check_on_host(augment, "features")
-    runner = runner or Runner.of_job()
+    runner = runner or Runner.all_devices()
     runner.check_batch_size(batch_size)
     backbone = {
         name: tree.get("backbone", {})
@@ -108,21 +108,21 @@ def extract_features(
         changes = None if augment is None else [dataclasses.asdict(augment), seed]
         key = _key(model, backbone, dataset, changes)
         path = cache / f"{key}.npy"
-        found = _read(path) if is_first() else None
-        if share(found is not None):
+        found = _read(path) if is_main_process() else None
+        if broadcast(found is not None):
             found = {} if found is None else {"features": found}
-            return share_arrays(found)["features"]
-    step = make_feature_step(model, normalise=dataset.preprocessing.normalise)
+            return broadcast_arrays(found)["features"]
+    step = make_feature_step(model, normalize=dataset.preprocessing.normalize)
     compute = runner.compile_eval(step)
-    placed = runner.place(backbone)
-    everything = np.arange(len(dataset.pictures), dtype=np.int32)
+    placed = runner.replicate(backbone)
+    everything = np.arange(len(dataset.images), dtype=np.int32)
     batches = dataset.batches(
         everything,
         batch_size=batch_size,
         train=False,
         augment=augment,
         seed=seed,
-        **runner.part,
+        **runner.shard,
     )
     rows: list[np.ndarray] = []
     for batch in batches.iterate():
@@ -131,7 +131,7 @@ def extract_features(
         if progress is not None:
             progress(min(len(rows) * batch_size, len(everything)), len(everything))
     features = np.concatenate(rows)[: len(everything)]
-    if path is not None and is_first():
+    if path is not None and is_main_process():
         _write(path, features)
     return features
 
@@ -147,11 +147,11 @@ def fit_head(
     epochs: int,
     batch_size: int,
     seed: int,
-    keep: Keep = "best",
+    select: Select = "best",
     patience: int | None = None,
     checkpoints: CheckpointFolder | None = None,
     save_seconds: float = 30.0,
-    listener: Listener | None = None,
+    callback: Callback | None = None,
     runner: Runner | None = None,
 ) -> tuple[dict[str, PyTree], FitResult]:
     """Trains a network's head on features; the backbone is neither run nor changed.
@@ -161,7 +161,7 @@ def fit_head(
       variables: of the whole network; its head is where training begins.
       features: `[N, F]` float32 from `extract_features`.
       dataset: whose labels and splits go with the features; without validation
-        pictures the last epoch is the result.
+        images the last epoch is the result.
 
     The others are those of `fit`.
 
@@ -169,7 +169,7 @@ def fit_head(
       The variables of the whole network with the trained head, and how training went.
     """
     head = head_alone(model)
-    runner = runner or Runner.of_job()
+    runner = runner or Runner.all_devices()
     train, val = (
         Batches.of_arrays(
             features,
@@ -178,7 +178,7 @@ def fit_head(
             batch_size=batch_size,
             seed=seed,
             train=split == "train",
-            **runner.part,
+            **runner.shard,
         )
         if split == "train" or len(dataset.splits[split])
         else None
@@ -193,22 +193,22 @@ def fit_head(
         loss,
         create_state(join({}, variables), tx, seed=seed),
         train,
-        normalise=lambda x: x,
+        normalize=lambda x: x,
         epochs=epochs,
         val=val,
-        keep=keep,
+        select=select,
         patience=patience,
         checkpoints=checkpoints,
         save_seconds=save_seconds,
         learning_rate_at=lambda step: optim.learning_rate * float(factor(step)),
-        listener=listener,
+        callback=callback,
         runner=runner,
     )
     return join(variables, result.state.variables), result
 
 
 def make_feature_step(
-    model: Classifier, *, normalise: Normalise
+    model: Classifier, *, normalize: Normalize
 ) -> Callable[[dict[str, PyTree], Batch], tuple[dict, jax.Array]]:
     """(backbone's variables, batch) -> ({}, features `[B, F]` float32).
 
@@ -220,7 +220,7 @@ def make_feature_step(
         variables: dict[str, PyTree], batch: Batch
     ) -> tuple[dict, jax.Array]:
         x = backbone.apply(
-            variables, normalise(batch["image"]), train=False, until=model.until
+            variables, normalize(batch["image"]), train=False, stop_at=model.stop_at
         )
         return {}, x.reshape(x.shape[0], -1).astype(np.float32)
 
@@ -241,7 +241,7 @@ def _key(
     facts: dict[str, Any] = {
         "weights": digest.hexdigest(),
         "backbone": repr(model.backbone.clone(bn_axis_name=None)),
-        "until": model.until,
+        "stop_at": model.stop_at,
         "preprocessing": dataset.preprocessing.to_dict(),
         "data": dataset.fingerprint,
         # Another backend computes other last digits.

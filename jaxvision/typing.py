@@ -15,7 +15,7 @@ and devices; `count` is the number of examples they were summed over."""
 class Batch(TypedDict):
     """One batch, as loaders yield it and steps take it; B is fixed during a run.
 
-    image: `[B, H, W, C]` uint8 pictures, or `[B, ...]` float32 features.
+    image: `[B, H, W, C]` uint8 images, or `[B, ...]` float32 features.
     label: `[B]` int32 class indices.
     mask: `[B]` float32, 1 where the example counts and 0 where it only fills the
         batch up.

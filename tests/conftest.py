@@ -1,4 +1,4 @@
-"""What all tests share: four CPU devices and the real pictures."""
+"""What all tests share: four CPU devices and the real images."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture
 def shared_data() -> Path:
-    """Folder of real pictures beside the checkout; the test is skipped without it."""
+    """Folder of real images beside the checkout; the test is skipped without it."""
     if not SHARED_DATA.is_dir():
-        pytest.skip("the real pictures are not here")
+        pytest.skip("the real images are not here")
     return SHARED_DATA

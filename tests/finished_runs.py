@@ -23,7 +23,7 @@ SECTIONS = (
         "Curves",
         [
             markdown.Text("As *ever*; see [curves.csv](curves.csv)."),
-            markdown.Picture("curves.png", "Accuracy over epochs.", "A caption."),
+            markdown.Image("curves.png", "Accuracy over epochs.", "A caption."),
         ],
     ),
     markdown.Section("Rows", [markdown.Table(["row", "n"], [["one", 12]])]),
@@ -42,7 +42,7 @@ def write_run(
     is_demo: bool = False,
     sections: tuple[markdown.Section, ...] = SECTIONS,
 ) -> RunFolder:
-    """A finished run. `figures`: one value a seed, on the validation pictures."""
+    """A finished run. `figures`: one value a seed, on the validation images."""
     run = RunFolder.create(experiment, root=root, name=name, command=command)
     run.write_config(config or Settings())
     run.write_results(

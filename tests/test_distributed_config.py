@@ -5,13 +5,13 @@ import pytest
 
 from jaxvision.distributed import (
     DistributedConfig,
+    barrier,
+    broadcast,
+    broadcast_arrays,
     check_same,
-    first_before_others,
-    is_first,
-    joined,
-    share,
-    share_arrays,
-    wait_for_all,
+    distributed_session,
+    is_main_process,
+    main_process_first,
 )
 from jaxvision.errors import InputError
 
@@ -31,15 +31,15 @@ from jaxvision.errors import InputError
     ],
 )
 def test_settings_that_mean_nothing(config, complaint):
-    with pytest.raises(InputError, match=complaint), joined(config):
+    with pytest.raises(InputError, match=complaint), distributed_session(config):
         raise AssertionError("unreachable")
 
 
 def test_one_process_is_the_first_and_waits_for_nobody():
     arrays = {"a": np.zeros(3, np.float32)}
-    with joined(DistributedConfig()), first_before_others():
-        assert is_first()
-        assert share({"b": [1]}) == {"b": [1]}
-        assert share_arrays(arrays) is arrays
-        check_same("pictures", 7)
-        wait_for_all()
+    with distributed_session(DistributedConfig()), main_process_first():
+        assert is_main_process()
+        assert broadcast({"b": [1]}) == {"b": [1]}
+        assert broadcast_arrays(arrays) is arrays
+        check_same("images", 7)
+        barrier()

@@ -14,7 +14,7 @@ from jaxvision.metrics import (
     confusion_matrix,
     make_cross_entropy,
     roc_curve,
-    summarise,
+    summarize,
     wilson_interval,
 )
 
@@ -60,7 +60,7 @@ def test_balanced_weights_give_every_class_the_same_say():
 
 
 def test_balanced_weights_are_those_of_the_formula():
-    # n / (n_c |c|): 7 pictures, 3 classes of 4, 2 and 1.
+    # n / (n_c |c|): 7 images, 3 classes of 4, 2 and 1.
     labels = np.array([0, 0, 0, 0, 1, 1, 2])
     np.testing.assert_allclose(
         balanced_class_weights(labels, 3), [7 / 12, 7 / 6, 7 / 3]
@@ -76,11 +76,11 @@ def test_sums_count_what_the_mask_counts_even_beside_nan():
     )
     expected = (LOGITS.argmax(-1) == LABELS)[:5].sum()
     assert (sums["loss"], sums["correct"], sums["count"]) == (5, expected, 5)
-    assert summarise(sums) == {"loss": 1.0, "accuracy": expected / 5}
+    assert summarize(sums) == {"loss": 1.0, "accuracy": expected / 5}
 
 
 def test_nothing_counted_is_nan():
-    summary = summarise({"loss": 0.0, "correct": 0.0, "count": 0.0})
+    summary = summarize({"loss": 0.0, "correct": 0.0, "count": 0.0})
     assert np.isnan(list(summary.values())).all()
 
 
@@ -157,7 +157,7 @@ def test_class_figures_by_hand():
     np.testing.assert_allclose(figures.recall, [3 / 4, 1 / 2, 1 / 2, 0])
     np.testing.assert_allclose(figures.f1, [3 / 4, 2 / 5, 2 / 3, 0])
     assert figures.support.tolist() == [4, 2, 2, 0]
-    # The fourth class neither has pictures nor is named: it does not count.
+    # The fourth class neither has images nor is named: it does not count.
     assert figures.balanced_accuracy == pytest.approx((3 / 4 + 1 / 2 + 1 / 2) / 3)
     assert figures.macro_f1 == pytest.approx((3 / 4 + 2 / 5 + 2 / 3) / 3)
 

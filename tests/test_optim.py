@@ -103,11 +103,13 @@ def test_clip_bounds_the_whole_gradient():
     np.testing.assert_allclose(optax.tree.norm(updates), 0.5, rtol=1e-5)
 
 
-def test_backbone_factor_scales_the_backbone_only():
+def test_backbone_lr_multiplier_scales_the_backbone_only():
     params = {"backbone": parameters()["head"], "head": parameters()["head"]}
     grads = {"backbone": gradients()[0]["head"], "head": gradients()[0]["head"]}
     tx = make_optimizer(
-        OptimConfig("adam", 0.1, backbone_factor=0.1), steps_per_epoch=1, epochs=1
+        OptimConfig("adam", 0.1, backbone_lr_multiplier=0.1),
+        steps_per_epoch=1,
+        epochs=1,
     )
     updates, _ = tx.update(grads, tx.init(params), params)
     np.testing.assert_allclose(

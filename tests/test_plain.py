@@ -27,6 +27,6 @@ def test_what_is_no_config_is_refused(change):
 
 
 def test_preprocessing_survives_json():
-    preprocessing = Preprocessing((28, 30), grey=True, mean=(1.5,), std=(2.5,))
+    preprocessing = Preprocessing((28, 30), gray=True, mean=(1.5,), std=(2.5,))
     values = json.loads(json.dumps(preprocessing.to_dict()))
     assert Preprocessing.from_dict(values) == preprocessing

@@ -19,7 +19,7 @@ from PIL import Image
 from jaxvision.plotting import (
     DEMO_STAMP,
     FieldPanel,
-    PictureRow,
+    ImageRow,
     SettingAxis,
     TransformPanel,
     TransformRow,
@@ -28,11 +28,11 @@ from jaxvision.plotting import (
     confusion_matrix,
     contact_sheet,
     gallery,
+    image_grid,
     importance_bars,
     learning_curves,
     learning_curves_seeds,
     loss_by_configuration,
-    picture_grid,
     prediction_caption,
     receptive_field_maps,
     roc_curves,
@@ -70,7 +70,7 @@ def history(epochs: int, offset: float = 0.0) -> list[dict[str, float]]:
     ]
 
 
-def picture(height: int = 8, width: int = 8, channels: int = 3) -> np.ndarray:
+def image(height: int = 8, width: int = 8, channels: int = 3) -> np.ndarray:
     return np.full((height, width, channels), 128, np.uint8)
 
 
@@ -83,8 +83,8 @@ def test_learning_curves_hold_the_history() -> None:
     expected = [row["val_loss"] for row in rows]
     np.testing.assert_array_equal(curves["validation"].get_ydata(), expected)
     assert "test" not in curves
-    assert loss.get_ylabel() == "Loss (nats per picture)"
-    assert accuracy.get_ylabel() == "Accuracy (share of pictures)"
+    assert loss.get_ylabel() == "Loss (nats per image)"
+    assert accuracy.get_ylabel() == "Accuracy (share of images)"
     assert accuracy.get_xlabel() == "Epoch"
     assert {"Faces", "best epoch 3: 0.667", "best epoch 3: 0.625"} <= set(texts(figure))
     drawn(figure)
@@ -124,12 +124,12 @@ def test_seeds_have_mean_and_band() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 13])
-@pytest.mark.parametrize("normalise", [True, False])
-def test_confusion_matrix_writes_every_count(count: int, normalise: bool) -> None:
+@pytest.mark.parametrize("normalize", [True, False])
+def test_confusion_matrix_writes_every_count(count: int, normalize: bool) -> None:
     matrix = np.diag(np.arange(7, 7 + count))
     matrix[0, -1] += 104
     names = [f"class number {index}" for index in range(count)]
-    figure = confusion_matrix(matrix, names, normalise=normalise)
+    figure = confusion_matrix(matrix, names, normalize=normalize)
     shown = [text for text in texts(figure.axes[0]) if text.isdigit()]
     assert sorted(map(int, shown)) == sorted(matrix[matrix > 0].tolist())
     assert f"{names[0]} ({matrix[0].sum()})" in texts(figure)
@@ -150,11 +150,11 @@ def test_confusion_matrix_names_do_not_overlap() -> None:
     assert max(counts) < cell[1] - cell[0]
 
 
-def test_confusion_matrix_of_a_class_without_pictures() -> None:
+def test_confusion_matrix_of_a_class_without_images() -> None:
     figure = confusion_matrix(np.array([[0, 0], [1, 2]]), ["a", "b"])
     assert "Confusion matrix: 2 of 3 right (0.667)" in texts(figure)
     drawn(figure)
-    drawn(confusion_matrix(np.zeros((2, 2), int), ["a", "b"], normalise=False))
+    drawn(confusion_matrix(np.zeros((2, 2), int), ["a", "b"], normalize=False))
 
 
 def test_confusion_matrix_needs_a_name_for_each_class() -> None:
@@ -162,10 +162,10 @@ def test_confusion_matrix_needs_a_name_for_each_class() -> None:
         confusion_matrix(np.eye(2), ["a", "b", "c"])
 
 
-def test_gallery_tells_right_from_wrong_without_colour() -> None:
-    pictures = [picture(), picture(4, 9, 1), picture(9, 4)[..., 0]]
+def test_gallery_tells_right_from_wrong_without_color() -> None:
+    images = [image(), image(4, 9, 1), image(9, 4)[..., 0]]
     captions = ["a  0.91\ntrue: a", "b  0.52\ntrue: a", "c"]
-    figure = gallery(pictures, captions, [True, False, True], columns=2, title="Test")
+    figure = gallery(images, captions, [True, False, True], columns=2, title="Test")
     shown = texts(figure)
     assert [text for text in shown if text[0] in "✓✗"] == [
         "✓ a  0.91", "✗ b  0.52", "✓ c",
@@ -177,7 +177,7 @@ def test_gallery_tells_right_from_wrong_without_colour() -> None:
     drawn(figure)
 
 
-def test_gallery_shows_the_pictures_upright_and_in_proportion() -> None:
+def test_gallery_shows_the_images_upright_and_in_proportion() -> None:
     tall = np.zeros((40, 20, 3), np.uint8)
     tall[:20] = (255, 0, 255)
     figure = gallery([tall], ["x"], [True], title="")
@@ -190,16 +190,16 @@ def test_gallery_shows_the_pictures_upright_and_in_proportion() -> None:
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_contact_sheet(count: int) -> None:
     labels = [f"painter {index}" for index in range(count)]
-    figure = contact_sheet([picture()] * count, labels, columns=3, title="All")
+    figure = contact_sheet([image()] * count, labels, columns=3, title="All")
     assert set(labels) <= set(texts(figure))
     drawn(figure)
 
 
-def test_as_many_captions_as_pictures() -> None:
+def test_as_many_captions_as_images() -> None:
     with pytest.raises(ValueError, match="argument"):
-        gallery([picture()], ["a", "b"], [True], title="x")
+        gallery([image()], ["a", "b"], [True], title="x")
     with pytest.raises(ValueError, match="argument"):
-        contact_sheet([picture()], [])
+        contact_sheet([image()], [])
 
 
 @pytest.mark.parametrize(
@@ -208,8 +208,8 @@ def test_as_many_captions_as_pictures() -> None:
 def test_any_name_can_be_drawn(name: str) -> None:
     drawn(confusion_matrix(np.eye(2, dtype=int), [name, "b"], title=name))
     caption = prediction_caption(name, name, 0.5)
-    drawn(gallery([picture()], [caption], [True], title=name))
-    drawn(contact_sheet([picture()], [name]))
+    drawn(gallery([image()], [caption], [True], title=name))
+    drawn(contact_sheet([image()], [name]))
     drawn(learning_curves(history(2), title=name))
 
 
@@ -226,10 +226,10 @@ def test_receptive_fields_are_framed_where_they_are_said_to_be(count: int) -> No
     (frame,) = axes.patches
     assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((2.5, 1.5), 5, 3)
     shown = axes.images[0]
-    colours = shown.cmap(shown.norm(shown.get_array()))
+    colors = shown.cmap(shown.norm(shown.get_array()))
     # White for what has no gradient, and for nothing else however faint.
-    np.testing.assert_array_equal(colours[..., 3] > 0, gradient > 0)
-    assert (colours[gradient > 0][:, :3].min(axis=1) < 0.9).all()
+    np.testing.assert_array_equal(colors[..., 3] > 0, gradient > 0)
+    assert (colors[gradient > 0][:, :3].min(axis=1) < 0.9).all()
     drawn(figure)
 
 
@@ -244,8 +244,8 @@ def test_a_layer_without_any_gradient_is_drawn_too() -> None:
         lambda demo: learning_curves(history(2), title="x", demo=demo),
         lambda demo: learning_curves_seeds([history(2)] * 2, title="x", demo=demo),
         lambda demo: confusion_matrix(np.eye(2, dtype=int), ["a", "b"], demo=demo),
-        lambda demo: gallery([picture()], ["a"], [True], title="x", demo=demo),
-        lambda demo: contact_sheet([picture()], ["a"], demo=demo),
+        lambda demo: gallery([image()], ["a"], [True], title="x", demo=demo),
+        lambda demo: contact_sheet([image()], ["a"], demo=demo),
     ],
 )
 def test_demo_data_is_stamped_within_the_figure(make) -> None:
@@ -298,7 +298,7 @@ def panel(name: str, strengths: tuple[float, ...], seeds: int = 2) -> TransformP
     return TransformPanel(name, "degrees", strengths, values)
 
 
-def test_transform_curves_begin_with_the_unchanged_pictures() -> None:
+def test_transform_curves_begin_with_the_unchanged_images() -> None:
     panels = [
         panel("rotation", (5.0, 15.0, 30.0)),
         panel("vertical flip", (1.0,)),
@@ -306,7 +306,7 @@ def test_transform_curves_begin_with_the_unchanged_pictures() -> None:
     ]
     baselines = {"a": np.array([0.9, 0.7]), "b": np.array([0.6, 0.6])}
     figure = transform_curves(
-        panels, baselines, chance=0.1, title="Changed pictures", demo=True
+        panels, baselines, chance=0.1, title="Changed images", demo=True
     )
     curves, _, switches = figure.axes
     solid, dashed, guessing = curves.get_lines()
@@ -332,7 +332,7 @@ def test_transform_curves_of_one_change_and_one_seed(strengths: tuple) -> None:
         [panel("change", strengths, seeds=1)],
         {"a": np.array([0.9]), "b": np.array([0.8])},
         chance=0.5,
-        title="Changed validation pictures",
+        title="Changed validation images",
     )
     assert len(figure.legends[0].get_texts()) == 3
     drawn(figure)
@@ -340,9 +340,9 @@ def test_transform_curves_of_one_change_and_one_seed(strengths: tuple) -> None:
 
 def test_transform_sheet_has_a_strip_for_each_change() -> None:
     rows = [
-        TransformRow("blur", "pixels", ["1", "2"], [picture(), picture()]),
-        TransformRow("in\tvert", "", ["on"], [picture(9, 5, 1)], [True]),
-        TransformRow("rotation", "degrees", ["5", "9"], [picture()] * 2, [True, False]),
+        TransformRow("blur", "pixels", ["1", "2"], [image(), image()]),
+        TransformRow("in\tvert", "", ["on"], [image(9, 5, 1)], [True]),
+        TransformRow("rotation", "degrees", ["5", "9"], [image()] * 2, [True, False]),
     ]
     figure = transform_sheet(rows, title="a$b.png under every change", demo=True)
     assert len(figure.axes[0].images) == 5
@@ -353,26 +353,24 @@ def test_transform_sheet_has_a_strip_for_each_change() -> None:
     drawn(transform_sheet(rows[:1], title=""))
 
 
-def test_picture_grid_has_a_row_and_a_heading_each() -> None:
+def test_image_grid_has_a_row_and_a_heading_each() -> None:
     rows = [
-        PictureRow("anna\nnamed so", [picture(), picture(), None], correct=True),
-        PictureRow(
-            "berta", [picture(), None, picture()], ["x", "", "z"], correct=False
-        ),
+        ImageRow("anna\nnamed so", [image(), image(), None], correct=True),
+        ImageRow("berta", [image(), None, image()], ["x", "", "z"], correct=False),
     ]
-    figure = picture_grid(rows, ["face", "grey", "overlay"], title="Faces", demo=True)
+    figure = image_grid(rows, ["face", "gray", "overlay"], title="Faces", demo=True)
     found = texts(figure)
-    assert {"anna", "named so", "berta", "face", "grey", "overlay", "✗ x"} <= set(found)
+    assert {"anna", "named so", "berta", "face", "gray", "overlay", "✗ x"} <= set(found)
     assert len(figure.axes[0].images) == 4
     drawn(figure)
     with pytest.raises(ValueError, match="argument"):
-        picture_grid([PictureRow("a", [picture()], ["x", "y"])], title="")
+        image_grid([ImageRow("a", [image()], ["x", "y"])], title="")
 
 
-def test_picture_grid_is_as_high_as_its_pictures() -> None:
+def test_image_grid_is_as_high_as_its_images() -> None:
     def height(*sides: int) -> float:
-        row = PictureRow("", [picture(*sides)])
-        return picture_grid([row], title="").get_figheight()
+        row = ImageRow("", [image(*sides)])
+        return image_grid([row], title="").get_figheight()
 
     assert height(4, 16) < 0.5 * height(16, 16)
     assert height(16, 4) == height(16, 16)
@@ -451,25 +449,25 @@ def trials(count: int) -> list[TriedSetting]:
     ]
 
 
-@pytest.mark.parametrize("minimise", [True, False])
+@pytest.mark.parametrize("minimize", [True, False])
 @pytest.mark.parametrize("count", [1, 3, 4, 12])
-def test_tuning_is_drawn_however_few_trials_there_are(count, minimise) -> None:
-    how = {"score": "loss (nats)", "minimise": minimise, "title": "Tuning"}
+def test_tuning_is_drawn_however_few_trials_there_are(count, minimize) -> None:
+    how = {"score": "loss (nats)", "minimize": minimize, "title": "Tuning"}
     history = tuning_history(trials(count), **how)
     drawn(history)
     best = history.axes[0].lines[-1].get_ydata()
     whole = [trial.score for trial in trials(count) if trial.whole]
-    assert best[-1] == (min if minimise else max)(whole)
+    assert best[-1] == (min if minimize else max)(whole)
     surface = tuning_surface(trials(count), *AXES, **how)
     drawn(surface)
     assert surface.axes[0].get_xscale() == "log"
-    # The scale of the colours is there as soon as the surface is.
+    # The scale of the colors is there as soon as the surface is.
     assert len(surface.axes) == (2 if count >= 4 else 1)
 
 
 def test_surface_of_trials_that_were_all_given_up_or_equal() -> None:
     equal = [dataclasses.replace(t, score=0.5, whole=False) for t in trials(6)]
-    how = {"score": "accuracy", "minimise": False, "title": "Tuning"}
+    how = {"score": "accuracy", "minimize": False, "title": "Tuning"}
     for make in (tuning_history, lambda t, **how: tuning_surface(t, *AXES, **how)):
         assert "given up" in texts(make(equal, **how))
 

@@ -1,4 +1,4 @@
-"""Accuracy on changed pictures: exact counts, the same every time, clear refusals."""
+"""Accuracy on changed images: exact counts, the same every time, clear refusals."""
 
 import dataclasses
 from pathlib import Path
@@ -22,14 +22,14 @@ from jaxvision.robustness import (
 )
 from jaxvision.train.state import init_variables
 
-PREPROCESSING = Preprocessing(size=(12, 12), fit="squash")
+PREPROCESSING = Preprocessing(size=(12, 12), resize_mode="stretch")
 SPLIT = SplitConfig(train=0.5, val=0.5, test=0.0)
 CHANGES = ("brighten", "translation", "invert", "perspective")
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for name in ("one", "two"):
         (folder / name).mkdir()
@@ -62,7 +62,7 @@ def classifier(dataset: Dataset) -> TrainedClassifier:
     return TrainedClassifier(model, init_variables(model, 0, (12, 12, 3)), card)
 
 
-def test_counts_are_those_of_one_picture_after_the_other(
+def test_counts_are_those_of_one_image_after_the_other(
     classifier: TrainedClassifier, dataset: Dataset
 ) -> None:
     rows = measure_robustness(classifier, dataset, "val", transforms=CHANGES, seed=3)
@@ -72,11 +72,11 @@ def test_counts_are_those_of_one_picture_after_the_other(
         *strengths_of(CHANGES),
     ]
     for row in rows:
-        pictures = [
+        images = [
             transformed(dataset, int(i), row.transform, row.strength, seed=3)
             for i in indices
         ]
-        names = [p.name for p in classifier.predict(pictures, batch_size=4)]
+        names = [p.label for p in classifier.predict(images, batch_size=4)]
         truth = [dataset.classes[dataset.labels[i]] for i in indices]
         assert row.correct == sum(a == b for a, b in zip(names, truth, strict=True))
         assert row.num == len(indices)
@@ -124,7 +124,7 @@ def test_every_change_of_the_assignment_is_measured_by_default(
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_a_change_depends_on_seed_picture_and_transform_alone(
+def test_a_change_depends_on_seed_image_and_transform_alone(
     root: Path, dataset: Dataset
 ) -> None:
     index = int(dataset.splits["val"][0])
@@ -133,10 +133,10 @@ def test_a_change_depends_on_seed_picture_and_transform_alone(
         drawn, transformed(dataset, index, "erasing", 0.3, seed=1)
     )
     assert (drawn != transformed(dataset, index, "erasing", 0.3, seed=2)).any()
-    # Among fewer pictures the same one has another index.
+    # Among fewer images the same one has another index.
     fewer = load_dataset(DataConfig(root=root, split=SPLIT, limit=6), PREPROCESSING)
-    path = next(path for path in reversed(fewer.pictures) if path.startswith("two"))
-    before, after = dataset.pictures.index(path), fewer.pictures.index(path)
+    path = next(path for path in reversed(fewer.images) if path.startswith("two"))
+    before, after = dataset.images.index(path), fewer.images.index(path)
     assert before != after
     np.testing.assert_array_equal(
         transformed(dataset, before, "erasing", 0.3),
@@ -144,9 +144,9 @@ def test_a_change_depends_on_seed_picture_and_transform_alone(
     )
 
 
-def test_a_picture_turns_the_same_way_at_every_strength(dataset: Dataset) -> None:
+def test_an_image_turns_the_same_way_at_every_strength(dataset: Dataset) -> None:
     ways = set()
-    for index in range(len(dataset.pictures)):
+    for index in range(len(dataset.images)):
         left = [
             (transformed(dataset, index, "translation", s)[:, 0] == 0).all()
             for s in TRANSFORMS["translation"].strengths[1:]
@@ -176,7 +176,7 @@ def test_bad_input_is_refused_in_one_line(
             measure_robustness(classifier, dataset, "val", transforms=transforms)
 
 
-def test_pictures_in_another_geometry_are_a_mistake_of_the_program(
+def test_images_in_another_geometry_are_a_mistake_of_the_program(
     root: Path, classifier: TrainedClassifier
 ) -> None:
     other = dataclasses.replace(PREPROCESSING, size=(10, 10))

@@ -21,7 +21,7 @@ LOSS = make_cross_entropy()
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for label, name in enumerate("ab"):
         (root / name).mkdir()
@@ -29,7 +29,9 @@ def dataset(tmp_path_factory):
             pixels = rng.integers(0, 100, (8, 8, 3)) + 80 * label
             Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{i}.png")
     split = SplitConfig(train=0.6, val=0.2, test=0.2)
-    return load_dataset(DataConfig(root, split), Preprocessing((8, 8), fit="squash"))
+    return load_dataset(
+        DataConfig(root, split), Preprocessing((8, 8), resize_mode="stretch")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +44,9 @@ def test_features_are_what_the_head_sees(dataset, network):
     model, variables = network
     features = extract_features(model, variables, dataset, batch_size=4)
     assert features.shape == (22, 6)
-    images = np.stack([dataset.picture(i) for i in range(22)])
+    images = np.stack([dataset.image(i) for i in range(22)])
     expected = model.apply(
-        variables, dataset.preprocessing.normalise(images), train=False
+        variables, dataset.preprocessing.normalize(images), train=False
     )
     head = join({}, variables)
     logits = head_alone(model).apply(head, features, train=False)
@@ -68,7 +70,7 @@ def test_head_on_features_is_the_frozen_network(dataset, network):
         LOSS,
         create_state(variables, tx, seed=1, frozen=("backbone",)),
         train,
-        normalise=dataset.preprocessing.normalise,
+        normalize=dataset.preprocessing.normalize,
         epochs=3,
         val=dataset.batches("val", batch_size=4, train=False),
     )
@@ -97,5 +99,5 @@ def test_features_are_cached_under_all_they_depend_on(
     damaged = bytearray(path.read_bytes())
     damaged[-1] ^= 1
     path.write_bytes(damaged)
-    mended = extract_features(model, variables, dataset, batch_size=4, cache=cache)
-    np.testing.assert_array_equal(mended, first)
+    fixed = extract_features(model, variables, dataset, batch_size=4, cache=cache)
+    np.testing.assert_array_equal(fixed, first)

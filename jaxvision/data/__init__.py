@@ -1,4 +1,4 @@
-"""Pictures: folders, decoding, splits, transforms, loading. No JAX in here.
+"""Images: folders, decoding, splits, transforms, loading. No JAX in here.
 
 dataset = load_dataset(DataConfig(root=Path("data/facescrub")), preprocessing)
 batches = dataset.batches("train", batch_size=32, train=True)
@@ -6,17 +6,17 @@ for batch in batches.iterate(): ...
 """
 
 from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
-from jaxvision.data.decode import BadPicture, decode_picture
+from jaxvision.data.decode import BadImage, decode_image
 from jaxvision.data.splits import SplitConfig
 from jaxvision.data.transforms import TRANSFORMS, AugmentConfig
 
 __all__ = [
     "TRANSFORMS",
     "AugmentConfig",
-    "BadPicture",
+    "BadImage",
     "DataConfig",
     "Dataset",
     "SplitConfig",
-    "decode_picture",
+    "decode_image",
     "load_dataset",
 ]

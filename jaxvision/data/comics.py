@@ -2,7 +2,7 @@
 
     python -m jaxvision.data.comics --faces DIR --out data/comics
 
-writes `face/NAME` and `comic/NAME.jpg` for each picture of DIR, pairs by name.
+writes `face/NAME` and `comic/NAME.jpg` for each image of DIR, pairs by name.
 """
 
 import argparse
@@ -25,35 +25,35 @@ WORK = 256
 every size, and a large one costs little more than a small one."""
 RADIUS = 2
 """Reach of the smoothing, in pixels of the work size."""
-COLOURS = 12
-"""Colours of a comic, beside that of its lines."""
+COLORS = 12
+"""Colors of a comic, beside that of its lines."""
 INK = (24, 18, 28)
-"""Colour of the lines."""
+"""Color of the lines."""
 
 _BICUBIC = Image.Resampling.BICUBIC
 
 
-def draw_comic(picture: np.ndarray) -> np.ndarray:
-    """Draws a picture as a comic: flat areas of few colours, dark outlines.
+def draw_comic(image: np.ndarray) -> np.ndarray:
+    """Draws an image as a comic: flat areas of few colors, dark outlines.
 
     Edge-preserving smoothing (Kuwahara et al. 1976, in Digital Processing of Biomedical
-    Images), a palette of `COLOURS`, and outlines where a difference of Gaussians falls
+    Images), a palette of `COLORS`, and outlines where a difference of Gaussians falls
     off (XDoG, Winnemöller et al. 2012, https://doi.org/10.1016/j.cag.2012.03.004).
 
     Args:
-      picture: `[H, W, 3]` uint8.
+      image: `[H, W, 3]` uint8.
 
     Returns:
-      `[H, W, 3]` uint8, a function of the picture alone.
+      `[H, W, 3]` uint8, a function of the image alone.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = WORK / max(height, width)
     work = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = Image.fromarray(picture).resize(work, _BICUBIC, reducing_gap=2.0)
+    small = Image.fromarray(image).resize(work, _BICUBIC, reducing_gap=2.0)
     small = ImageEnhance.Color(small).enhance(1.4)
     smooth = _smooth(np.asarray(small, np.float32))
     lines = _outlines(smooth)
-    areas, palette = _few_colours(_smooth(smooth))
+    areas, palette = _few_colors(_smooth(smooth))
     # Areas and lines are enlarged as soft masks and cut afterwards: sharp at any size.
     drawn = (max(width, work[0]), max(height, work[1]))
     comic = Image.fromarray(palette[_enlarged(areas, len(palette), drawn)])
@@ -71,9 +71,9 @@ def _smooth(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     around = np.pad(image, ((radius, radius), (radius, radius), (0, 0)), "edge")
     means = _window_means(around, radius + 1)
-    grey = around.mean(2, keepdims=True)
+    gray = around.mean(2, keepdims=True)
     variances = (
-        _window_means(grey**2, radius + 1) - _window_means(grey, radius + 1) ** 2
+        _window_means(gray**2, radius + 1) - _window_means(gray, radius + 1) ** 2
     )
     corners = [(0, 0), (0, radius), (radius, 0), (radius, radius)]
     best = np.full((height, width, 1), np.inf, np.float32)
@@ -93,19 +93,19 @@ def _window_means(image: np.ndarray, side: int) -> np.ndarray:
     return sum(rows[:, i : width + i] for i in range(side)) / side**2
 
 
-def _few_colours(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`[h, w]` uint8 indices into `[n, 3]` uint8 colours, n at most `COLOURS`."""
-    picture = Image.fromarray(np.clip(np.rint(image), 0, 255).astype(np.uint8))
-    few = picture.quantize(COLOURS, Image.Quantize.MEDIANCUT)
-    colours = np.array(few.getpalette("RGB"), np.uint8).reshape(-1, 3)
+def _few_colors(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`[h, w]` uint8 indices into `[n, 3]` uint8 colors, n at most `COLORS`."""
+    whole = Image.fromarray(np.clip(np.rint(image), 0, 255).astype(np.uint8))
+    few = whole.quantize(COLORS, Image.Quantize.MEDIANCUT)
+    colors = np.array(few.getpalette("RGB"), np.uint8).reshape(-1, 3)
     few = few.filter(ImageFilter.ModeFilter(2 * RADIUS + 1))
-    return np.asarray(few), colours
+    return np.asarray(few), colors
 
 
 def _outlines(image: np.ndarray) -> np.ndarray:
     """`[h, w]` uint8, 255 in the middle of a line."""
-    grey = image @ np.float32([0.299, 0.587, 0.114]) / 255
-    fine, coarse = _blurred(grey, 0.8), _blurred(grey, 1.6)
+    gray = image @ np.float32([0.299, 0.587, 0.114]) / 255
+    fine, coarse = _blurred(gray, 0.8), _blurred(gray, 1.6)
     edge = fine - 0.98 * coarse
     ink = np.clip(-60 * (edge - 0.002), 0, 1)
     return np.rint(255 * ink).astype(np.uint8)
@@ -145,23 +145,23 @@ def write_comics(
     *,
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[int, list[decode.BadPicture]]:
+) -> tuple[int, list[decode.BadImage]]:
     """Writes each face of a folder and its comic, as the classes "face" and "comic".
 
     Faces are copied as they are. What is there already is left alone, so that the same
     call completes an interrupted set.
 
     Args:
-      source: folder of faces; its sub-folders are not searched.
+      source: folder of faces; its subfolders are not searched.
       out: folder to write `face/` and `comic/` into.
       processes: worker processes; default: `workers.default_processes`.
-      progress: called with (pictures done, pictures in all).
+      progress: called with (images done, images in all).
 
     Returns:
       The number of pairs that are there now, and the faces that can't be read.
 
     Raises:
-      InputError: no picture in `source`, two of the same name, or `out` can't be
+      InputError: no image in `source`, two of the same name, or `out` can't be
         written.
     """
     faces = _find_faces(source)
@@ -180,7 +180,7 @@ def write_comics(
         if progress is not None:
             progress(done, len(faces))
     if len(bad) == len(faces):
-        raise InputError(f"{source}: no picture can be read; the first: {bad[0]}")
+        raise InputError(f"{source}: no image can be read; the first: {bad[0]}")
     return len(faces) - len(bad), bad
 
 
@@ -193,7 +193,7 @@ def _find_faces(source: Path) -> list[Path]:
         if path.suffix.lower() in decode.SUFFIXES and not path.name.startswith(".")
     )
     if not faces:
-        raise InputError(f"{source}: no picture in it; give a folder with --faces")
+        raise InputError(f"{source}: no image in it; give a folder with --faces")
     stems: dict[str, Path] = {}
     for path in faces:
         if (other := stems.setdefault(path.stem, path)) != path:
@@ -204,7 +204,7 @@ def _find_faces(source: Path) -> list[Path]:
     return faces
 
 
-def _write_pair(out: Path, path: Path) -> decode.BadPicture | None:
+def _write_pair(out: Path, path: Path) -> decode.BadImage | None:
     """Writes a face and its comic; returns what is wrong with the face."""
     face, comic = out / "face" / path.name, out / "comic" / f"{path.stem}.jpg"
     if face.is_file() and comic.is_file():
@@ -212,7 +212,7 @@ def _write_pair(out: Path, path: Path) -> decode.BadPicture | None:
     try:
         _, data = decode.read_file(path)
         drawn = draw_comic(decode.decode_whole(path))
-    except decode.BadPicture as bad:
+    except decode.BadImage as bad:
         return bad
     content = io.BytesIO()
     Image.fromarray(drawn).save(content, "JPEG", quality=92)
@@ -228,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Writes a folder of faces and their comics, pairs by name.",
     )
     parser.add_argument(
-        "--faces", type=Path, required=True, metavar="DIR", help="folder of pictures"
+        "--faces", type=Path, required=True, metavar="DIR", help="folder of images"
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder to write"
@@ -241,8 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pairs, bad = write_comics(
             args.faces, args.out, processes=args.processes, progress=progress
         )
-    for picture in bad:
-        print(f"left out: {picture}")
+    for image in bad:
+        print(f"left out: {image}")
     print(f"{args.out}: {pairs} faces and their comics")
 
 

@@ -1,4 +1,4 @@
-"""From a folder of pictures to batches: `load_dataset`."""
+"""From a folder of images to batches: `load_dataset`."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ import numpy as np
 import PIL
 
 from jaxvision.data import decode
-from jaxvision.data.folder import Scan, scan_folder
+from jaxvision.data.folder import FolderIndex, index_folder
 from jaxvision.data.prepared import Prepared, read_prepared
 from jaxvision.data.splits import (
     SplitConfig,
@@ -31,7 +31,7 @@ from jaxvision.data.splits import (
     read_splits,
     write_splits,
 )
-from jaxvision.data.store import LazyPictures, PictureStore
+from jaxvision.data.store import ImageStore, LazyImages
 from jaxvision.data.transforms import AugmentConfig, augment, check_augment
 from jaxvision.data.workers import map_in_order
 from jaxvision.errors import InputError
@@ -41,75 +41,75 @@ if TYPE_CHECKING:
     from jaxvision.data.loader import Batches
 
 DEMO_FOLDER = Path("data/demo")
-"""Where the built-in sets are drawn, one sub-folder a kind."""
+"""Where the built-in sets are drawn, one subfolder per kind."""
 
 Progress = Callable[[int, int], None]
-"""Told (pictures done, pictures in all)."""
+"""Told (images done, images in all)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which pictures, how they are divided, and what they may cost."""
+    """Which images, how they are divided, and what they may cost."""
 
     root: Path | None = None
-    """Folder with one sub-folder of pictures a class, or with `train` and `test` of
+    """Folder with one subfolder per class, or with `train` and `test` of
     which each is such a folder, or prepared by `python -m jaxvision.data.prepare`;
     none: the built-in drawn set."""
     split: SplitConfig = dataclasses.field(default_factory=SplitConfig)
     splits: Path | None = None
     """A splits.csv of an earlier run, to be used again exactly, in place of `split`."""
     pairs: bool = True
-    """Two classes of pictures with the same names are split by pair, so that a face
-    and its own comic stay on one side; no: each picture by itself."""
+    """Two classes of images with the same names are split by pair, so that a face
+    and its own comic stay on one side; no: each image by itself."""
     on_bad: Literal["skip", "error"] = "skip"
-    """A picture that can't be decoded is left out and listed, or ends the run."""
+    """An image that can't be decoded is left out and listed, or ends the run."""
     limit: int | None = None
-    """At most this many pictures of each class, for trials."""
+    """At most this many images of each class, for trials."""
     largest_classes: int | None = None
-    """Only so many classes: those with the most pictures."""
+    """Only this many classes: those with the most images."""
     decode: Literal["first", "while_training"] = "first"
-    """first: all pictures before training, and the bad ones are left out before they
+    """first: all images before training, and the bad ones are left out before they
     are divided; while_training: each when it is first needed, so that an accelerator
     works meanwhile, but a bad one ends the run. A prepared set needs neither."""
     cache_mb: int = 1024
-    """Decoded pictures are held in memory up to this many MiB, beyond it in a file."""
+    """Decoded images are held in memory up to this many MiB, beyond it in a file."""
     cache_dir: Path | None = None
     """Folder of that file; the system's temporary folder if none."""
     num_threads: int = 4
-    """Threads that decode pictures and make batches; the batches don't depend on it."""
+    """Threads that decode images and make batches; the batches don't depend on it."""
     num_workers: int = 0
     """Processes that make batches, each with `num_threads`; 0: none but this one."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Decoded pictures with labels and splits.
+    """Decoded images with labels and splits.
 
     Attributes:
       name: of the folder, or of the drawn set.
       root: the folder.
       classes: names; a label is an index into them.
-      pictures: paths relative to `root`, those that can be used.
+      images: paths relative to `root`, those that can be used.
       labels: `[N]` int32.
       splits: ascending int32 indices for "train", "val" and "test".
-      parts: the split of each picture by its folder, where that comes divided; else
+      parts: the split of each image by its folder, where that comes divided; else
         nothing.
-      bad: (path relative to `root`, reason) of each picture that can't be used.
+      bad: (path relative to `root`, reason) of each image that can't be used.
       duplicates: groups of paths with identical content, kept within one split.
-      conflicts: those of `duplicates` whose pictures carry different labels.
+      conflicts: those of `duplicates` whose images carry different labels.
       pairs: of a paired set (see `splits.is_paired`) the paths of each pair, kept
         within one split if `config.pairs`.
-      left_out: pictures that a given splits file doesn't list.
+      left_out: images that a given splits file doesn't list.
       ignored: number of further files in the folder, by reason.
-      is_demo: whether the pictures were drawn by this package.
+      is_demo: whether the images were drawn by this package.
       fingerprint: SHA-256 over paths, contents and preprocessing: a key for what is
-        computed from the pictures. It does not depend on the splits.
+        computed from the images. It does not depend on the splits.
     """
 
     name: str
     root: Path
     classes: tuple[str, ...]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     labels: np.ndarray
     splits: Splits
     parts: tuple[str, ...]
@@ -127,8 +127,8 @@ class Dataset:
 
     @property
     def groups(self) -> list[list[int]]:
-        """Disjoint groups of indices of pictures that stay within one split."""
-        index_of = {picture: index for index, picture in enumerate(self.pictures)}
+        """Disjoint groups of indices of images that stay within one split."""
+        index_of = {image: index for index, image in enumerate(self.images)}
         kept = [*self.duplicates, *(self.pairs if self.config.pairs else ())]
         return merge_groups([[index_of[path] for path in group] for group in kept])
 
@@ -138,18 +138,18 @@ class Dataset:
         if not self.pairs:
             return ""
         split_of = {
-            self.pictures[index]: name
+            self.images[index]: name
             for name, indices in self.splits.items()
             for index in indices
         }
         sides = [{split_of[p] for p in pair if p in split_of} for pair in self.pairs]
         apart = sum(len(names) > 1 for names in sides)
-        found = f"{len(self.pairs)} pairs of pictures of the same name, "
+        found = f"{len(self.pairs)} pairs of images of the same name, "
         return found + (f"{apart} of them apart" if apart else "each within one split")
 
-    def picture(self, index: int) -> np.ndarray:
+    def image(self, index: int) -> np.ndarray:
         """`[H, W, C]` uint8, as the network sees it in evaluation."""
-        return decode.finish(self._store[index], self.preprocessing)
+        return decode.center_crop(self._store[index], self.preprocessing)
 
     def batches(
         self,
@@ -165,11 +165,11 @@ class Dataset:
         """Batches of a split; see `jaxvision.data.loader.Batches` for their order.
 
         Args:
-          split: "train", "val" or "test", or the indices of any pictures.
+          split: "train", "val" or "test", or the indices of any images.
           batch_size: of the global batch.
           seed: of order and augmentation.
           train: shuffled and endless, or in order and once.
-          augment: random changes of each picture; none if None.
+          augment: random changes of each image; none if None.
           process_index: this process's part of each batch.
           process_count: number of parts.
 
@@ -185,7 +185,7 @@ class Dataset:
         return Batches(
             self.splits[split] if isinstance(split, str) else split,
             self.labels,
-            functools.partial(_load_picture, self._store, self.preprocessing, augment),
+            functools.partial(_load_image, self._store, self.preprocessing, augment),
             batch_size=batch_size,
             seed=seed,
             train=train,
@@ -196,10 +196,10 @@ class Dataset:
         )
 
     def resplit(self, config: SplitConfig) -> "Dataset":
-        """The same pictures, not decoded again, in other splits."""
+        """The same images, not decoded again, in other splits."""
         splits = make_splits(
             config,
-            pictures=self.pictures,
+            images=self.images,
             labels=self.labels.tolist(),
             classes=self.classes,
             groups=self.groups,
@@ -213,7 +213,7 @@ class Dataset:
         write_splits(
             path,
             self.splits,
-            pictures=self.pictures,
+            images=self.images,
             labels=self.labels.tolist(),
             classes=self.classes,
         )
@@ -226,20 +226,20 @@ def load_dataset(
     demo_kind: str = "faces",
     progress: Progress | None = None,
 ) -> Dataset:
-    """Finds, decodes and splits the pictures of a folder.
+    """Finds, decodes and splits the images of a folder.
 
-    Unless `config.decode` or a prepared set says otherwise, every picture is decoded
+    Unless `config.decode` or a prepared set says otherwise, every image is decoded
     here, once: so the bad ones are known before the split, and the first epoch is as
     quick as every later one.
 
     Args:
-      config: which pictures and how.
+      config: which images and how.
       preprocessing: the geometry they are decoded to.
       demo_kind: the built-in set for a config without `root`, drawn at first use.
-      progress: called as pictures are decoded.
+      progress: called as images are decoded.
 
     Raises:
-      InputError: nothing usable there, with what would mend it.
+      InputError: nothing usable there, with what would fix it.
     """
     decode.check_geometry(preprocessing)
     _check(config)
@@ -247,33 +247,37 @@ def load_dataset(
     prepared = read_prepared(root)
     demo = read_demo_marker(root) if prepared is None else prepared.demo
     name = root.resolve().name if prepared is None else prepared.name
-    whole = scan_folder(root) if prepared is None else prepared.scan
+    whole = index_folder(root) if prepared is None else prepared.folder_index
     whole = _largest(whole, config.largest_classes)
-    paired = not whole.parts and is_paired(whole.pictures, whole.labels, whole.classes)
-    scan = _limit(whole, config.limit, pair_name if paired and config.pairs else str)
+    paired = not whole.parts and is_paired(whole.images, whole.labels, whole.classes)
+    folder_index = _limit(
+        whole, config.limit, pair_name if paired and config.pairs else str
+    )
     rows, left_out = None, ()
     if config.splits is not None:
         rows = read_splits(config.splits)
-        scan, left_out = _only_listed(scan, rows, config.splits)
+        folder_index, left_out = _only_listed(folder_index, rows, config.splits)
     if prepared is None and config.decode == "first":
-        found = _decode_all(scan, preprocessing, config, progress)
+        found = _decode_all(folder_index, preprocessing, config, progress)
     elif prepared is None:
-        found = _decode_later(scan, preprocessing, config, progress)
+        found = _decode_later(folder_index, preprocessing, config, progress)
     else:
-        found = _take_prepared(prepared, scan, preprocessing, config)
+        found = _take_prepared(prepared, folder_index, preprocessing, config)
     kept = found.kept
-    pictures = tuple(scan.pictures[index] for index in kept)
-    labels = [scan.labels[index] for index in kept]
-    parts = tuple(scan.parts[index] for index in kept) if scan.parts else ()
+    images = tuple(folder_index.images[index] for index in kept)
+    labels = [folder_index.labels[index] for index in kept]
+    parts = (
+        tuple(folder_index.parts[index] for index in kept) if folder_index.parts else ()
+    )
     identical = find_identical(found.digests)
-    pairs = find_pairs(pictures, labels) if paired else []
+    pairs = find_pairs(images, labels) if paired else []
     if rows is None:
-        check_classes(scan, labels, found.bad)
+        check_classes(folder_index, labels, found.bad)
         splits = make_splits(
             config.split,
-            pictures=pictures,
+            images=images,
             labels=labels,
-            classes=scan.classes,
+            classes=folder_index.classes,
             groups=merge_groups([*identical, *(pairs if config.pairs else [])]),
             parts=parts,
         )
@@ -281,37 +285,37 @@ def load_dataset(
         splits = apply_splits(
             rows,
             source=config.splits,
-            pictures=pictures,
+            images=images,
             labels=labels,
-            classes=scan.classes,
+            classes=folder_index.classes,
         )
     return Dataset(
         name=name if demo is None else f"drawn {demo['kind']}",
         root=root,
-        classes=scan.classes,
-        pictures=pictures,
+        classes=folder_index.classes,
+        images=images,
         labels=np.array(labels, np.int32),
         splits=splits,
         parts=parts if rows is None else (),
         bad=found.bad,
-        duplicates=tuple(tuple(pictures[i] for i in group) for group in identical),
+        duplicates=tuple(tuple(images[i] for i in group) for group in identical),
         conflicts=tuple(
-            tuple(pictures[i] for i in group)
+            tuple(images[i] for i in group)
             for group in identical
             if len({labels[i] for i in group}) > 1
         ),
-        pairs=tuple(tuple(pictures[i] for i in group) for group in pairs),
+        pairs=tuple(tuple(images[i] for i in group) for group in pairs),
         left_out=left_out,
-        ignored=scan.ignored,
+        ignored=folder_index.ignored,
         is_demo=demo is not None,
-        fingerprint=_fingerprint(pictures, found, preprocessing),
+        fingerprint=_fingerprint(images, found, preprocessing),
         preprocessing=preprocessing,
         config=config,
         _store=found.store,
     )
 
 
-def _load_picture(
+def _load_image(
     store: Sequence[np.ndarray],
     preprocessing: Preprocessing,
     config: AugmentConfig | None,
@@ -319,7 +323,7 @@ def _load_picture(
     generator: np.random.Generator,
 ) -> np.ndarray:
     if config is None:
-        return decode.finish(store[index], preprocessing)
+        return decode.center_crop(store[index], preprocessing)
     return augment(store[index], config, generator, preprocessing)
 
 
@@ -344,7 +348,7 @@ def _check(config: DataConfig) -> None:
         if value is not None and config.splits is not None:
             raise InputError(
                 f"--data.{flag} and --data.splits exclude each other: a splits file "
-                "says itself which pictures are used"
+                "says itself which images are used"
             )
 
 
@@ -370,86 +374,95 @@ def read_demo_marker(root: Path) -> dict[str, str] | None:
         ) from error
 
 
-def _largest(scan: Scan, count: int | None) -> Scan:
-    """The `count` classes with the most pictures, of equal ones the first by name."""
+def _largest(folder_index: FolderIndex, count: int | None) -> FolderIndex:
+    """The `count` classes with the most images, of equal ones the first by name."""
     if count is None:
-        return scan
-    sizes = Counter(scan.labels)
+        return folder_index
+    sizes = Counter(folder_index.labels)
     if not 2 <= count <= len(sizes):
         raise InputError(
             f"--data.largest-classes {count}: must be at least 2 and at most "
-            f"{len(sizes)}, the number of classes in {scan.root}"
+            f"{len(sizes)}, the number of classes in {folder_index.root}"
         )
     order = sorted(sizes, key=lambda label: (-sizes[label], label))
     chosen = sorted(order[:count])
-    kept = [index for index, label in enumerate(scan.labels) if label in chosen]
-    left_out = len(scan.pictures) - len(kept)
+    kept = [index for index, label in enumerate(folder_index.labels) if label in chosen]
+    left_out = len(folder_index.images) - len(kept)
     return dataclasses.replace(
-        _subset(scan, kept),
-        classes=tuple(scan.classes[label] for label in chosen),
-        labels=tuple(chosen.index(scan.labels[index]) for index in kept),
-        ignored={**scan.ignored, "pictures of smaller classes": left_out},
+        _subset(folder_index, kept),
+        classes=tuple(folder_index.classes[label] for label in chosen),
+        labels=tuple(chosen.index(folder_index.labels[index]) for index in kept),
+        ignored={**folder_index.ignored, "images of smaller classes": left_out},
     )
 
 
-def _subset(scan: Scan, kept: Sequence[int]) -> Scan:
-    """Some of the pictures, of the same classes."""
+def _subset(folder_index: FolderIndex, kept: Sequence[int]) -> FolderIndex:
+    """Some of the images, of the same classes."""
     return dataclasses.replace(
-        scan,
-        pictures=tuple(scan.pictures[index] for index in kept),
-        labels=tuple(scan.labels[index] for index in kept),
-        parts=tuple(scan.parts[index] for index in kept) if scan.parts else (),
+        folder_index,
+        images=tuple(folder_index.images[index] for index in kept),
+        labels=tuple(folder_index.labels[index] for index in kept),
+        parts=tuple(folder_index.parts[index] for index in kept)
+        if folder_index.parts
+        else (),
     )
 
 
-def _limit(scan: Scan, limit: int | None, name: Callable[[str], str]) -> Scan:
+def _limit(
+    folder_index: FolderIndex, limit: int | None, name: Callable[[str], str]
+) -> FolderIndex:
     """The first `limit` of each class in the order of a hash of `name(path)`; of a
     folder that comes divided, of each class in each part."""
     if limit is None:
-        return scan
+        return folder_index
     by_class: dict[tuple[int, str], list[int]] = defaultdict(list)
-    for index, label in enumerate(scan.labels):
-        by_class[label, scan.parts[index] if scan.parts else ""].append(index)
+    for index, label in enumerate(folder_index.labels):
+        by_class[label, folder_index.parts[index] if folder_index.parts else ""].append(
+            index
+        )
 
     def rank(index: int) -> bytes:
-        return hashlib.sha256(os.fsencode(name(scan.pictures[index]))).digest()
+        return hashlib.sha256(os.fsencode(name(folder_index.images[index]))).digest()
 
     kept = sorted(
         index
         for members in by_class.values()
         for index in sorted(members, key=rank)[:limit]
     )
-    return _subset(scan, kept)
+    return _subset(folder_index, kept)
 
 
 def _only_listed(
-    scan: Scan, rows: Sequence[SplitRow], source: Path
-) -> tuple[Scan, tuple[str, ...]]:
-    """What a splits file lists, with its classes alone, and the pictures left out."""
+    folder_index: FolderIndex, rows: Sequence[SplitRow], source: Path
+) -> tuple[FolderIndex, tuple[str, ...]]:
+    """What a splits file lists, with its classes alone, and the images left out."""
     # For its errors: they need not wait for the decoding.
     apply_splits(
         rows,
         source=source,
-        pictures=scan.pictures,
-        labels=scan.labels,
-        classes=scan.classes,
+        images=folder_index.images,
+        labels=folder_index.labels,
+        classes=folder_index.classes,
     )
     listed = {row.path for row in rows}
     classes = tuple(sorted({row.label for row in rows}))
-    kept = [index for index, path in enumerate(scan.pictures) if path in listed]
+    kept = [index for index, path in enumerate(folder_index.images) if path in listed]
     restricted = dataclasses.replace(
-        _subset(scan, kept),
+        _subset(folder_index, kept),
         classes=classes,
-        labels=tuple(classes.index(scan.classes[scan.labels[index]]) for index in kept),
+        labels=tuple(
+            classes.index(folder_index.classes[folder_index.labels[index]])
+            for index in kept
+        ),
     )
-    return restricted, tuple(path for path in scan.pictures if path not in listed)
+    return restricted, tuple(path for path in folder_index.images if path not in listed)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    """The usable ones among the pictures of a scan.
+    """The usable ones among the images of a folder.
 
-    kept: their indices in the scan.
+    kept: their indices in the folder index.
     digests: SHA-256 of each file.
     bad: (path, reason) of each of the others.
     store: pixels, as from `decode.decode_stored`.
@@ -464,136 +477,149 @@ class _Found:
 
 
 def _decode_all(
-    scan: Scan,
+    folder_index: FolderIndex,
     preprocessing: Preprocessing,
     config: DataConfig,
     progress: Progress | None,
 ) -> _Found:
-    """Decodes every picture, once, into memory or a file."""
-    store = PictureStore(
+    """Decodes every image, once, into memory or a file."""
+    store = ImageStore(
         config.cache_mb << 20, folder=config.cache_dir, shared=config.num_workers > 0
     )
     kept: list[int] = []
     digests: list[str] = []
     bad: list[tuple[str, str]] = []
     with decode.quiet_pillow():
-        read = functools.partial(decode.read_stored, scan.root, preprocessing)
-        for index, (digest, outcome) in enumerate(_map_threads(read, scan, config)):
-            if isinstance(outcome, decode.BadPicture):
+        read = functools.partial(decode.read_stored, folder_index.root, preprocessing)
+        for index, (digest, outcome) in enumerate(
+            _map_threads(read, folder_index, config)
+        ):
+            if isinstance(outcome, decode.BadImage):
                 if config.on_bad == "error":
                     raise _refusal(outcome)
-                bad.append((scan.pictures[index], outcome.reason))
+                bad.append((folder_index.images[index], outcome.reason))
             else:
                 store.append(outcome)
                 kept.append(index)
                 digests.append(digest)
             if progress is not None:
-                progress(index + 1, len(scan.pictures))
+                progress(index + 1, len(folder_index.images))
     return _Found(kept, digests, tuple(bad), store, PIL.__version__)
 
 
 def _decode_later(
-    scan: Scan,
+    folder_index: FolderIndex,
     preprocessing: Preprocessing,
     config: DataConfig,
     progress: Progress | None,
 ) -> _Found:
     """Reads every file for its digest alone; pixels come when they are asked for."""
     digests = []
-    hashed = _map_threads(functools.partial(_digest, scan.root), scan, config)
+    hashed = _map_threads(
+        functools.partial(_digest, folder_index.root), folder_index, config
+    )
     for digest in hashed:
         digests.append(digest)
         if progress is not None:
-            progress(len(digests), len(scan.pictures))
-    store = PictureStore(config.cache_mb << 20, folder=config.cache_dir)
-    load = functools.partial(_decode_one, scan.root, scan.pictures, preprocessing)
-    pictures = LazyPictures(load, len(scan.pictures), store)
-    return _Found([*range(len(digests))], digests, (), pictures, PIL.__version__)
+            progress(len(digests), len(folder_index.images))
+    store = ImageStore(config.cache_mb << 20, folder=config.cache_dir)
+    load = functools.partial(
+        _decode_one, folder_index.root, folder_index.images, preprocessing
+    )
+    images = LazyImages(load, len(folder_index.images), store)
+    return _Found([*range(len(digests))], digests, (), images, PIL.__version__)
 
 
-def _digest(root: Path, picture: str) -> str:
+def _digest(root: Path, image: str) -> str:
     try:
-        return hashlib.sha256(decode.read_file(root / picture)[1]).hexdigest()
-    except decode.BadPicture as bad:
+        return hashlib.sha256(decode.read_file(root / image)[1]).hexdigest()
+    except decode.BadImage as bad:
         raise _met_in_training(bad) from bad
 
 
 def _decode_one(
-    root: Path, pictures: Sequence[str], preprocessing: Preprocessing, index: int
+    root: Path, images: Sequence[str], preprocessing: Preprocessing, index: int
 ) -> np.ndarray:
-    _, outcome = decode.read_stored(root, preprocessing, pictures[index])
-    if isinstance(outcome, decode.BadPicture):
+    _, outcome = decode.read_stored(root, preprocessing, images[index])
+    if isinstance(outcome, decode.BadImage):
         raise _met_in_training(outcome)
     return outcome
 
 
-def _met_in_training(bad: decode.BadPicture) -> InputError:
+def _met_in_training(bad: decode.BadImage) -> InputError:
     return InputError(
-        f"{bad}; mend or remove it, or have such pictures found and left out before "
+        f"{bad}; fix or remove it, or have such images found and left out before "
         "training with --data.decode first"
     )
 
 
 def _map_threads(
-    function: Callable[[str], Any], scan: Scan, config: DataConfig
+    function: Callable[[str], Any], folder_index: FolderIndex, config: DataConfig
 ) -> Iterator[Any]:
-    """The results of a function of each picture's path, in order."""
+    """The results of a function of each image's path, in order."""
     if config.num_threads == 0:
-        yield from map(function, scan.pictures)
+        yield from map(function, folder_index.images)
         return
     with ThreadPoolExecutor(config.num_threads) as pool:
         ahead = 4 * config.num_threads
-        yield from map_in_order(pool, function, scan.pictures, ahead=ahead)
+        yield from map_in_order(pool, function, folder_index.images, ahead=ahead)
 
 
 def _take_prepared(
-    prepared: Prepared, scan: Scan, preprocessing: Preprocessing, config: DataConfig
+    prepared: Prepared,
+    folder_index: FolderIndex,
+    preprocessing: Preprocessing,
+    config: DataConfig,
 ) -> _Found:
     """The same from a prepared set, where it has been done."""
     prepared.check_geometry(preprocessing)
-    bad = [(path, prepared.bad[path]) for path in scan.pictures if path in prepared.bad]
+    bad = [
+        (path, prepared.bad[path])
+        for path in folder_index.images
+        if path in prepared.bad
+    ]
     if bad and config.on_bad == "error":
-        raise _refusal(decode.BadPicture(*bad[0]))
+        raise _refusal(decode.BadImage(*bad[0]))
     record = prepared.records
-    kept = [index for index, path in enumerate(scan.pictures) if path in record]
-    records = [record[scan.pictures[index]] for index in kept]
+    kept = [index for index, path in enumerate(folder_index.images) if path in record]
+    records = [record[folder_index.images[index]] for index in kept]
     digests = [prepared.digests[number] for number in records]
     store = prepared.store(records)
     return _Found(kept, digests, tuple(bad), store, prepared.pillow)
 
 
-def _refusal(bad: decode.BadPicture) -> InputError:
+def _refusal(bad: decode.BadImage) -> InputError:
     return InputError(
-        f"{bad}; mend or remove it, or leave such pictures out with --data.on-bad skip"
+        f"{bad}; fix or remove it, or leave such images out with --data.on-bad skip"
     )
 
 
 def check_classes(
-    scan: Scan, labels: Sequence[int], bad: Sequence[tuple[str, str]]
+    folder_index: FolderIndex, labels: Sequence[int], bad: Sequence[tuple[str, str]]
 ) -> None:
-    """Raises InputError if a class has lost all its pictures.
+    """Raises InputError if a class has lost all its images.
 
     Args:
-      scan: the folder.
-      labels: of the pictures that can be used.
+      folder_index: the folder.
+      labels: of the images that can be used.
       bad: (path, reason) of each of the others.
     """
     left = set(labels)
-    for label, name in enumerate(scan.classes):
+    for label, name in enumerate(folder_index.classes):
         if label not in left:
             path, reason = next(entry for entry in bad if f"/{name}/" in f"/{entry[0]}")
             raise InputError(
-                f"class {name!r} has no usable picture ({path}: {reason}): "
-                "add pictures or remove the folder"
+                f"class {name!r} has no usable image ({path}: {reason}): "
+                "add images or remove the folder"
             )
 
 
 def _fingerprint(
-    pictures: Sequence[str], found: _Found, preprocessing: Preprocessing
+    images: Sequence[str], found: _Found, preprocessing: Preprocessing
 ) -> str:
     # Pillow's version: its decoders and filters may change by a bit.
     content = json.dumps(
-        [found.pillow, preprocessing.to_dict(), list(pictures), found.digests],
+        [found.pillow, preprocessing.to_dict(), list(images), found.digests],
         sort_keys=True,
     )
     return hashlib.sha256(content.encode()).hexdigest()

@@ -1,9 +1,9 @@
-"""A picture file becomes uint8 pixels of the network's geometry, or a named reason.
+"""An image file becomes uint8 pixels of the network's geometry, or a named reason.
 
-Two stages, so that training can crop at random where evaluation crops the centre:
-`decode_stored` reads the file and resizes it (the slow part, done once a picture),
-`finish` cuts the centre for `crop` (the quick part, done at each use).
-`decode_picture` is both.
+Two stages, so that training can crop at random where evaluation crops the center:
+`decode_stored` reads the file and resizes it (the slow part, done once an image),
+`center_crop` cuts the center for `crop` (the quick part, done at each use).
+`decode_image` is both.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 )
-"""Lower-case endings of the files that a picture folder is searched for. What a file
+"""Lower-case endings of the files that an image folder is searched for. What a file
 holds is decided by its content: a PNG that is called .jpg is read as a PNG."""
 
 MAX_PIXELS = 89_478_485
@@ -34,11 +34,11 @@ MAX_PIXELS = 89_478_485
 of a decompression bomb (a quarter of a GiB at 3 bytes a pixel)."""
 
 MAX_BYTES = 1 << 30
-"""Size of a file that is still read: twice an uncompressed picture of `MAX_PIXELS`."""
+"""Size of a file that is still read: twice an uncompressed image of `MAX_PIXELS`."""
 
 MAX_ASPECT = 2
-"""For `crop`, a longer side above this many shorter ones is cut around the centre, so
-that the memory a picture takes is bounded."""
+"""For `crop`, a longer side above this many shorter ones is cut around the center, so
+that the memory an image takes is bounded."""
 
 DRAFT_MARGIN = 2
 """JPEGs are decoded at a reduced scale only where that leaves at least this many times
@@ -59,17 +59,17 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture upright, by its EXIF orientation."""
+"""What makes an image upright, by its EXIF orientation."""
 
 _TURNED = frozenset(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
 """Those that exchange width and height."""
 
 
-class BadPicture(ValueError):
-    """A picture that can't be used.
+class BadImage(ValueError):
+    """An image that can't be used.
 
     Attributes:
-      path: the file, or "bytes" for a picture in memory.
+      path: the file, or "bytes" for an image in memory.
       reason: one line for a person.
     """
 
@@ -83,39 +83,39 @@ class BadPicture(ValueError):
         return f"{self.path}: {self.reason}"
 
 
-def decode_picture(
+def decode_image(
     source: Path | bytes, preprocessing: Preprocessing, *, draft: bool = True
 ) -> np.ndarray:
-    """Reads one picture in the geometry that the network is evaluated with.
+    """Reads one image in the geometry that the network is evaluated with.
 
     Args:
       source: a file or its content.
-      preprocessing: size, fit, interpolation and grey are used.
+      preprocessing: size, resize_mode, interpolation and gray are used.
       draft: decode a JPEG that is much larger than needed at a reduced scale.
 
     Returns:
-      `[H, W, C]` uint8 of `preprocessing.size`, C = 3 (RGB) or 1 (`grey`).
+      `[H, W, C]` uint8 of `preprocessing.size`, C = 3 (RGB) or 1 (`gray`).
 
     Raises:
-      BadPicture: nothing usable in it; its `reason` says why.
+      BadImage: nothing usable in it; its `reason` says why.
     """
-    return finish(decode_stored(source, preprocessing, draft=draft), preprocessing)
+    return center_crop(decode_stored(source, preprocessing, draft=draft), preprocessing)
 
 
 def decode_stored(
     source: Path | bytes, preprocessing: Preprocessing, *, draft: bool = True
 ) -> np.ndarray:
-    """Reads one picture up to the point where augmentation may begin.
+    """Reads one image up to the point where augmentation may begin.
 
-    Args and errors are those of `decode_picture`.
+    Args and errors are those of `decode_image`.
 
     Returns:
-      `[h, w, C]` uint8. For `squash` and `pad` of `preprocessing.size`; for `crop`
+      `[h, w, C]` uint8. For `stretch` and `pad` of `preprocessing.size`; for `crop`
       the shorter side is `resize` and the longer one at most `MAX_ASPECT` times that.
     """
     check_geometry(preprocessing)
     image, extent, upright = _load(source, preprocessing if draft else None)
-    image = image.convert("L" if preprocessing.grey else "RGB")
+    image = image.convert("L" if preprocessing.gray else "RGB")
     height, width = preprocessing.size
     # Turned after the resize: fewer pixels, and `extent` is in the file's directions.
     size = (height, width) if upright in _TURNED else (width, height)
@@ -127,51 +127,51 @@ def decode_stored(
 
 
 def read_stored(
-    root: Path, preprocessing: Preprocessing, picture: str
-) -> tuple[str, np.ndarray | BadPicture]:
-    """One picture of a folder, from there to `decode_stored`.
+    root: Path, preprocessing: Preprocessing, image: str
+) -> tuple[str, np.ndarray | BadImage]:
+    """One image of a folder, from there to `decode_stored`.
 
     Returns:
       SHA-256 of the file, empty where it can't be read, and `[h, w, C]` uint8, or what
       is wrong.
     """
-    path, digest = root / picture, ""
+    path, digest = root / image, ""
     try:
         _, data = read_file(path)
         digest = hashlib.sha256(data).hexdigest()
         return digest, decode_stored(data, preprocessing)
-    except BadPicture as bad:
-        return digest, BadPicture(str(path), bad.reason)
+    except BadImage as bad:
+        return digest, BadImage(str(path), bad.reason)
 
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
     """Without the warnings of Pillow: of bombs, which are refused by name here, and of
-    odd metadata, which cost no picture. Not for use in several threads."""
+    odd metadata, which cost no image. Not for use in several threads."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
 
 
 def decode_whole(source: Path | bytes) -> np.ndarray:
-    """Reads one picture in its own size, upright: `[H, W, 3]` uint8.
+    """Reads one image in its own size, upright: `[H, W, 3]` uint8.
 
-    Args and errors are those of `decode_picture`.
+    Args and errors are those of `decode_image`.
     """
     image, _, upright = _load(source, None)
     image = image.convert("RGB")
     return np.asarray(image if upright is None else image.transpose(upright))
 
 
-def finish(stored: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Cuts the centre for `crop`; leaves `squash` and `pad` as they are.
+def center_crop(stored: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Cuts the center for `crop`; leaves `stretch` and `pad` as they are.
 
     Args:
       stored: `[h, w, C]` uint8 from `decode_stored`.
       preprocessing: the same that it was decoded with.
 
     Returns:
-      `[H, W, C]` uint8 of `preprocessing.size`, a view of `stored`. The centre is
+      `[H, W, C]` uint8 of `preprocessing.size`, a view of `stored`. The center is
       rounded as in torchvision's CenterCrop, whose networks this is to agree with.
     """
     height, width = preprocessing.size
@@ -181,22 +181,24 @@ def finish(stored: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def read_file(path: Path) -> tuple[str, bytes]:
-    """Name and content of a file; `BadPicture` where it can't be read or is huge."""
+    """Name and content of a file; `BadImage` where it can't be read or is huge."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise BadPicture(str(path), f"{size:,} bytes are over {MAX_BYTES:,}")
+            raise BadImage(str(path), f"{size:,} bytes are over {MAX_BYTES:,}")
         return str(path), path.read_bytes()
     except OSError as error:
-        raise BadPicture(str(path), f"cannot be read: {error.strerror}") from error
+        raise BadImage(str(path), f"cannot be read: {error.strerror}") from error
 
 
 def check_geometry(preprocessing: Preprocessing) -> None:
-    """Raises `InputError` for a centre crop that is larger than what it is cut from."""
-    if preprocessing.fit == "crop" and preprocessing.resize < max(preprocessing.size):
+    """Raises `InputError` for a center crop that is larger than what it is cut from."""
+    if preprocessing.resize_mode == "crop" and preprocessing.resize < max(
+        preprocessing.size
+    ):
         raise InputError(
             f"resize {preprocessing.resize} is smaller than the crop of "
-            f"{preprocessing.size}: raise resize, or choose fit squash or pad"
+            f"{preprocessing.size}: raise resize, or choose resize_mode stretch or pad"
         )
 
 
@@ -210,15 +212,15 @@ def _load(
       wanted: what a JPEG may be reduced to while it is decoded; None: not at all.
 
     Returns:
-      The picture as it lies in the file; its width and height, which end within the
+      The image as it lies in the file; its width and height, which end within the
       last pixels where it was decoded at a reduced scale; what makes it upright.
     """
     name, data = ("bytes", source) if isinstance(source, bytes) else read_file(source)
     try:
         image, extent, upright = _open(data, wanted)
         return _to_eight_bits(image), extent, upright
-    except BadPicture as bad:
-        raise BadPicture(name, bad.reason) from bad.__cause__
+    except BadImage as bad:
+        raise BadImage(name, bad.reason) from bad.__cause__
 
 
 def _open(
@@ -226,15 +228,15 @@ def _open(
 ) -> tuple[Image.Image, tuple[float, float], Image.Transpose | None]:
     """As `_load`, of any Pillow mode."""
     if not data:
-        raise BadPicture("", "the file is empty")
+        raise BadImage("", "the file is empty")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         drafted = None
         if wanted is not None:
-            # As grey: libjpeg then gives its luma as it is, and skips the colours.
-            mode = "L" if wanted.grey else None
+            # As gray: libjpeg then gives its luma as it is, and skips the colors.
+            mode = "L" if wanted.gray else None
             drafted = image.draft(mode, _draft_size(wanted, image.size))
         if image.format == "JPEG":
             # In one piece: libjpeg begins a row of blocks anew where its input ends.
@@ -247,16 +249,16 @@ def _open(
         extent = image.size if drafted is None else drafted[1][2:]
         return image, extent, upright
     except Image.UnidentifiedImageError as error:
-        reason = f"not a picture in one of the formats {', '.join(FORMATS)}"
-        raise BadPicture("", reason) from error
+        reason = f"not an image in one of the formats {', '.join(FORMATS)}"
+        raise BadImage("", reason) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         reason = f"more than {MAX_PIXELS:,} pixels: it could be a decompression bomb"
-        raise BadPicture("", reason) from error
+        raise BadImage("", reason) from error
     # Pillow's parsers raise what they happen to raise on a damaged file (OSError,
     # SyntaxError, struct.error, IndexError, ...): here each means the same.
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
-        raise BadPicture("", f"damaged or cut short ({text})") from error
+        raise BadImage("", f"damaged or cut short ({text})") from error
 
 
 def _draft_size(preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[int, int]:
@@ -265,10 +267,10 @@ def _draft_size(preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[in
     The file's EXIF orientation may still exchange the sides, so the larger wish holds
     for both.
     """
-    if preprocessing.fit == "crop":
+    if preprocessing.resize_mode == "crop":
         wanted = preprocessing.resize
         return wanted * DRAFT_MARGIN, wanted * DRAFT_MARGIN
-    if preprocessing.fit == "squash":
+    if preprocessing.resize_mode == "stretch":
         wanted = max(preprocessing.size)
         return wanted * DRAFT_MARGIN, wanted * DRAFT_MARGIN
     longest = max(preprocessing.size) * DRAFT_MARGIN
@@ -279,7 +281,7 @@ def _draft_size(preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[in
 def _to_eight_bits(image: Image.Image) -> Image.Image:
     """Any Pillow mode to one of 8 bits a channel without alpha.
 
-    Transparent parts lie on white: pictures with a transparent ground are drawn to be
+    Transparent parts lie on white: images with a transparent ground are drawn to be
     seen on a page, and dark lines would vanish on black.
     """
     if image.mode.startswith(("I", "F")):
@@ -295,16 +297,16 @@ def _scale_to_bytes(values: np.ndarray, mode: str) -> np.ndarray:
     """Integers of 16 or 32 bits and floats to uint8, by range in place of clipping.
 
     I;16 has 65535 as white. The wider modes don't say what white is, so the smallest of
-    1 (floats only), 255, 65535 and 2**31 - 1 that holds the picture's maximum is taken.
+    1 (floats only), 255, 65535 and 2**31 - 1 that holds the image's maximum is taken.
     """
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
-        raise BadPicture("", "holds values that are not finite")
+        raise BadImage("", "holds values that are not finite")
     whites = {"I": (255, 65535, 2**31 - 1), "F": (1, 255, 65535, 2**31 - 1)}
     largest = values.max(initial=0)
     fitting = [white for white in whites.get(mode, (65535,)) if largest <= white]
     if not fitting:
-        raise BadPicture("", f"holds values up to {largest:g}, above {2**31 - 1}")
+        raise BadImage("", f"holds values up to {largest:g}, above {2**31 - 1}")
     return np.rint(np.clip(values / fitting[0], 0, 1) * 255).astype(np.uint8)
 
 
@@ -318,16 +320,16 @@ def _resize(
 
     Args:
       image: of mode L or RGB.
-      extent: width and height of the picture, from the corner of `image`.
+      extent: width and height of the image, from the corner of `image`.
       size: the target's width and height, in the directions of `image`.
       preprocessing: what is wanted.
     """
     resample = RESAMPLING[preprocessing.interpolation]
     whole = (0, 0, *extent)
-    if preprocessing.fit == "squash":
+    if preprocessing.resize_mode == "stretch":
         return image.resize(size, resample, whole)
-    if preprocessing.fit == "pad":
-        # Not ImageOps.pad: it leaves a side without a pixel for very long pictures.
+    if preprocessing.resize_mode == "pad":
+        # Not ImageOps.pad: it leaves a side without a pixel for very long images.
         scale = min(size[0] / extent[0], size[1] / extent[1])
         inner = tuple(max(1, round(side * scale)) for side in extent)
         canvas = Image.new(image.mode, size)

@@ -1,7 +1,7 @@
-"""FaceScrub: from its list of addresses to a picture folder, a sub-folder a person.
+"""FaceScrub: from its list of addresses to an image folder, one subfolder per person.
 
 FaceScrub (Ng and Winkler, "A data-driven approach to cleaning large face datasets",
-ICIP 2014, http://vintage.winklerbros.net/facescrub.html) publishes no pictures but a
+ICIP 2014, http://vintage.winklerbros.net/facescrub.html) publishes no images but a
 list: per line, tab-separated, name, image id, face id, address, box x1,y1,x2,y2 and
 the SHA-256 of the file. Many addresses are dead by now and many answer with something
 else, so that every file is checked against its hash before anything looks inside.
@@ -32,10 +32,10 @@ from jaxvision.data.fetch import Downloader, FetchError, Limits, NoNetwork
 from jaxvision.errors import InputError
 from jaxvision.files import write_atomically, writing
 
-Status = Literal["ok", "dead link", "wrong hash", "not a picture", "bad box"]
+Status = Literal["ok", "dead link", "wrong hash", "not an image", "bad box"]
 """ok: the crop is there. dead link: no file could be had. wrong hash: a file, but not
-the published one. not a picture: the published file, but it cannot be decoded. bad
-box: the box has no area or reaches outside the picture."""
+the published one. not an image: the published file, but it cannot be decoded. bad
+box: the box has no area or reaches outside the image."""
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 Box = tuple[int, int, int, int]
@@ -57,7 +57,7 @@ class Face:
     box: Box
     """x1, y1, x2, y2 in pixels of the file as stored; x2 and y2 are exclusive."""
     sha256: str
-    """Of the picture's file, in lower-case hexadecimal."""
+    """Of the image's file, in lower-case hexadecimal."""
 
     @property
     def path(self) -> Path:
@@ -177,16 +177,16 @@ def _is_header(line: str) -> bool:
 
 
 def crop_face(content: bytes, box: Box) -> Image.Image:
-    """The picture in `content` cut to `I[y1:y2, x1:x2]`, in a mode that PNG holds.
+    """The image in `content` cut to `I[y1:y2, x1:x2]`, in a mode that PNG holds.
 
     The box counts pixels as the file stores them, so that an EXIF orientation is
     neither applied nor kept: it was drawn with software that knew nothing of it. (Of
-    the 760 pictures of six people at hand, none has an orientation other than
+    the 760 images of six people at hand, none has an orientation other than
     upright.) A box that reaches outside by even one pixel is refused and not clipped:
     the file is the published one to the bit, so that the row itself must be wrong.
 
     Raises:
-      Unusable: "not a picture" or "bad box".
+      Unusable: "not an image" or "bad box".
     """
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
@@ -196,7 +196,7 @@ def crop_face(content: bytes, box: Box) -> Image.Image:
     # Pillow's parsers raise what they happen to raise on a damaged file: here each
     # means the same, and the class says more than the message.
     except Exception as error:
-        raise Unusable("not a picture", type(error).__name__) from error
+        raise Unusable("not an image", type(error).__name__) from error
     x1, y1, x2, y2 = box
     if not (0 <= x1 < x2 <= image.width and 0 <= y1 < y2 <= image.height):
         raise Unusable("bad box", f"not inside {image.width}×{image.height}")
@@ -235,7 +235,7 @@ def prepare(
 
     Args:
       faces: rows, as `read_lists` gives them.
-      out: picture folder to fill.
+      out: image folder to fill.
       raw: folder of files named by their SHA-256, looked into before the network.
       keep_raw: keep downloaded files as `<out>/.raw/<SHA-256>`, where later calls
         look as well.
@@ -256,7 +256,7 @@ def prepare(
     if workers < 1:
         raise InputError(f"--workers {workers}: give 1 or more")
     if raw is not None and not raw.is_dir():
-        raise InputError(f"{raw}: no such folder; give the pictures' folder with --raw")
+        raise InputError(f"{raw}: no such folder; give the images' folder with --raw")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     run = _Preparation(
@@ -268,7 +268,7 @@ def prepare(
         earlier=_read_rows(out / "rows.csv"),
     )
     with warnings.catch_warnings():
-        # Such pictures are refused, which says it better than Pillow's warning.
+        # Such images are refused, which says it better than Pillow's warning.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         outcomes = run.prepare(faces, workers, progress)
     if not any(outcomes[face].status == "ok" for face in faces):
@@ -368,7 +368,7 @@ class _Preparation:
                     content = path.read_bytes()
                 except OSError as error:
                     raise InputError(
-                        f"{path}: cannot be read ({error.strerror}); mend its "
+                        f"{path}: cannot be read ({error.strerror}); fix its "
                         "permissions or remove it"
                     ) from error
                 if hashlib.sha256(content).hexdigest() == face.sha256:

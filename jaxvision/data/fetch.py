@@ -22,7 +22,7 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CHUNK = 64 * 1024
 _UNREACHABLE = 32
 _HEADERS = {
-    # Some old picture hosts turn away whoever does not look like a browser.
+    # Some old image hosts turn away whoever does not look like a browser.
     "User-Agent": "Mozilla/5.0 (compatible; jaxvision)",
     "Accept-Encoding": "identity",
 }

@@ -1,4 +1,4 @@
-"""A folder with one sub-folder of pictures a class: which pictures it has."""
+"""A folder with one subfolder per class: which images it has."""
 
 import dataclasses
 import os
@@ -10,50 +10,50 @@ from jaxvision.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Scan:
-    """What a picture folder holds.
+class FolderIndex:
+    """What an image folder holds.
 
     Attributes:
       root: the folder.
-      classes: names of the sub-folders, sorted.
-      pictures: paths relative to `root` with "/" between the parts, sorted within a
+      classes: names of the subfolders, sorted.
+      images: paths relative to `root` with "/" between the parts, sorted within a
         class, classes in order.
-      labels: index into `classes` for each picture.
+      labels: index into `classes` for each image.
       ignored: how many entries were left out, by reason.
-      parts: "train", "val" or "test" for each picture, where the folder comes divided;
+      parts: "train", "val" or "test" for each image, where the folder comes divided;
         else nothing.
     """
 
     root: Path
     classes: tuple[str, ...]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     labels: tuple[int, ...]
     ignored: dict[str, int]
     parts: tuple[str, ...] = ()
 
 
 DIVISIONS = ({"train", "test"}, {"train", "val", "test"})
-"""Names of sub-folders, all of them, that make a folder one that comes divided."""
+"""Names of subfolders, all of them, that make a folder one that comes divided."""
 
 
-def scan_folder(root: Path) -> Scan:
-    """Lists the pictures under `root`: each sub-folder is a class, searched in depth.
+def index_folder(root: Path) -> FolderIndex:
+    """Lists the images under `root`: each subfolder is a class, searched in depth.
 
-    Where its sub-folders are `train` and `test`, or `train`, `val` and `test`, and have
-    sub-folders themselves, those are the classes.
+    Where its subfolders are `train` and `test`, or `train`, `val` and `test`, and have
+    subfolders themselves, those are the classes.
 
     Names that begin with a dot are hidden and skipped in silence; files whose ending is
-    no picture's are counted. A link to a file counts as the file if it stays inside
+    no image's are counted. A link to a file counts as the file if it stays inside
     `root`; links that leave it and links to folders are counted and not followed.
 
     Raises:
-      InputError: no such folder, no class, only one, or a class without pictures.
+      InputError: no such folder, no class, only one, or a class without images.
     """
     if not root.exists():
         raise InputError(f"{root}: no such folder; give one with --data.root")
     if not root.is_dir():
         raise InputError(
-            f"{root}: is a file; --data.root wants a folder with one sub-folder a class"
+            f"{root}: is a file; --data.root needs a folder, one subfolder per class"
         )
     ignored: Counter[str] = Counter()
     folders = _class_folders(root, ignored)
@@ -61,35 +61,37 @@ def scan_folder(root: Path) -> Scan:
     if parts:
         folders = sorted({n for part in parts for n in _class_folders(part, ignored)})
     if not folders:
-        loose = ignored["pictures outside any class"]
+        loose = ignored["images outside any class"]
         links = ignored["links that are not followed"]
-        found = f"; {loose} pictures lie directly in it" if loose else ""
+        found = f"; {loose} images lie directly in it" if loose else ""
         found += f"; {links} links in it are not followed" if links else ""
         raise InputError(
-            f"{root}: no class in it{found}: put the pictures of each class into a "
-            "sub-folder of its name"
+            f"{root}: no class in it{found}: put the images of each class into a "
+            "subfolder of its name"
         )
     if len(folders) == 1:
         raise InputError(
-            f"{root}: only one class, {folders[0]!r}: add a sub-folder of pictures for "
+            f"{root}: only one class, {folders[0]!r}: add a subfolder of images for "
             "each other class"
         )
-    pictures: list[str] = []
+    images: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(folders):
         found_here = []
         for folder in (part / name for part in parts or [root]):
-            # A class may lack pictures for the test, but not for training.
+            # A class may lack images for the test, but not for training.
             if folder.is_dir() or folder.parent.name == "train":
-                found_here += _class_pictures(root, folder, ignored)
-        pictures.extend(found_here)
+                found_here += _class_images(root, folder, ignored)
+        images.extend(found_here)
         labels.extend([label] * len(found_here))
-    of = tuple(picture.split("/")[0] for picture in pictures) if parts else ()
-    return Scan(root, tuple(folders), tuple(pictures), tuple(labels), dict(ignored), of)
+    of = tuple(image.split("/")[0] for image in images) if parts else ()
+    return FolderIndex(
+        root, tuple(folders), tuple(images), tuple(labels), dict(ignored), of
+    )
 
 
 def _parts(root: Path, folders: list[str]) -> list[Path]:
-    """The sub-folders of a folder that comes divided; else nothing."""
+    """The subfolders of a folder that comes divided; else nothing."""
     if set(folders) not in DIVISIONS:
         return []
     parts = [root / name for name in sorted(folders)]
@@ -97,12 +99,11 @@ def _parts(root: Path, folders: list[str]) -> list[Path]:
     return parts if all(_class_folders(part, Counter()) for part in parts) else []
 
 
-def _class_pictures(root: Path, folder: Path, ignored: Counter[str]) -> list[str]:
-    found = sorted(_pictures_below(root, folder, ignored)) if folder.is_dir() else []
+def _class_images(root: Path, folder: Path, ignored: Counter[str]) -> list[str]:
+    found = sorted(_images_below(root, folder, ignored)) if folder.is_dir() else []
     if not found:
         raise InputError(
-            f"{folder}: an empty class, no picture in it: add pictures "
-            "or remove the folder"
+            f"{folder}: an empty class, no image in it: add images or remove the folder"
         )
     return found
 
@@ -114,25 +115,25 @@ def _class_folders(root: Path, ignored: Counter[str]) -> list[str]:
             names.append(entry.name)
         elif entry.is_symlink():
             ignored["links that are not followed"] += 1
-        elif _is_picture(entry.name):
-            ignored["pictures outside any class"] += 1
+        elif _is_image(entry.name):
+            ignored["images outside any class"] += 1
         else:
-            ignored["files that are no pictures"] += 1
+            ignored["files that are no images"] += 1
     return sorted(names)
 
 
-def _pictures_below(root: Path, folder: Path, ignored: Counter[str]) -> list[str]:
+def _images_below(root: Path, folder: Path, ignored: Counter[str]) -> list[str]:
     found = []
     for entry in _entries(folder):
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
-            found.extend(_pictures_below(root, path, ignored))
+            found.extend(_images_below(root, path, ignored))
         elif entry.is_symlink() and not _stays_inside(root, path):
             ignored["links that are not followed"] += 1
-        elif _is_picture(entry.name):
+        elif _is_image(entry.name):
             found.append(path.relative_to(root).as_posix())
         else:
-            ignored["files that are no pictures"] += 1
+            ignored["files that are no images"] += 1
     return found
 
 
@@ -142,12 +143,12 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             return [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be listed ({error.strerror}): mend its permissions "
+            f"{folder}: cannot be listed ({error.strerror}): fix its permissions "
             "or give another folder with --data.root"
         ) from error
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 

@@ -21,19 +21,19 @@ from jaxvision.errors import InputError
 
 Element = dict[str, Any]
 ElementMap = Callable[[int, np.random.Generator], np.ndarray]
-"""From an index into the pictures and its own generator to one `[H, W, C]` picture."""
+"""From an index into the images and its own generator to one `[H, W, C]` image."""
 
 
 class Batches:
     """The batches of one split.
 
     Training: every epoch is another permutation of the split, without end. Its last
-    batch is filled up with the first pictures of the same permutation, so that batch
-    norm sees real pictures; evaluation: the split's own order, once, its last batch
-    filled up with the last picture. What fills up has mask 0.
+    batch is filled up with the first images of the same permutation, so that batch
+    norm sees real images; evaluation: the split's own order, once, its last batch
+    filled up with the last image. What fills up has mask 0.
 
     Attributes:
-      num_examples: pictures in the split.
+      num_examples: images in the split.
       batch_size: of the global batch, all processes together.
       steps_per_epoch: batches an epoch.
     """
@@ -52,12 +52,12 @@ class Batches:
         num_threads: int = 0,
         num_workers: int = 0,
     ) -> None:
-        """Batches of pictures that `load` makes one by one.
+        """Batches of images that `load` makes one by one.
 
         Args:
           indices: `[n]` int, the split.
-          labels: `[N]` int32, of all pictures.
-          load: makes a picture; must be picklable where `num_workers` is above 0.
+          labels: `[N]` int32, of all images.
+          load: makes an image; must be picklable where `num_workers` is above 0.
           batch_size: of the global batch.
           seed: of the permutations and of the generators that `load` gets, 0 or more.
           train: see the class.
@@ -94,10 +94,10 @@ class Batches:
         process_index: int = 0,
         process_count: int = 1,
     ) -> "Batches":
-        """Batches of arrays in memory, in the order that pictures would come in.
+        """Batches of arrays in memory, in the order that images would come in.
 
         Args:
-          features: `[N, ...]`, any type; row i belongs to picture i.
+          features: `[N, ...]`, any type; row i belongs to image i.
           labels: `[N]` int32.
           indices: `[n]` int, the split.
 
@@ -311,7 +311,7 @@ def _check(batch_size: int, process_count: int, length: int, seed: int) -> None:
     if seed < 0:
         raise InputError(f"seed {seed}: must be at least 0")
     if length == 0:
-        raise InputError("the split has no picture: give it a fraction above 0")
+        raise InputError("the split has no image: give it a fraction above 0")
 
 
 def _load_element(

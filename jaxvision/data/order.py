@@ -1,4 +1,4 @@
-"""The order in which a split's pictures come: one definition for loaders and sweeps."""
+"""The order in which a split's images come: one definition for loaders and sweeps."""
 
 import functools
 
@@ -8,17 +8,17 @@ import numpy as np
 def epoch_places(
     num_examples: int, batch_size: int, *, seed: int, epoch: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the pictures of one training epoch stand in their split.
+    """Where the images of one training epoch stand in their split.
 
     Args:
-      num_examples: pictures in the split.
-      batch_size: the last batch is filled up with the first pictures of the epoch.
+      num_examples: images in the split.
+      batch_size: the last batch is filled up with the first images of the epoch.
       seed: every (seed, epoch) has its own order.
       epoch: from 0.
 
     Returns:
       Positions `[steps, batch_size]` int64 and masks `[steps, batch_size]` float32, 0
-      where a picture only fills up.
+      where an image only fills up.
     """
     steps = -(-num_examples // batch_size)
     wanted = np.arange(steps * batch_size)

@@ -1,10 +1,10 @@
-"""Decodes a folder of pictures once, into shards that any training run reads.
+"""Decodes a folder of images once, into shards that any training run reads.
 
-    python -m jaxvision.data.prepare --root DIR --out DIR --size 96 --grey
+    python -m jaxvision.data.prepare --root DIR --out DIR --size 96 --gray
 
-The result is a folder that `--data.root` takes in place of the pictures, with the same
+The result is a folder that `--data.root` takes in place of the images, with the same
 numbers: ArrayRecord shards, `splits.csv`, and `manifest.json` with classes, counts,
-splits, geometry, the SHA-256 of every source picture and of every file, bad pictures,
+splits, geometry, the SHA-256 of every source image and of every file, bad images,
 and versions. It gets its name when it is whole; until then the work lies beside it, in
 `.NAME.partial`, and the same command goes on from the last finished shard.
 """
@@ -32,7 +32,7 @@ import PIL
 import jaxvision
 from jaxvision.data import decode
 from jaxvision.data.dataset import check_classes, read_demo_marker
-from jaxvision.data.folder import Scan, scan_folder
+from jaxvision.data.folder import FolderIndex, index_folder
 from jaxvision.data.prepared import (
     FORMAT,
     VERSION,
@@ -55,22 +55,22 @@ from jaxvision.data.workers import default_processes, map_in_processes
 from jaxvision.errors import InputError, exit_on_input_error, flags_renamed
 from jaxvision.files import write_json, writing
 from jaxvision.manifest import MANIFEST, find_damage, publish
-from jaxvision.preprocessing import Fit, Preprocessing
+from jaxvision.preprocessing import Preprocessing, ResizeMode
 from jaxvision.report.progress import Progress
 
 SHARD = 1024
-"""Pictures of a shard: a kill costs at most the work on one of them."""
+"""Images of a shard: a kill costs at most the work on one of them."""
 MOST_SHARDS = 256
-"""Shards of larger sets have more pictures: each that is read keeps a file open."""
+"""Shards of larger sets have more images: each that is read keeps a file open."""
 MOST_PROCESSES = 64
 """By default: what they decode, one process can still write."""
 
 Row = dict[str, Any]
-"""What the manifest says of one picture: path, class, part (where the folder comes
+"""What the manifest says of one image: path, class, part (where the folder comes
 divided), bytes, sha256, and bad, the reason, if it can't be used."""
 
 Told = Callable[[int, int], None]
-"""Called with (pictures done, pictures in all)."""
+"""Called with (images done, images in all)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,14 +78,14 @@ class PrepareConfig:
     """What to prepare.
 
     Attributes:
-      root: folder with one sub-folder of pictures a class.
+      root: folder with one subfolder per class.
       out: the prepared set, a new folder.
-      preprocessing: size, fit, resize, interpolation and grey are used.
-      split: divides the pictures in `splits.csv` and the manifest. Training makes its
+      preprocessing: size, resize_mode, resize, interpolation and gray are used.
+      split: divides the images in `splits.csv` and the manifest. Training makes its
         own splits, and takes these with `--data.splits`.
       pairs: as in `DataConfig`.
-      on_bad: bad pictures are left out and listed, or end the work.
-      shard: pictures of a shard, more in sets of more than `MOST_SHARDS` of them.
+      on_bad: bad images are left out and listed, or end the work.
+      shard: images of a shard, more in sets of more than `MOST_SHARDS` of them.
     """
 
     root: Path
@@ -116,7 +116,7 @@ def prepare(
     Args:
       config: what to prepare.
       processes: that decode; default: one a core, at most `MOST_PROCESSES`.
-      progress: called as pictures are done.
+      progress: called as images are done.
 
     Returns:
       Whether anything had to be done.
@@ -128,22 +128,22 @@ def prepare(
     decode.check_geometry(config.preprocessing)
     if config.shard < 1:
         raise InputError(f"--shard {config.shard}: must be at least 1")
-    scan = scan_folder(config.root)
+    folder_index = index_folder(config.root)
     with writing(config.out.parent):
-        sizes = [(config.root / picture).stat().st_size for picture in scan.pictures]
+        sizes = [(config.root / image).stat().st_size for image in folder_index.images]
         if config.out.exists():
-            _check_finished(config, scan, sizes)
+            _check_finished(config, folder_index, sizes)
             return False
         # For its errors, which need not wait for the decoding.
-        _make_splits(config, scan, range(len(scan.pictures)), [])
+        _make_splits(config, folder_index, range(len(folder_index.images)), [])
         if processes is None:
-            processes = default_processes(len(scan.pictures), most=MOST_PROCESSES)
+            processes = default_processes(len(folder_index.images), most=MOST_PROCESSES)
         with _alone(config):
             about = _read_about(config)
             if about is None:
-                _check_settings(config, scan, sizes)
-                shards = _decode(config, scan, sizes, processes, progress)
-                about = _finish(config, scan, shards)
+                _check_settings(config, folder_index, sizes)
+                shards = _decode(config, folder_index, sizes, processes, progress)
+                about = _finish(config, folder_index, shards)
             shutil.rmtree(config.partial / _DONE, ignore_errors=True)
             (config.partial / _SETTINGS).unlink(missing_ok=True)
             publish(config.partial, config.out, about)
@@ -151,7 +151,7 @@ def prepare(
 
 
 # The folder in which a set grows: shards, `done/` with what the manifest will say of
-# the pictures of each finished one, `settings.json`; at last `manifest.json`.
+# the images of each finished one, `settings.json`; at last `manifest.json`.
 
 _DONE = "done"
 _SETTINGS = "settings.json"
@@ -181,14 +181,16 @@ def _read_about(config: PrepareConfig) -> dict[str, Any] | None:
     return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
-def _check_settings(config: PrepareConfig, scan: Scan, sizes: Sequence[int]) -> None:
-    """Refuses to continue what was begun with other pictures or settings."""
-    entries = [*zip(scan.pictures, sizes, strict=True)]
+def _check_settings(
+    config: PrepareConfig, folder_index: FolderIndex, sizes: Sequence[int]
+) -> None:
+    """Refuses to continue what was begun with other images or settings."""
+    entries = [*zip(folder_index.images, sizes, strict=True)]
     settings = {
         "version": VERSION,
         "preprocessing": geometry(config.preprocessing),
         "shard": config.shard,
-        "pictures": hashlib.sha256(json.dumps(entries).encode()).hexdigest(),
+        "images": hashlib.sha256(json.dumps(entries).encode()).hexdigest(),
         "Pillow": PIL.__version__,
     }
     path = config.partial / _SETTINGS
@@ -205,36 +207,36 @@ def _check_settings(config: PrepareConfig, scan: Scan, sizes: Sequence[int]) -> 
 
 def _decode(
     config: PrepareConfig,
-    scan: Scan,
+    folder_index: FolderIndex,
     sizes: Sequence[int],
     processes: int,
     progress: Told | None,
 ) -> dict[str, list[Row]]:
-    """Writes the shards that are missing; for each one its pictures' rows."""
-    count = len(scan.pictures)
+    """Writes the shards that are missing; for each one its images' rows."""
+    count = len(folder_index.images)
     length = max(config.shard, -(-count // MOST_SHARDS))
     shards = [range(i, min(i + length, count)) for i in range(0, count, length)]
-    names = [f"pictures-{number:05d}.array_record" for number in range(len(shards))]
+    names = [f"images-{number:05d}.array_record" for number in range(len(shards))]
     done = [config.partial / _DONE / f"{name}.json" for name in names]
     finished = [path.is_file() for path in done]
     so_far = sum(len(s) for s, whole in zip(shards, finished, strict=True) if whole)
     if progress is not None:
         progress(so_far, count)
     missing = [number for number, whole in enumerate(finished) if not whole]
-    pictures = [scan.pictures[index] for n in missing for index in shards[n]]
+    images = [folder_index.images[index] for n in missing for index in shards[n]]
     read = functools.partial(_read, config.root, config.preprocessing)
-    with contextlib.closing(map_in_processes(read, pictures, processes)) as results:
+    with contextlib.closing(map_in_processes(read, images, processes)) as results:
         for number in missing:
             rows = []
             with _writer(config.partial / names[number]) as write:
                 for index in shards[number]:
                     digest, outcome = next(results)
-                    rows.append(_row(scan, index, sizes[index], digest))
+                    rows.append(_row(folder_index, index, sizes[index], digest))
                     if isinstance(outcome, bytes):
                         write(outcome)
                     elif config.on_bad == "error":
                         raise InputError(
-                            f"{outcome}; mend or remove it, or leave such pictures "
+                            f"{outcome}; fix or remove it, or leave such images "
                             "out with --on-bad skip"
                         )
                     else:
@@ -248,20 +250,23 @@ def _decode(
 
 
 def _read(
-    root: Path, preprocessing: Preprocessing, picture: str
-) -> tuple[str, bytes | decode.BadPicture]:
+    root: Path, preprocessing: Preprocessing, image: str
+) -> tuple[str, bytes | decode.BadImage]:
     """Runs in a worker: SHA-256 of a file, and its record or what is wrong with it."""
     with decode.quiet_pillow():
-        digest, outcome = decode.read_stored(root, preprocessing, picture)
+        digest, outcome = decode.read_stored(root, preprocessing, image)
     if isinstance(outcome, np.ndarray):
         return digest, pack_record(outcome)
     return digest, outcome
 
 
-def _row(scan: Scan, index: int, size: int, digest: str) -> Row:
-    row = {"path": scan.pictures[index], "class": scan.classes[scan.labels[index]]}
-    if scan.parts:
-        row["part"] = scan.parts[index]
+def _row(folder_index: FolderIndex, index: int, size: int, digest: str) -> Row:
+    row = {
+        "path": folder_index.images[index],
+        "class": folder_index.classes[folder_index.labels[index]],
+    }
+    if folder_index.parts:
+        row["part"] = folder_index.parts[index]
     return {**row, "bytes": size, "sha256": digest}
 
 
@@ -297,37 +302,39 @@ def _full_disk() -> Iterator[None]:
 
 
 def _finish(
-    config: PrepareConfig, scan: Scan, shards: Mapping[str, Sequence[Row]]
+    config: PrepareConfig,
+    folder_index: FolderIndex,
+    shards: Mapping[str, Sequence[Row]],
 ) -> dict[str, Any]:
     """Writes `splits.csv` and the manifest; what that says."""
     rows = [row for rows in shards.values() for row in rows]
     kept = [index for index, row in enumerate(rows) if "bad" not in row]
-    labels = [scan.labels[index] for index in kept]
+    labels = [folder_index.labels[index] for index in kept]
     bad = [(row["path"], row["bad"]) for row in rows if "bad" in row]
-    check_classes(scan, labels, bad)
+    check_classes(folder_index, labels, bad)
     digests = [rows[index]["sha256"] for index in kept]
-    splits = _make_splits(config, scan, kept, digests)
+    splits = _make_splits(config, folder_index, kept, digests)
     write_splits(
         config.partial / "splits.csv",
         splits,
-        pictures=[scan.pictures[index] for index in kept],
+        images=[folder_index.images[index] for index in kept],
         labels=labels,
-        classes=scan.classes,
+        classes=folder_index.classes,
     )
-    sizes = Counter(scan.classes[label] for label in labels)
+    sizes = Counter(folder_index.classes[label] for label in labels)
     about = {
         "format": FORMAT,
         "version": VERSION,
         "name": config.root.resolve().name,
         "demo": read_demo_marker(config.root),
-        "classes": scan.classes,
-        "counts": {name: sizes[name] for name in scan.classes},
-        "ignored": scan.ignored,
+        "classes": folder_index.classes,
+        "counts": {name: sizes[name] for name in folder_index.classes},
+        "ignored": folder_index.ignored,
         "preprocessing": geometry(config.preprocessing),
         "splits": {
             "file": "splits.csv",
             "config": dataclasses.asdict(config.split),
-            "pairs": config.pairs and _is_paired(scan),
+            "pairs": config.pairs and _is_paired(folder_index),
             "counts": {name: len(indices) for name, indices in splits.items()},
         },
         "versions": {
@@ -341,37 +348,46 @@ def _finish(
             {"file": name, "records": sum("bad" not in row for row in shard)}
             for name, shard in shards.items()
         ],
-        "pictures": rows,
+        "images": rows,
     }
     # Before what it was made from goes: a set that is killed then lacks its name alone.
     write_json(config.partial / MANIFEST, about)
     return about
 
 
-def _is_paired(scan: Scan) -> bool:
-    return not scan.parts and is_paired(scan.pictures, scan.labels, scan.classes)
-
-
-def _make_splits(
-    config: PrepareConfig, scan: Scan, kept: Sequence[int], digests: Sequence[str]
-) -> Splits:
-    """The splits that training would make of the usable pictures."""
-    pictures = [scan.pictures[index] for index in kept]
-    labels = [scan.labels[index] for index in kept]
-    groups = find_identical(digests)
-    if config.pairs and _is_paired(scan):
-        groups += find_pairs(pictures, labels)
-    return make_splits(
-        config.split,
-        pictures=pictures,
-        labels=labels,
-        classes=scan.classes,
-        groups=merge_groups(groups),
-        parts=[scan.parts[index] for index in kept] if scan.parts else (),
+def _is_paired(folder_index: FolderIndex) -> bool:
+    return not folder_index.parts and is_paired(
+        folder_index.images, folder_index.labels, folder_index.classes
     )
 
 
-def _check_finished(config: PrepareConfig, scan: Scan, sizes: Sequence[int]) -> None:
+def _make_splits(
+    config: PrepareConfig,
+    folder_index: FolderIndex,
+    kept: Sequence[int],
+    digests: Sequence[str],
+) -> Splits:
+    """The splits that training would make of the usable images."""
+    images = [folder_index.images[index] for index in kept]
+    labels = [folder_index.labels[index] for index in kept]
+    groups = find_identical(digests)
+    if config.pairs and _is_paired(folder_index):
+        groups += find_pairs(images, labels)
+    return make_splits(
+        config.split,
+        images=images,
+        labels=labels,
+        classes=folder_index.classes,
+        groups=merge_groups(groups),
+        parts=[folder_index.parts[index] for index in kept]
+        if folder_index.parts
+        else (),
+    )
+
+
+def _check_finished(
+    config: PrepareConfig, folder_index: FolderIndex, sizes: Sequence[int]
+) -> None:
     """Raises InputError unless `out` is this very set, whole."""
     prepared = read_prepared(config.out) if config.out.is_dir() else None
     if prepared is None:
@@ -384,9 +400,12 @@ def _check_finished(config: PrepareConfig, scan: Scan, sizes: Sequence[int]) -> 
             f"{config.out}: was prepared with {flags(prepared.geometry)}, not "
             f"{flags(wanted)}; remove it or choose another folder for --out"
         )
-    if (prepared.scan.pictures, prepared.sizes) != (scan.pictures, tuple(sizes)):
+    if (prepared.folder_index.images, prepared.sizes) != (
+        folder_index.images,
+        tuple(sizes),
+    ):
         raise InputError(
-            f"{config.out}: the pictures in {config.root} have changed since it was "
+            f"{config.out}: the images in {config.root} have changed since it was "
             "prepared; remove it or choose another folder for --out"
         )
     if damage := find_damage(config.out):
@@ -417,9 +436,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path, reason in prepared.bad.items():
         print(f"left out: {path}: {reason}", file=sys.stderr)
     print(
-        f"{args.out}: {len(prepared.records)} pictures of "
-        f"{len(prepared.scan.classes)} classes in {len(prepared.shards)} shards, "
-        f"{len(prepared.bad)} left out"
+        f"{args.out}: {len(prepared.records)} images of "
+        f"{len(prepared.folder_index.classes)} classes in {len(prepared.shards)} "
+        f"shards, {len(prepared.bad)} left out"
         + ("" if new else "; already complete and undamaged, nothing to do")
     )
 
@@ -432,7 +451,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     folder = {"type": Path, "required": True, "metavar": "DIR"}
-    add("--root", **folder, help="folder with one sub-folder of pictures a class")
+    add("--root", **folder, help="folder with one subfolder per class")
     add("--out", **folder, help="the prepared set, a new folder")
     add(
         "--size",
@@ -443,11 +462,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="side of the network's input, or its height and width",
     )
     add(
-        "--fit",
-        choices=get_args(Fit),
-        default="squash",
-        help="squash: both sides to --size; crop: shorter side to --resize, then the "
-        "centre; pad: longer side to fit, black bars around (default: squash)",
+        "--resize-mode",
+        choices=get_args(ResizeMode),
+        default="stretch",
+        help="stretch: both sides to --size; crop: shorter side to --resize, then the "
+        "center; pad: longer side to fit, black bars around (default: stretch)",
     )
     add(
         "--resize",
@@ -456,7 +475,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="shorter side before the crop (default: 8/7 of --size)",
     )
     add("--interpolation", choices=("bilinear", "bicubic"), default="bilinear")
-    add("--grey", action="store_true", help="one channel")
+    add("--gray", action="store_true", help="one channel")
     default = SplitConfig()
     for name in ("train", "val", "test"):
         add(
@@ -471,15 +490,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--no-pairs",
         dest="pairs",
         action="store_false",
-        help="split two classes with the same names picture by picture, not by pair",
+        help="split two classes with the same names image by image, not by pair",
     )
     add(
         "--on-bad",
         choices=("skip", "error"),
         default="skip",
-        help="leave bad pictures out, or end at the first (default: skip)",
+        help="leave bad images out, or end at the first (default: skip)",
     )
-    add("--shard", type=int, default=SHARD, metavar="N", help="pictures of a shard")
+    add("--shard", type=int, default=SHARD, metavar="N", help="images of a shard")
     add("--processes", type=int, metavar="N", help="default: one a core, at most 64")
     return parser.parse_args(arguments)
 
@@ -487,11 +506,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _preprocessing(args: argparse.Namespace) -> Preprocessing:
     if len(args.size) > 2 or min(args.size) < 1:
         raise InputError(f"--size {args.size}: give one or two positive numbers")
-    if args.resize is not None and args.fit != "crop":
-        raise InputError(f"--resize means nothing with --fit {args.fit}; leave it out")
+    if args.resize is not None and args.resize_mode != "crop":
+        raise InputError(
+            f"--resize means nothing with --resize-mode {args.resize_mode}; "
+            "leave it out"
+        )
     size = (args.size[0], args.size[-1])
     resize = args.resize or round(max(size) * 8 / 7)
-    return Preprocessing(size, args.fit, resize, args.interpolation, args.grey)
+    return Preprocessing(size, args.resize_mode, resize, args.interpolation, args.gray)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Prepared sets: what `jaxvision.data.prepare` wrote, read at random.
 
-A prepared set is a folder of ArrayRecord shards, one record a picture in the order of
+A prepared set is a folder of ArrayRecord shards, one record an image in the order of
 the source folder, and `manifest.json`. Nothing of it is held in memory but the list of
-pictures; the system's page cache, which gives way to programs, keeps records quick.
+images; the system's page cache, which gives way to programs, keeps records quick.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxvision.data.folder import Scan
+from jaxvision.data.folder import FolderIndex
 from jaxvision.errors import InputError
 from jaxvision.manifest import MANIFEST
 from jaxvision.preprocessing import Preprocessing
@@ -23,7 +23,7 @@ from jaxvision.preprocessing import Preprocessing
 if TYPE_CHECKING:
     import grain
 
-FORMAT = "jaxvision prepared pictures"
+FORMAT = "jaxvision prepared images"
 """Marks the manifest of such a set."""
 VERSION = 1
 """Rises whenever older programs could not read the set."""
@@ -45,18 +45,23 @@ def unpack_record(record: bytes) -> np.ndarray:
 
 def geometry(preprocessing: Preprocessing) -> dict[str, Any]:
     """What of a network's preprocessing decides the pixels that are stored."""
-    names = ["size", "fit", "interpolation", "grey"]
-    names += ["resize"] if preprocessing.fit == "crop" else []
+    names = ["size", "resize_mode", "interpolation", "gray"]
+    names += ["resize"] if preprocessing.resize_mode == "crop" else []
     values = {name: getattr(preprocessing, name) for name in names}
     return {**values, "size": list(preprocessing.size)}
 
 
 def flags(geometry: Mapping[str, Any]) -> str:
     """The flags of `jaxvision.data.prepare` that ask for a geometry."""
-    words = ["--size", *map(str, geometry["size"]), "--fit", geometry["fit"]]
+    words = [
+        "--size",
+        *map(str, geometry["size"]),
+        "--resize-mode",
+        geometry["resize_mode"],
+    ]
     words += ["--resize", str(geometry["resize"])] if "resize" in geometry else []
     words += ["--interpolation", geometry["interpolation"]]
-    return " ".join([*words, *(["--grey"] if geometry["grey"] else [])])
+    return " ".join([*words, *(["--gray"] if geometry["gray"] else [])])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,18 +70,19 @@ class Prepared:
 
     Attributes:
       name: of the source folder.
-      scan: what the source folder held, usable or not; its root is the prepared set.
+      folder_index: what the source folder held, usable or not; its root is the
+        prepared set.
       sizes: bytes of each source file.
       digests: SHA-256 of the source file of each record.
-      bad: reason by path of each picture that has no record.
+      bad: reason by path of each image that has no record.
       geometry: see `geometry`.
       demo: what the drawn set says of itself that it was made from; else None.
-      pillow: version that decoded the pictures.
+      pillow: version that decoded the images.
       shards: (file name, number of records) in order.
     """
 
     name: str
-    scan: Scan
+    folder_index: FolderIndex
     sizes: tuple[int, ...]
     digests: tuple[str, ...]
     bad: Mapping[str, str]
@@ -88,7 +94,7 @@ class Prepared:
     @functools.cached_property
     def records(self) -> dict[str, int]:
         """Number of the record by path."""
-        usable = (path for path in self.scan.pictures if path not in self.bad)
+        usable = (path for path in self.folder_index.images if path not in self.bad)
         return {path: number for number, path in enumerate(usable)}
 
     def check_geometry(self, preprocessing: Preprocessing) -> None:
@@ -96,30 +102,31 @@ class Prepared:
         wanted = geometry(preprocessing)
         if wanted != dict(self.geometry):
             raise InputError(
-                f"{self.scan.root}: prepared with {flags(self.geometry)}, but the "
-                f"network takes {flags(wanted)}; prepare the pictures with these flags"
+                f"{self.folder_index.root}: prepared with {flags(self.geometry)}, but "
+                f"the network takes {flags(wanted)}; prepare the images with these "
+                "flags"
             )
 
     def store(self, records: Sequence[int]) -> "PreparedStore":
-        """The pictures of these records, by index into `records`."""
+        """The images of these records, by index into `records`."""
         for name, _ in self.shards:
-            if not (self.scan.root / name).is_file():
-                raise _damaged(self.scan.root, f"{name} is missing")
-        return PreparedStore(self.scan.root, self.shards, records)
+            if not (self.folder_index.root / name).is_file():
+                raise _damaged(self.folder_index.root, f"{name} is missing")
+        return PreparedStore(self.folder_index.root, self.shards, records)
 
 
 class PreparedStore(Sequence[np.ndarray]):
-    """Pictures of a prepared set by index; read from any thread or process."""
+    """Images of a prepared set by index; read from any thread or process."""
 
     def __init__(
         self, root: Path, shards: Sequence[tuple[str, int]], records: Sequence[int]
     ) -> None:
-        """Nothing is opened before the first picture is asked for.
+        """Nothing is opened before the first image is asked for.
 
         Args:
           root: of the set.
           shards: (file name, number of records).
-          records: number of the record of each picture.
+          records: number of the record of each image.
         """
         self._root = root
         self._shards = tuple(shards)
@@ -145,7 +152,7 @@ class PreparedStore(Sequence[np.ndarray]):
           InputError: the shard has been damaged; ArrayRecord checks what it reads.
         """
         if not 0 <= index < len(self):
-            raise IndexError(f"picture {index} of {len(self)}")
+            raise IndexError(f"image {index} of {len(self)}")
         try:
             return unpack_record(self._source[int(self._records[index])])
         except (OSError, RuntimeError, ValueError, IndexError, struct.error) as error:
@@ -168,21 +175,21 @@ def read_prepared(root: Path) -> Prepared | None:
             return None
         if content["version"] > VERSION:
             raise InputError(f"{path}: of a later version; update jaxvision")
-        pictures = content["pictures"]
+        images = content["images"]
         label_of = {name: label for label, name in enumerate(content["classes"])}
         return Prepared(
             name=content["name"],
-            scan=Scan(
+            folder_index=FolderIndex(
                 root,
                 tuple(content["classes"]),
-                tuple(row["path"] for row in pictures),
-                tuple(label_of[row["class"]] for row in pictures),
+                tuple(row["path"] for row in images),
+                tuple(label_of[row["class"]] for row in images),
                 dict(content["ignored"]),
-                tuple(row["part"] for row in pictures if "part" in row),
+                tuple(row["part"] for row in images if "part" in row),
             ),
-            sizes=tuple(row["bytes"] for row in pictures),
-            digests=tuple(row["sha256"] for row in pictures if "bad" not in row),
-            bad={row["path"]: row["bad"] for row in pictures if "bad" in row},
+            sizes=tuple(row["bytes"] for row in images),
+            digests=tuple(row["sha256"] for row in images if "bad" not in row),
+            bad={row["path"]: row["bad"] for row in images if "bad" in row},
             geometry=content["preprocessing"],
             demo=content["demo"],
             pillow=content["versions"]["Pillow"],

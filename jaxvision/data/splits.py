@@ -1,4 +1,4 @@
-"""Which pictures are for training, which for validation, which for the test."""
+"""Which images are for training, which for validation, which for the test."""
 
 import csv
 import dataclasses
@@ -15,7 +15,7 @@ from jaxvision.files import write_atomically, writing
 
 SPLITS = ("train", "val", "test")
 Splits = dict[str, np.ndarray]
-"""For each name in `SPLITS` the ascending int32 indices of its pictures."""
+"""For each name in `SPLITS` the ascending int32 indices of its images."""
 
 _HEADER = ["path", "label", "split"]
 
@@ -31,7 +31,7 @@ class SplitConfig:
     test: float = 0.15
     """Fraction of each class for the test."""
     train_per_class: int | None = None
-    """Exactly this many pictures of each class for training; the rest is divided
+    """Exactly this many images of each class for training; the rest is divided
     between validation and test in the ratio of `val` to `test`."""
     seed: int = 0
     """Another seed is another split."""
@@ -40,7 +40,7 @@ class SplitConfig:
 def make_splits(
     config: SplitConfig,
     *,
-    pictures: Sequence[str],
+    images: Sequence[str],
     labels: Sequence[int],
     classes: Sequence[str],
     groups: Sequence[Sequence[int]] = (),
@@ -48,33 +48,33 @@ def make_splits(
 ) -> Splits:
     """Divides every class by `config`; deterministic.
 
-    Within a class the pictures are ordered by a hash of the seed and their path, and
-    the splits are taken off that order. So a picture's place depends on nothing but
-    its own path and how many precede it: when k pictures are added to a class, at most
+    Within a class the images are ordered by a hash of the seed and their path, and
+    the splits are taken off that order. So an image's place depends on nothing but
+    its own path and how many precede it: when k images are added to a class, at most
     2k of those that were there change their split, at most k with `train_per_class`
-    and one of `val` and `test` zero, and no picture of another class does.
+    and one of `val` and `test` zero, and no image of another class does.
 
     Args:
       config: how much goes where.
-      pictures: paths relative to the root.
-      labels: index into `classes` for each picture.
+      images: paths relative to the root.
+      labels: index into `classes` for each image.
       classes: names, for messages.
-      groups: disjoint lists of indices of pictures that must stay on one side, such as
-        identical ones. They are placed before single pictures, so most of them go to
-        training; counts stay exact as long as there are single pictures enough.
-      parts: the split of each picture, where pictures come divided. What is there for
+      groups: disjoint lists of indices of images that must stay on one side, such as
+        identical ones. They are placed before single images, so most of them go to
+        training; counts stay exact as long as there are single images enough.
+      parts: the split of each image, where images come divided. What is there for
         training is divided further, in the ratio of `train` to `val`, unless there
-        are pictures for validation too.
+        are images for validation too.
 
     Returns:
-      Indices for each of `SPLITS`; together every picture once, but for pictures that
+      Indices for each of `SPLITS`; together every image once, but for images that
       come divided and are identical to one of a later split.
 
     Raises:
       InputError: impossible fractions, or a class that is too small for them.
     """
     if parts:
-        return _complete(config, pictures, labels, classes, groups, parts)
+        return _complete(config, images, labels, classes, groups, parts)
     counts = Counter(labels)
     room = {
         label: dict(zip(SPLITS, _sizes(config, counts[label], name), strict=True))
@@ -82,14 +82,14 @@ def make_splits(
     }
     grouped = {index for group in groups for index in group}
     units = [list(group) for group in groups if group]
-    units += [[index] for index in range(len(pictures)) if index not in grouped]
+    units += [[index] for index in range(len(images)) if index not in grouped]
     members: dict[str, list[int]] = {name: [] for name in SPLITS}
-    # Groups first: what remains is then filled up exactly by single pictures.
+    # Groups first: what remains is then filled up exactly by single images.
     for unit in sorted(
         units,
         key=lambda unit: (
             len(unit) == 1,
-            _rank(config.seed, min(pictures[index] for index in unit)),
+            _rank(config.seed, min(images[index] for index in unit)),
         ),
     ):
         needed = Counter(labels[index] for index in unit)
@@ -104,17 +104,17 @@ def make_splits(
 
 def _complete(
     config: SplitConfig,
-    pictures: Sequence[str],
+    images: Sequence[str],
     labels: Sequence[int],
     classes: Sequence[str],
     groups: Sequence[Sequence[int]],
     parts: Sequence[str],
 ) -> Splits:
-    """The splits of pictures that come divided."""
+    """The splits of images that come divided."""
     rank = [SPLITS.index(part) for part in parts]
     latest = {i: max(rank[i] for i in group) for group in groups for i in group}
     # What is seen in training must not be met again in the test.
-    kept = [i for i in range(len(pictures)) if latest.get(i, rank[i]) == rank[i]]
+    kept = [i for i in range(len(images)) if latest.get(i, rank[i]) == rank[i]]
     members = {name: [i for i in kept if parts[i] == name] for name in SPLITS}
     if "val" not in parts:
         rest = members["train"]
@@ -125,7 +125,7 @@ def _complete(
             config = dataclasses.replace(config, **shares)
         divided = make_splits(
             dataclasses.replace(config, test=0.0),
-            pictures=[pictures[i] for i in rest],
+            images=[images[i] for i in rest],
             labels=[labels[i] for i in rest],
             classes=classes,
             groups=[[place[i] for i in group if i in place] for group in groups],
@@ -136,7 +136,7 @@ def _complete(
 
 
 def find_identical(digests: Sequence[str]) -> list[list[int]]:
-    """Groups of two and more pictures with the same digest of their content."""
+    """Groups of two and more images with the same digest of their content."""
     members: dict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
         members[digest].append(index)
@@ -144,32 +144,32 @@ def find_identical(digests: Sequence[str]) -> list[list[int]]:
 
 
 def is_paired(
-    pictures: Sequence[str], labels: Sequence[int], classes: Sequence[str]
+    images: Sequence[str], labels: Sequence[int], classes: Sequence[str]
 ) -> bool:
-    """Whether of two classes every picture of the smaller has a namesake in the other.
+    """Whether of two classes every image of the smaller has a namesake in the other.
 
     A name is the path below the class's folder without its ending: `face/0007.jpg` and
     `comic/0007.png` are a pair.
     """
     sizes = Counter(labels)
-    pairs = find_pairs(pictures, labels)
+    pairs = find_pairs(images, labels)
     return len(classes) == len(sizes) == 2 and any(
         sum(labels[index] == label for group in pairs for index in group) == count
         for label, count in sizes.items()
     )
 
 
-def find_pairs(pictures: Sequence[str], labels: Sequence[int]) -> list[list[int]]:
-    """Groups of pictures of one name in more than one class."""
+def find_pairs(images: Sequence[str], labels: Sequence[int]) -> list[list[int]]:
+    """Groups of images of one name in more than one class."""
     named: dict[str, list[int]] = defaultdict(list)
-    for index, picture in enumerate(pictures):
-        named[pair_name(picture)].append(index)
+    for index, image in enumerate(images):
+        named[pair_name(image)].append(index)
     return [g for g in named.values() if len({labels[index] for index in g}) > 1]
 
 
-def pair_name(picture: str) -> str:
-    """What the pictures of a pair have in common: `0007` of `face/0007.jpg`."""
-    return picture.partition("/")[2].rpartition(".")[0]
+def pair_name(image: str) -> str:
+    """What the images of a pair have in common: `0007` of `face/0007.jpg`."""
+    return image.partition("/")[2].rpartition(".")[0]
 
 
 def merge_groups(groups: Iterable[Sequence[int]]) -> list[list[int]]:
@@ -186,34 +186,34 @@ def make_folds(
     count: int,
     *,
     seed: int,
-    pictures: Sequence[str],
+    images: Sequence[str],
     labels: Sequence[int],
     groups: Sequence[Sequence[int]] = (),
 ) -> np.ndarray:
-    """For each picture its fold, `[N]` int32 from 0 to `count` - 1; deterministic.
+    """For each image its fold, `[N]` int32 from 0 to `count` - 1; deterministic.
 
     Classes are spread evenly over the folds, and folds are of nearly one size.
 
     Args:
       count: of folds, at least 2.
       seed: another seed is another division.
-      pictures, labels, groups: as in `make_splits`; a group stays in one fold.
+      images, labels, groups: as in `make_splits`; a group stays in one fold.
 
     Raises:
-      InputError: fewer than 2 folds, or more than there are pictures in a class.
+      InputError: fewer than 2 folds, or more than there are images in a class.
     """
     smallest = min(Counter(labels).values())
     if not 2 <= count <= smallest:
         raise InputError(
             f"{count} folds: must be at least 2 and at most {smallest}, the number of "
-            "pictures in the smallest class"
+            "images in the smallest class"
         )
     first = {index: min(group) for group in groups for index in group}
-    heads = [i for i in range(len(pictures)) if first.get(i, i) == i]
+    heads = [i for i in range(len(images)) if first.get(i, i) == i]
     # Class after class, each in random order, dealt out one by one.
-    heads.sort(key=lambda index: (labels[index], _rank(seed, pictures[index])))
+    heads.sort(key=lambda index: (labels[index], _rank(seed, images[index])))
     fold = {index: place % count for place, index in enumerate(heads)}
-    return np.array([fold[first.get(i, i)] for i in range(len(pictures))], np.int32)
+    return np.array([fold[first.get(i, i)] for i in range(len(images))], np.int32)
 
 
 def _first_with_room(
@@ -276,8 +276,8 @@ def _sizes_by_count(config: SplitConfig, count: int, name: str) -> tuple[int, in
 
 def _too_small(name: str, count: int, needed: int) -> InputError:
     return InputError(
-        f"class {name!r} has {count} usable pictures, but the split needs {needed}: "
-        "add pictures, remove the folder, or ask for less with --data.split"
+        f"class {name!r} has {count} usable images, but the split needs {needed}: "
+        "add images, remove the folder, or ask for less with --data.split"
     )
 
 
@@ -285,7 +285,7 @@ def write_splits(
     path: Path,
     splits: Splits,
     *,
-    pictures: Sequence[str],
+    images: Sequence[str],
     labels: Sequence[int],
     classes: Sequence[str],
 ) -> None:
@@ -294,7 +294,7 @@ def write_splits(
     `read_splits` gives the same splits back, also when files were added since.
     """
     rows = sorted(
-        (pictures[index], classes[labels[index]], name)
+        (images[index], classes[labels[index]], name)
         for name, indices in splits.items()
         for index in indices
     )
@@ -340,7 +340,7 @@ def read_splits(path: Path) -> list[SplitRow]:
             raise InputError(f"{path}: line {number} lists {line[0]} a second time")
         rows[line[0]] = SplitRow(*line)
     if not rows:
-        raise InputError(f"{path}: lists no picture")
+        raise InputError(f"{path}: lists no image")
     return list(rows.values())
 
 
@@ -348,21 +348,21 @@ def apply_splits(
     rows: Sequence[SplitRow],
     *,
     source: Path,
-    pictures: Sequence[str],
+    images: Sequence[str],
     labels: Sequence[int],
     classes: Sequence[str],
 ) -> Splits:
-    """The splits of a file for the pictures at hand; others are in none of them.
+    """The splits of a file for the images at hand; others are in none of them.
 
     Raises:
-      InputError: a listed picture is missing or lies in another class's folder.
+      InputError: a listed image is missing or lies in another class's folder.
     """
-    index_of = {picture: index for index, picture in enumerate(pictures)}
+    index_of = {image: index for index, image in enumerate(images)}
     missing = [row.path for row in rows if row.path not in index_of]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise InputError(
-            f"{source}: lists pictures that are not there or can't be used: "
+            f"{source}: lists images that are not there or can't be used: "
             f"{', '.join(missing[:3])}{more}; restore them or make a new split"
         )
     members: dict[str, list[int]] = defaultdict(list)
@@ -370,7 +370,7 @@ def apply_splits(
         index = index_of[row.path]
         if classes[labels[index]] != row.label:
             raise InputError(
-                f"{source}: {row.path} is labelled {row.label!r} there, but its folder "
+                f"{source}: {row.path} is labeled {row.label!r} there, but its folder "
                 f"says {classes[labels[index]]!r}; make a new split"
             )
         members[row.split].append(index)

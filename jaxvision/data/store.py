@@ -1,8 +1,8 @@
-"""Decoded pictures, kept so that none is decoded twice.
+"""Decoded images, kept so that none is decoded twice.
 
 They stay in memory up to a limit; beyond it all of them lie in one temporary file, of
 which only the record that is being read is mapped into memory. So the memory a store
-takes has the limit as its bound, however many pictures there are; the system's page
+takes has the limit as its bound, however many images there are; the system's page
 cache, which gives way to programs, keeps the file quick.
 """
 
@@ -20,8 +20,8 @@ import numpy as np
 from jaxvision.errors import InputError
 
 
-class PictureStore(Sequence[np.ndarray]):
-    """uint8 pictures of any shapes by index; read from any thread.
+class ImageStore(Sequence[np.ndarray]):
+    """uint8 images of any shapes by index; read from any thread.
 
     A store that is `shared` can be pickled to worker processes at the price of its
     index: they open the same file.
@@ -60,27 +60,27 @@ class PictureStore(Sequence[np.ndarray]):
 
     @property
     def in_memory(self) -> bool:
-        """Whether the pictures are held in memory, not in a file."""
+        """Whether the images are held in memory, not in a file."""
         return self._file is None
 
-    def append(self, picture: np.ndarray) -> None:
-        """Adds a picture; from one thread only, and before the first pickling.
+    def append(self, image: np.ndarray) -> None:
+        """Adds an image; from one thread only, and before the first pickling.
 
         Raises:
           InputError: the folder can't be written or its disk is full.
         """
-        if picture.dtype != np.uint8:
-            raise TypeError(f"pictures are uint8, not {picture.dtype}")
-        end = self._offsets[-1] + picture.nbytes
+        if image.dtype != np.uint8:
+            raise TypeError(f"images are uint8, not {image.dtype}")
+        end = self._offsets[-1] + image.nbytes
         if self._file is None and end > self._limit:
             self._move_to_file()
         if self._file is None:
             # A copy: a view would keep the whole array alive that it was cut from.
-            self._held.append(np.array(picture, order="C"))
+            self._held.append(np.array(image, order="C"))
         else:
-            self._write(picture)
+            self._write(image)
         self._offsets.append(end)
-        self._shapes.append(picture.shape)
+        self._shapes.append(image.shape)
 
     def __len__(self) -> int:
         return len(self._shapes)
@@ -88,13 +88,13 @@ class PictureStore(Sequence[np.ndarray]):
     def __getitem__(self, index: int) -> np.ndarray:
         """`[h, w, C]` uint8; one from memory is read-only."""
         if not 0 <= index < len(self):
-            raise IndexError(f"picture {index} of {len(self)}")
+            raise IndexError(f"image {index} of {len(self)}")
         if self._file is None:
             view = self._held[index].view()
             view.flags.writeable = False
             return view
         # Copied and unmapped at once: a mapping keeps a file descriptor, of which a
-        # batch or two of pictures would use up all.
+        # batch or two of images would use up all.
         offset, shape = self._offsets[index], self._shapes[index]
         return np.array(np.memmap(self._file, np.uint8, "r", offset, shape))
 
@@ -102,7 +102,7 @@ class PictureStore(Sequence[np.ndarray]):
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(
-                prefix="jaxvision-pictures-", dir=self._folder
+                prefix="jaxvision-images-", dir=self._folder
             )
         except OSError as error:
             raise self._unwritable(error) from error
@@ -113,12 +113,12 @@ class PictureStore(Sequence[np.ndarray]):
             weakref.finalize(self, _remove, name, os.getpid())
         else:
             os.unlink(name)
-        for picture in self._held:
-            self._write(picture)
+        for image in self._held:
+            self._write(image)
         self._held = []
 
-    def _write(self, picture: np.ndarray) -> None:
-        remaining = memoryview(np.ascontiguousarray(picture)).cast("B")
+    def _write(self, image: np.ndarray) -> None:
+        remaining = memoryview(np.ascontiguousarray(image)).cast("B")
         try:
             while remaining:
                 remaining = remaining[self._file.write(remaining) :]
@@ -127,7 +127,7 @@ class PictureStore(Sequence[np.ndarray]):
 
     def _unwritable(self, error: OSError) -> InputError:
         return InputError(
-            f"{self._folder}: decoded pictures cannot be written ({error.strerror}): "
+            f"{self._folder}: decoded images cannot be written ({error.strerror}): "
             "free space there, choose another folder with --data.cache-dir, or raise "
             "--data.cache-mb so that they fit in memory"
         )
@@ -142,17 +142,17 @@ class PictureStore(Sequence[np.ndarray]):
         self._file = io.FileIO(self._path)
 
 
-class LazyPictures(Sequence[np.ndarray]):
-    """Pictures by index, each decoded when it is first asked for; from any thread."""
+class LazyImages(Sequence[np.ndarray]):
+    """Images by index, each decoded when it is first asked for; from any thread."""
 
     def __init__(
-        self, load: Callable[[int], np.ndarray], count: int, store: PictureStore
+        self, load: Callable[[int], np.ndarray], count: int, store: ImageStore
     ) -> None:
-        """No picture yet.
+        """No image yet.
 
         Args:
-          load: decodes a picture; called from several threads.
-          count: of the pictures.
+          load: decodes an image; called from several threads.
+          count: of the images.
           store: empty; what was decoded is kept in it.
         """
         self._load = load
@@ -167,17 +167,17 @@ class LazyPictures(Sequence[np.ndarray]):
     def __getitem__(self, index: int) -> np.ndarray:
         """`[h, w, C]` uint8."""
         if not 0 <= index < len(self):
-            raise IndexError(f"picture {index} of {len(self)}")
+            raise IndexError(f"image {index} of {len(self)}")
         with self._lock:
             if self._places[index] >= 0:
                 return self._store[int(self._places[index])]
-        picture = self._load(index)
+        image = self._load(index)
         with self._lock:
             # Another thread may have been quicker; what it got is the same.
             if self._places[index] < 0:
-                self._store.append(picture)
+                self._store.append(image)
                 self._places[index] = len(self._store) - 1
-        return picture
+        return image
 
 
 def _remove(name: str, owner: int) -> None:

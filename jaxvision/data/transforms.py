@@ -1,6 +1,6 @@
-"""Changes of a picture: at random for training, at fixed strengths for evaluation.
+"""Changes of an image: at random for training, at fixed strengths for evaluation.
 
-`TRANSFORMS` is the one table of them. Each is a function of a uint8 picture, a strength
+`TRANSFORMS` is the one table of them. Each is a function of a uint8 image, a strength
 and a generator, where the generator decides place, direction or sign and the strength
 alone how much. `augment` draws the strengths too, up to those of an `AugmentConfig`.
 """
@@ -21,7 +21,7 @@ Function = Callable[[np.ndarray, float, Generator], np.ndarray]
 """`[H, W, C]` uint8, strength, generator -> `[H, W, C]` uint8; C is 1 or 3."""
 
 ASPECT = 4 / 3
-"""A random crop is at most this much wider or taller than the picture's own shape
+"""A random crop is at most this much wider or taller than the image's own shape
 (Inception's 3/4 to 4/3, https://arxiv.org/abs/1409.4842)."""
 
 
@@ -31,10 +31,10 @@ class Transform:
 
     Attributes:
       function: applies it.
-      strengths: five for an evaluation, from hardly to strongly; one where a picture
+      strengths: five for an evaluation, from hardly to strongly; one where an image
         is either changed or not.
       unit: what the strength counts.
-      identity: the strength that leaves every picture as it is, bit for bit.
+      identity: the strength that leaves every image as it is, bit for bit.
     """
 
     function: Function
@@ -77,19 +77,19 @@ class AugmentConfig:
     """Largest radius (standard deviation) of a Gaussian blur, in pixels."""
     invert: float = 0.0
     """Probability of a negative."""
-    grey: float = 0.0
-    """Probability of losing the colours."""
+    gray: float = 0.0
+    """Probability of losing the colors."""
     erasing: float = 0.0
     """Largest part of the area that is overwritten with noise, 0 to below 1."""
-    pca_colour: float = 0.0
-    """Deviation of the random multiples of the training pictures' principal colours
+    pca_color: float = 0.0
+    """Deviation of the random multiples of the training images' principal colors
     that are added to what the network sees; 0.1 in AlexNet's paper."""
     pca_per_pixel: bool = False
-    """Draw those multiples for every pixel anew, not once a picture."""
+    """Draw those multiples for every pixel anew, not once an image."""
 
 
-ON_DEVICE = ("pca_colour", "pca_per_pixel")
-"""What `augment` leaves to the training step, because it needs the pictures as the
+ON_DEVICE = ("pca_color", "pca_per_pixel")
+"""What `augment` leaves to the training step, because it needs the images as the
 network sees them."""
 
 
@@ -107,7 +107,7 @@ _LIMITS = {
     "hue": 0.5,
     "sharpness": 1.0,
     "invert": 1.0,
-    "grey": 1.0,
+    "gray": 1.0,
     "erasing": 0.99,
 }
 
@@ -128,9 +128,9 @@ def check_on_host(config: AugmentConfig, what: str) -> None:
     Args:
       what: has no training step that makes them: begins the message.
     """
-    if config.pca_colour:
+    if config.pca_color:
         raise InputError(
-            f"{what} cannot be changed by --augment.pca-colour; leave it at 0"
+            f"{what} cannot be changed by --augment.pca-color; leave it at 0"
         )
 
 
@@ -140,17 +140,17 @@ def augment(
     generator: Generator,
     preprocessing: Preprocessing,
 ) -> np.ndarray:
-    """Changes a picture at random; what it does is a function of the generator.
+    """Changes an image at random; what it does is a function of the generator.
 
-    The crop is one antialiased resize of the stored picture; rotation, translation,
+    The crop is one antialiased resize of the stored image; rotation, translation,
     scale, shear and perspective together are one more resample; flips are exact. Then
-    colours, sharpness and blur, and at last erasing. What comes in from outside the
-    picture is black.
+    colors, sharpness and blur, and at last erasing. What comes in from outside the
+    image is black.
 
     Args:
       stored: `[h, w, C]` uint8 from `decode.decode_stored`.
       config: how much of what.
-      generator: the picture's own.
+      generator: the image's own.
       preprocessing: the one that `stored` was decoded with.
 
     Returns:
@@ -167,7 +167,7 @@ def augment(
         part = generator.uniform(0, config.resized_crop)
         image = _random_crop(stored, part, preprocessing, generator)
     else:
-        image = decode.finish(stored, preprocessing)
+        image = decode.center_crop(stored, preprocessing)
     if happens(config.horizontal_flip):
         image = image[:, ::-1]
     if happens(config.vertical_flip):
@@ -191,16 +191,16 @@ def augment(
         image = _blur(image, generator.uniform(0, config.blur), generator)
     if happens(config.invert):
         image = _invert(image, 1.0, generator)
-    if happens(config.grey):
-        image = _grey(image, 1.0, generator)
+    if happens(config.gray):
+        image = _gray(image, 1.0, generator)
     if config.erasing:
         image = _erase(image, generator.uniform(0, config.erasing), generator)
     return np.ascontiguousarray(image)
 
 
-# Geometry. Matrices are 3x3, homogeneous, and lead from a place in the new picture to
+# Geometry. Matrices are 3x3, homogeneous, and lead from a place in the new image to
 # the place in the old one that is seen there; in pixels, x to the right and y down from
-# the centre.
+# the center.
 
 
 def _rotation(degrees: float) -> np.ndarray:
@@ -245,7 +245,7 @@ def _warp(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     matrix = from_corner @ matrix @ to_corner
     coefficients = (matrix / matrix[2, 2]).ravel()[:8].tolist()
     return _pixels(
-        _picture(image).transform(
+        _image(image).transform(
             (width, height),
             Image.Transform.PERSPECTIVE,
             coefficients,
@@ -270,7 +270,7 @@ def _random_crop(
     preprocessing: Preprocessing,
     generator: Generator,
 ) -> np.ndarray:
-    """A box anywhere in the stored picture, resized to `preprocessing.size`.
+    """A box anywhere in the stored image, resized to `preprocessing.size`.
 
     Its area is `1 - left_out` of that of the largest box of the target's shape.
     """
@@ -283,7 +283,7 @@ def _random_crop(
     # Rounding must not lead outside.
     corners = (left, top, min(left + box[1], columns), min(top + box[0], rows))
     return _pixels(
-        _picture(stored).resize(
+        _image(stored).resize(
             (width, height), decode.RESAMPLING[preprocessing.interpolation], box=corners
         )
     )
@@ -301,7 +301,7 @@ def _resized_crop(
 ) -> np.ndarray:
     if strength == 0:
         return image
-    same = Preprocessing(size=image.shape[:2], fit="squash")
+    same = Preprocessing(size=image.shape[:2], resize_mode="stretch")
     return _random_crop(image, strength, same, generator)
 
 
@@ -364,7 +364,7 @@ def _perspective(
 def _enhance(kind: type, image: np.ndarray, factor: float) -> np.ndarray:
     if factor == 1:
         return image
-    return _pixels(kind(_picture(image)).enhance(max(factor, 0.0)))
+    return _pixels(kind(_image(image)).enhance(max(factor, 0.0)))
 
 
 def _more(kind: type) -> Function:
@@ -379,7 +379,7 @@ def _turn_hue(image: np.ndarray, turn: float) -> np.ndarray:
     steps = round(turn * 256) % 256
     if steps == 0 or image.shape[-1] == 1:
         return image
-    hue, saturation, value = _picture(image).convert("HSV").split()
+    hue, saturation, value = _image(image).convert("HSV").split()
     hue = hue.point([(level + steps) % 256 for level in range(256)])
     return _pixels(Image.merge("HSV", (hue, saturation, value)).convert("RGB"))
 
@@ -388,7 +388,7 @@ def _hue(image: np.ndarray, strength: float, generator: Generator) -> np.ndarray
     return _turn_hue(image, _sign(generator) * strength)
 
 
-def _colour_jitter(
+def _color_jitter(
     image: np.ndarray, strength: float, generator: Generator
 ) -> np.ndarray:
     """Brightness, contrast and saturation each by a factor 1 ± strength, and hue."""
@@ -400,14 +400,14 @@ def _colour_jitter(
 def _blur(image: np.ndarray, strength: float, generator: Generator) -> np.ndarray:
     if strength == 0:
         return image
-    return _pixels(_picture(image).filter(ImageFilter.GaussianBlur(strength)))
+    return _pixels(_image(image).filter(ImageFilter.GaussianBlur(strength)))
 
 
 def _invert(image: np.ndarray, strength: float, generator: Generator) -> np.ndarray:
     return 255 - image if strength else image
 
 
-def _grey(image: np.ndarray, strength: float, generator: Generator) -> np.ndarray:
+def _gray(image: np.ndarray, strength: float, generator: Generator) -> np.ndarray:
     return _enhance(ImageEnhance.Color, image, 0.0) if strength else image
 
 
@@ -423,12 +423,12 @@ def _erase(image: np.ndarray, strength: float, generator: Generator) -> np.ndarr
     return image
 
 
-def _picture(image: np.ndarray) -> Image.Image:
+def _image(image: np.ndarray) -> Image.Image:
     return Image.fromarray(np.squeeze(image, -1) if image.shape[-1] == 1 else image)
 
 
-def _pixels(picture: Image.Image) -> np.ndarray:
-    pixels = np.asarray(picture)
+def _pixels(image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(image)
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
@@ -456,9 +456,9 @@ TRANSFORMS: dict[str, Transform] = {
     ),
     "saturate": Transform(_more(ImageEnhance.Color), _FACTORS, "factor above 1"),
     "desaturate": Transform(_less(ImageEnhance.Color), _FRACTIONS, "factor below 1"),
-    "hue": Transform(_hue, (0.02, 0.05, 0.1, 0.25, 0.5), "of the colour circle"),
-    "colour_jitter": Transform(
-        _colour_jitter, (0.1, 0.2, 0.3, 0.4, 0.5), "factor from 1"
+    "hue": Transform(_hue, (0.02, 0.05, 0.1, 0.25, 0.5), "of the color circle"),
+    "color_jitter": Transform(
+        _color_jitter, (0.1, 0.2, 0.3, 0.4, 0.5), "factor from 1"
     ),
     "sharpen": Transform(
         _more(ImageEnhance.Sharpness), (1.0, 2.0, 4.0, 8.0, 16.0), "factor above 1"
@@ -468,7 +468,7 @@ TRANSFORMS: dict[str, Transform] = {
     ),
     "blur": Transform(_blur, (0.5, 1.0, 2.0, 3.0, 5.0), "pixels"),
     "invert": Transform(_invert, (1.0,), "on"),
-    "grey": Transform(_grey, (1.0,), "on"),
+    "gray": Transform(_gray, (1.0,), "on"),
     "erasing": Transform(_erase, (0.05, 0.1, 0.2, 0.3, 0.5), "of the area"),
 }
 """Name to transform."""

@@ -1,8 +1,8 @@
 """What a network sees: which pixels a decision rests on, and what units look for.
 
 network = Network.of(load_classifier("checkpoints/part2_finetune/TIME"))
-maps = guided_backprop(network, pictures, classes)  # [B, H, W, C] float32
-pictures.grey(maps)                                 # [B, H, W, 3] uint8
+maps = guided_backprop(network, images, classes)  # [B, H, W, C] float32
+images.gray(maps)                                 # [B, H, W, 3] uint8
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ class Method:
     """A way to explain a network's answer.
 
     name: for people.
-    explain: (network, pictures, classes) -> maps `[B, H, W, C]` or `[B, H, W]`.
+    explain: (network, images, classes) -> maps `[B, H, W, C]` or `[B, H, W]`.
     about: what a map shows, a sentence.
     """
 
@@ -60,7 +60,7 @@ METHODS = {
     "gradient": Method(
         "gradient",
         gradient,
-        "How the class's logit changes with each value of the picture.",
+        "How the class's logit changes with each value of the image.",
     ),
     "gradient_times_input": Method(
         "gradient × input",
@@ -75,12 +75,12 @@ METHODS = {
     "smoothgrad": Method(
         "SmoothGrad",
         smoothgrad,
-        "The mean gradient of noisy copies of the picture.",
+        "The mean gradient of noisy copies of the image.",
     ),
     "integrated_gradients": Method(
         "integrated gradients",
         integrated_gradients,
-        "Each value's part in the logit, from a black picture to this one.",
+        "Each value's part in the logit, from a black image to this one.",
     ),
     "grad_cam": Method(
         "Grad-CAM",
@@ -95,7 +95,7 @@ METHODS = {
     "occlusion": Method(
         "occlusion",
         occlusion,
-        "By how much the logit falls when a square is hidden by grey.",
+        "By how much the logit falls when a square is hidden by gray.",
     ),
 }
 """Every method by the name that the command line knows."""

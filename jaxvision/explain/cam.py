@@ -31,20 +31,20 @@ def class_activation(
     Args:
       network: with a layer that has height and width.
       images: uint8 `[B, H, W, C]`.
-      classes: one for all pictures, or one for each.
+      classes: one for all images, or one for each.
       layer: its name; None: `network.cam_layer`, that of the last convolution.
 
     Returns:
       `[B, h, w]` float32, h and w those of the layer.
 
     Raises:
-      InputError: pictures or classes are not the network's; the layer does not exist
+      InputError: images or classes are not the network's; the layer does not exist
         or has no height and width.
     """
     arguments = network.arguments(images, classes)
     layer = network.cam_layer if layer is None else layer
-    network.anatomy.check_map_layer(layer)
-    shape = (len(images), *network.anatomy.outputs[layer])
+    network.trace.check_map_layer(layer)
+    shape = (len(images), *network.trace.outputs[layer])
     return _class_activation(*arguments, layer, shape)
 
 
@@ -55,7 +55,7 @@ def grad_cam(
     *,
     layer: str | None = None,
 ) -> jax.Array:
-    """`class_activation` enlarged to the picture, bilinearly: `[B, H, W]` float32.
+    """`class_activation` enlarged to the image, bilinearly: `[B, H, W]` float32.
 
     Arguments and errors are those of `class_activation`.
     """
@@ -93,7 +93,7 @@ def _class_activation(
         with nn.intercept_methods(_LayerChange(layer, change).intercept):
             logits, state = model.apply(
                 variables,
-                preprocessing.normalise(images),
+                preprocessing.normalize(images),
                 train=False,
                 mutable=["activations"],
             )

@@ -1,6 +1,6 @@
 """Explanations from gradients of a class's logit by the network's input.
 
-Each takes uint8 pictures `[B, H, W, C]` and a class for all of them or one for each,
+Each takes uint8 images `[B, H, W, C]` and a class for all of them or one for each,
 and gives float32 `[B, H, W, C]`: a value for each pixel and channel (RGB), above zero
 where more of it speaks for the class.
 """
@@ -25,7 +25,7 @@ from jaxvision.typing import PyTree
 
 SMOOTHGRAD_SAMPLES = 25
 SMOOTHGRAD_NOISE = 0.15
-"""Standard deviation of the noise, as a share of the picture's range; the paper finds
+"""Standard deviation of the noise, as a share of the image's range; the paper finds
 .1 to .2 good."""
 
 
@@ -33,7 +33,7 @@ def gradient(network: Network, images: np.ndarray, classes: Classes) -> jax.Arra
     """How the class's logit changes with each value (arXiv:1312.6034).
 
     Raises:
-      InputError: pictures or classes are not the network's.
+      InputError: images or classes are not the network's.
     """
     return _gradient(*network.arguments(images, classes))
 
@@ -41,10 +41,10 @@ def gradient(network: Network, images: np.ndarray, classes: Classes) -> jax.Arra
 def gradient_times_input(
     network: Network, images: np.ndarray, classes: Classes
 ) -> jax.Array:
-    """The gradient times the normalised value itself (arXiv:1605.01713).
+    """The gradient times the normalized value itself (arXiv:1605.01713).
 
     Raises:
-      InputError: pictures or classes are not the network's.
+      InputError: images or classes are not the network's.
     """
     _, preprocessing, _, checked, _ = network.arguments(images, classes)
     return network_inputs(preprocessing, checked) * gradient(network, images, classes)
@@ -59,17 +59,17 @@ def smoothgrad(
     noise: float = SMOOTHGRAD_NOISE,
     seed: int = 0,
 ) -> jax.Array:
-    """Mean gradient of noisy copies of a picture (arXiv:1706.03825).
+    """Mean gradient of noisy copies of an image (arXiv:1706.03825).
 
     Args:
       network, images, classes: as everywhere.
-      samples: noisy copies a picture.
-      noise: standard deviation, as a share of the range of the picture's values.
-      seed: of the noise, which is the same for all pictures of a batch: a picture's
-        explanation does not depend on its neighbours.
+      samples: noisy copies an image.
+      noise: standard deviation, as a share of the range of the image's values.
+      seed: of the noise, which is the same for all images of a batch: an image's
+        explanation does not depend on its neighbors.
 
     Raises:
-      InputError: pictures or classes are not the network's, or no sample is asked for.
+      InputError: images or classes are not the network's, or no sample is asked for.
     """
     if samples < 1:
         raise InputError(f"smoothgrad: {samples} samples; take at least 1")

@@ -45,16 +45,16 @@ def guided_backprop(
     Args:
       network: with at least one of `RECTIFIERS`.
       images: uint8 `[B, H, W, C]`.
-      classes: one for all pictures, or one for each.
+      classes: one for all images, or one for each.
 
     Returns:
-      `[B, H, W, C]` float32, by the network's input, channels as in the picture.
+      `[B, H, W, C]` float32, by the network's input, channels as in the image.
 
     Raises:
-      InputError: pictures or classes are not the network's, or it has no rectifier.
+      InputError: images or classes are not the network's, or it has no rectifier.
     """
     arguments = network.arguments(images, classes)
-    if not network.anatomy.rectifiers:
+    if not network.trace.rectifiers:
         raise InputError(
             "guided backpropagation needs rectifiers"
             f" ({', '.join(kind.__name__ for kind in RECTIFIERS)}), and"

@@ -1,6 +1,6 @@
 """Integrated gradients: each value's part in the difference of two logits.
 
-The mean gradient on the straight way from a baseline to the picture, times the way
+The mean gradient on the straight way from a baseline to the image, times the way
 (arXiv:1703.01365). In exact arithmetic the values add up to the difference of the
 logits at the way's two ends; here they do so within `COMPLETENESS`.
 """
@@ -35,10 +35,10 @@ FIRST_POINTS = 32
 """Points of the way that are looked at in any case, evenly spaced."""
 
 MOST_POINTS = 512
-"""After so many the map is given as it is; 300 MiB of gradients at 224×224."""
+"""After this many the map is given as it is; 300 MiB of gradients at 224×224."""
 
 AT_ONCE = 8
-"""Points of a picture's way whose gradients are computed together."""
+"""Points of an image's way whose gradients are computed together."""
 
 
 def integrated_gradients(
@@ -53,18 +53,18 @@ def integrated_gradients(
 
     The integral is a sum of trapezoids. By how much each of them misses is known, as
     the logits at its ends are: so the parts of the way that miss most are halved until
-    the map adds up. Near a black picture the gradient of a deep network changes a
+    the map adds up. Near a black image the gradient of a deep network changes a
     thousand times as fast as elsewhere, which equal parts do not get hold of.
 
     Args:
       network, images, classes: as everywhere.
-      steps: that many equal parts; None: parts as needed, picture by picture, until
+      steps: that many equal parts; None: parts as needed, image by image, until
         the sum misses the difference by at most `COMPLETENESS` and the parts by at
         most `PARTS_MISS`, or `MOST_POINTS` have been looked at.
-      baseline: 0 to 255, one value for all (0: black), or a uint8 picture `[H, W, C]`.
+      baseline: 0 to 255, one value for all (0: black), or a uint8 image `[H, W, C]`.
 
     Raises:
-      InputError: pictures or classes are not the network's, or no step is asked for.
+      InputError: images or classes are not the network's, or no step is asked for.
     """
     if steps is not None and steps < 1:
         raise InputError(f"integrated gradients: {steps} steps; take at least 1")
@@ -72,7 +72,7 @@ def integrated_gradients(
         images, classes
     )
     ends = network_inputs(preprocessing, checked)
-    start = network_inputs(preprocessing, _picture(network, baseline)[None])[0]
+    start = network_inputs(preprocessing, _image(network, baseline)[None])[0]
     maps = []
     for end, label in zip(ends, labels, strict=True):
 
@@ -93,12 +93,12 @@ def logit_difference(
     *,
     baseline: int | np.ndarray = 0,
 ) -> np.ndarray:
-    """`[B]`, float64: the class's logit of each picture less that of the baseline.
+    """`[B]`, float64: the class's logit of each image less that of the baseline.
 
     Args:
       network, images, classes, baseline: as given to `integrated_gradients`.
     """
-    start = np.broadcast_to(_picture(network, baseline), images.shape)
+    start = np.broadcast_to(_image(network, baseline), images.shape)
     ends = network.scores(images, classes), network.scores(start, classes)
     return np.subtract(*(np.asarray(end, np.float64) for end in ends))
 
@@ -128,7 +128,7 @@ def completeness_gap(
         return (total - difference) / np.abs(difference)
 
 
-def _picture(network: Network, baseline: int | np.ndarray) -> np.ndarray:
+def _image(network: Network, baseline: int | np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.asarray(baseline, np.uint8), network.image_shape)
 
 

@@ -18,7 +18,7 @@ from jaxvision.preprocessing import Preprocessing
 from jaxvision.typing import PyTree
 
 Classes = int | Sequence[int] | np.ndarray
-"""One class for all pictures of a batch, or one for each."""
+"""One class for all images of a batch, or one for each."""
 
 RECTIFIERS = (ReLU, ReLU6, PReLU)
 """Modules whose gradient guided backpropagation changes."""
@@ -41,13 +41,13 @@ class Network:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of a picture."""
-        return (*self.preprocessing.size, 1 if self.preprocessing.grey else 3)
+        """(H, W, C) of an image."""
+        return (*self.preprocessing.size, 1 if self.preprocessing.gray else 3)
 
     @property
-    def anatomy(self) -> "Anatomy":
+    def trace(self) -> "LayerTrace":
         """Its layers, as they run."""
-        return dissect(self.model, self.image_shape)
+        return trace_layers(self.model, self.image_shape)
 
     @property
     def num_classes(self) -> int:
@@ -56,12 +56,12 @@ class Network:
 
     @property
     def cam_layer(self) -> str:
-        """Where Grad-CAM looks, see `Anatomy.cam_layer`.
+        """Where Grad-CAM looks, see `LayerTrace.cam_layer`.
 
         Raises:
           InputError: the network has no convolution.
         """
-        if (layer := self.anatomy.cam_layer) is None:
+        if (layer := self.trace.cam_layer) is None:
             raise InputError(
                 "Grad-CAM needs a layer with height and width, and"
                 f" {type(self.model.backbone).__name__} has no convolution; choose"
@@ -70,7 +70,7 @@ class Network:
         return layer
 
     def scores(self, images: np.ndarray, classes: Classes) -> jax.Array:
-        """`[B]` float32: what is explained of each picture, see `class_score`."""
+        """`[B]` float32: what is explained of each image, see `class_score`."""
         return _scores(*self.arguments(images, classes))
 
     def arguments(
@@ -79,7 +79,7 @@ class Network:
         """What the methods' compiled functions take; the first two are static.
 
         Raises:
-          InputError: pictures of another size or type, or a class that the network
+          InputError: images of another size or type, or a class that the network
             does not have.
         """
         images = self.check_images(images)
@@ -90,12 +90,12 @@ class Network:
         """Raises `InputError` unless they are uint8 `[B, H, W, C]` of its size."""
         if images.dtype != np.uint8:
             raise InputError(
-                f"pictures are {images.dtype}; give them as uint8, 0 to 255, not"
-                " normalised"
+                f"images are {images.dtype}; give them as uint8, 0 to 255, not"
+                " normalized"
             )
         if images.ndim != 4 or images.shape[1:] != self.image_shape:
             raise InputError(
-                f"pictures are {_times(images.shape)}; the network takes"
+                f"images are {_times(images.shape)}; the network takes"
                 f" B×{_times(self.image_shape)}: decode them with its preprocessing"
             )
         return jnp.asarray(images)
@@ -105,7 +105,7 @@ class Network:
         chosen = np.asarray(classes)
         if chosen.ndim > 1 or (chosen.ndim == 1 and len(chosen) != count):
             raise InputError(
-                f"{_times(chosen.shape)} classes for {count} pictures; give one for"
+                f"{_times(chosen.shape)} classes for {count} images; give one for"
                 " all of them, or one for each"
             )
         last = self.num_classes - 1
@@ -118,9 +118,9 @@ class Network:
 
 
 def network_inputs(preprocessing: Preprocessing, images: jax.Array) -> jax.Array:
-    """What explanations are in terms of: normalised values, channels as pictures have
+    """What explanations are in terms of: normalized values, channels as images have
     them (RGB) whatever the network's order."""
-    return _network_order(preprocessing, preprocessing.normalise(images))
+    return _network_order(preprocessing, preprocessing.normalize(images))
 
 
 def make_score(
@@ -139,7 +139,7 @@ def make_score(
 
 
 def class_score(logits: jax.Array, classes: jax.Array) -> jax.Array:
-    """What is explained: the logit of each picture's class, `[B, K]` -> `[B]`.
+    """What is explained: the logit of each image's class, `[B, K]` -> `[B]`.
 
     Logits and not probabilities, whose gradient vanishes where the network is sure.
     One logit for two classes speaks for the second, its negative for the first.
@@ -152,18 +152,18 @@ def class_score(logits: jax.Array, classes: jax.Array) -> jax.Array:
 def input_gradient(
     score: Callable[[jax.Array], jax.Array],
 ) -> Callable[[jax.Array], jax.Array]:
-    """Gradient of each picture's score by its own input: `[B, H, W, C]` float32.
+    """Gradient of each image's score by its own input: `[B, H, W, C]` float32.
 
-    Pictures do not see each other in evaluation, so that of the sum is that of each.
+    Images do not see each other in evaluation, so that of the sum is that of each.
     """
     return jax.grad(lambda inputs: score(inputs).sum())
 
 
 @dataclasses.dataclass(frozen=True)
-class Anatomy:
+class LayerTrace:
     """What a network runs.
 
-    outputs: layer -> shape of its output for one picture, in order.
+    outputs: layer -> shape of its output for one image, in order.
     first_convolution: path of its parameters; None: there is none.
     last_convolution: the layer that it is in.
     rectifiers: how many of `RECTIFIERS` run.
@@ -177,7 +177,7 @@ class Anatomy:
     @property
     def cam_layer(self) -> str | None:
         """The last layer with a convolution in it, or a later one whose output has the
-        same shape, such as its normalisation and activation; None: there is none."""
+        same shape, such as its normalization and activation; None: there is none."""
         if self.last_convolution is None:
             return None
         shape = self.outputs[self.last_convolution]
@@ -195,13 +195,13 @@ class Anatomy:
 
 
 @functools.lru_cache(maxsize=64)
-def dissect(model: Classifier, image_shape: tuple[int, int, int]) -> Anatomy:
-    """Follows a network through one picture `(H, W, C)`; nothing is computed."""
+def trace_layers(model: Classifier, image_shape: tuple[int, int, int]) -> LayerTrace:
+    """Follows a network through one image `(H, W, C)`; nothing is computed."""
     seen = _Seen()
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     with nn.intercept_methods(seen.intercept):
         jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
-    return Anatomy(seen.outputs, seen.first, seen.last, seen.count)
+    return LayerTrace(seen.outputs, seen.first, seen.last, seen.count)
 
 
 class _Seen:
@@ -243,7 +243,7 @@ class _Seen:
 
 
 def _network_order(preprocessing: Preprocessing, x: jax.Array) -> jax.Array:
-    """Between the picture's order of channels and the network's, either way."""
+    """Between the image's order of channels and the network's, either way."""
     return x[..., ::-1] if preprocessing.channel_order == "bgr" else x
 
 

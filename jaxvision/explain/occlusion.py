@@ -15,8 +15,8 @@ from jaxvision.typing import PyTree
 WINDOWS = 8
 """Windows, of the default size, that would lie side by side along the shorter side."""
 
-GREY = 127
-"""What hides a part of a picture."""
+GRAY = 127
+"""What hides a part of an image."""
 
 
 def occlusion(
@@ -26,17 +26,17 @@ def occlusion(
     *,
     window: int | None = None,
     stride: int | None = None,
-    fill: int = GREY,
+    fill: int = GRAY,
 ) -> jax.Array:
-    """By how much the class's logit falls when a square of the picture is hidden.
+    """By how much the class's logit falls when a square of the image is hidden.
 
     Args:
       network: any.
       images: uint8 `[B, H, W, C]`.
-      classes: one for all pictures, or one for each.
+      classes: one for all images, or one for each.
       window: side of the square, in pixels; None: an eighth of the shorter side.
       stride: pixels from one square to the next, the last of which end with the
-        picture; None: half a window.
+        image; None: half a window.
       fill: what is put there, 0 to 255.
 
     Returns:
@@ -44,7 +44,7 @@ def occlusion(
       zero where the class needs it.
 
     Raises:
-      InputError: pictures or classes are not the network's, or the window does not
+      InputError: images or classes are not the network's, or the window does not
         fit.
     """
     arguments = network.arguments(images, classes)
@@ -54,7 +54,7 @@ def occlusion(
     if not 1 <= window <= min(height, width) or stride < 1:
         raise InputError(
             f"occlusion: a window of {window} and a stride of {stride} pixels do not"
-            f" fit pictures of {height}×{width}"
+            f" fit images of {height}×{width}"
         )
     corners = np.array(
         [
@@ -68,7 +68,7 @@ def occlusion(
 
 
 def _starts(length: int, window: int, stride: int) -> list[int]:
-    """Where windows begin along a side; the last one ends with the picture."""
+    """Where windows begin along a side; the last one ends with the image."""
     starts = list(range(0, length - window + 1, stride))
     return starts if starts[-1] == length - window else [*starts, length - window]
 
@@ -86,8 +86,8 @@ def _occlusion(
 ) -> jax.Array:
     score = make_score(model, preprocessing, variables, classes)
 
-    def seen(pictures: jax.Array) -> jax.Array:
-        return score(network_inputs(preprocessing, pictures))
+    def seen(inputs: jax.Array) -> jax.Array:
+        return score(network_inputs(preprocessing, inputs))
 
     whole = seen(images)
     rows, columns = (jnp.arange(side) for side in images.shape[1:3])

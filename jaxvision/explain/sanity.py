@@ -1,6 +1,6 @@
 """Does an explanation depend on what the network has learned? (arXiv:1810.03292)
 
-A map that stays the same when the network's head is drawn anew shows the picture and
+A map that stays the same when the network's head is drawn anew shows the image and
 not the reasons of the network.
 """
 
@@ -13,7 +13,7 @@ from jaxvision.explain.network import Network
 from jaxvision.train.state import init_variables
 
 
-def randomise_head(network: Network, seed: int = 0) -> Network:
+def randomize_head(network: Network, seed: int = 0) -> Network:
     """The network with a head that has learned nothing; the backbone is the same."""
     drawn = init_variables(network.model, seed, network.image_shape, only=["head"])
     variables = {
@@ -27,11 +27,11 @@ def randomise_head(network: Network, seed: int = 0) -> Network:
 
 
 def rank_correlation(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Spearman's rank correlation of two explanations of each picture.
+    """Spearman's rank correlation of two explanations of each image.
 
     Args:
       maps, others: `[B, ...]` of one shape; their absolute values are ranked, summed
-        over channels where there are any, as they are shown in grey.
+        over channels where there are any, as they are shown in gray.
 
     Returns:
       `[B]`: 1 where the order of the pixels is the same, 0 where nothing is shared;

@@ -19,14 +19,14 @@ from jaxvision.typing import PyTree
 
 def first_filters(network: Network) -> np.ndarray:
     """Kernels of the first convolution: `[features, k, k, C]` float32, C as in the
-    picture.
+    image.
 
     With weight norm they are those before their lengths are set.
 
     Raises:
       InputError: the network has no convolution.
     """
-    path = network.anatomy.first_convolution
+    path = network.trace.first_convolution
     if path is None:
         raise InputError(
             f"{type(network.model.backbone).__name__} has no convolution, so no filters"
@@ -35,17 +35,17 @@ def first_filters(network: Network) -> np.ndarray:
     for part in path:
         values = values[part]
     filters = np.asarray(values["kernel"], np.float32).transpose(3, 0, 1, 2)
-    return _picture_order(network, filters)
+    return _image_order(network, filters)
 
 
 def hidden_weights(network: Network) -> np.ndarray:
-    """Weights of each hidden unit of an `mlp`, in the shape of the picture.
+    """Weights of each hidden unit of an `mlp`, in the shape of the image.
 
     Batch norm, if there is any, is part of them: a unit's response grows with the sum
-    of weights times normalised values.
+    of weights times normalized values.
 
     Returns:
-      `[hidden, H, W, C]` float32, C as in the picture.
+      `[hidden, H, W, C]` float32, C as in the image.
 
     Raises:
       InputError: the network is no `mlp`.
@@ -53,7 +53,7 @@ def hidden_weights(network: Network) -> np.ndarray:
     backbone = network.model.backbone
     if not isinstance(backbone, MLP):
         raise InputError(
-            "weights in the shape of the picture are those of an mlp's hidden units;"
+            "weights in the shape of the image are those of an mlp's hidden units;"
             f" for {type(backbone).__name__} look at its filters"
         )
     params = network.variables["params"]["backbone"]
@@ -62,13 +62,13 @@ def hidden_weights(network: Network) -> np.ndarray:
         var = np.asarray(network.variables["batch_stats"]["backbone"]["bn1"]["var"])
         scale = np.asarray(params["bn1"]["scale"])
         kernel = kernel * (scale / np.sqrt(var + BatchNorm.epsilon))
-    return _picture_order(network, kernel.T.reshape(-1, *network.image_shape))
+    return _image_order(network, kernel.T.reshape(-1, *network.image_shape))
 
 
 def unit_responses(
     network: Network, images: np.ndarray, units: Sequence[int]
 ) -> np.ndarray:
-    """What each value of a picture adds to hidden units of an `mlp`: weight × value.
+    """What each value of an image adds to hidden units of an `mlp`: weight × value.
 
     Args:
       network: an `mlp`.
@@ -79,28 +79,28 @@ def unit_responses(
       `[B, len(units), H, W, C]` float32.
 
     Raises:
-      InputError: no `mlp`, pictures of another size, or a unit that it does not have.
+      InputError: no `mlp`, images of another size, or a unit that it does not have.
     """
     weights = hidden_weights(network)
     check_units(units, len(weights))
-    inputs = network.preprocessing.normalise(np.asarray(network.check_images(images)))
-    return _picture_order(network, inputs)[:, None] * weights[list(units)][None]
+    inputs = network.preprocessing.normalize(np.asarray(network.check_images(images)))
+    return _image_order(network, inputs)[:, None] * weights[list(units)][None]
 
 
-def neighbour_correlation(weights: np.ndarray) -> np.ndarray:
-    """How smooth weights are as pictures: `[N, H, W, C]` -> `[N]`.
+def neighbor_correlation(weights: np.ndarray) -> np.ndarray:
+    """How smooth weights are as images: `[N, H, W, C]` -> `[N]`.
 
     Pearson's correlation of each value with the one to its right and the one below, in
-    its own channel: about 0 for noise, 1 for a picture without edges.
+    its own channel: about 0 for noise, 1 for an image without edges.
     """
-    centred = weights - weights.mean((1, 2, 3), keepdims=True)
-    variance = np.square(centred).mean((1, 2, 3))
-    down = (centred[:, 1:] * centred[:, :-1]).mean((1, 2, 3))
-    across = (centred[:, :, 1:] * centred[:, :, :-1]).mean((1, 2, 3))
+    centered = weights - weights.mean((1, 2, 3), keepdims=True)
+    variance = np.square(centered).mean((1, 2, 3))
+    down = (centered[:, 1:] * centered[:, :-1]).mean((1, 2, 3))
+    across = (centered[:, :, 1:] * centered[:, :, :-1]).mean((1, 2, 3))
     return (down + across) / 2 / np.where(variance > 0, variance, 1)
 
 
-def telling_units(network: Network, label: int, count: int) -> np.ndarray:
+def most_weighted_units(network: Network, label: int, count: int) -> np.ndarray:
     """The units before the logits that speak most for a class.
 
     The rule: the largest weights from a unit to the class's logit. Units are those of
@@ -108,7 +108,7 @@ def telling_units(network: Network, label: int, count: int) -> np.ndarray:
     the channels of the last convolution where its mean over places is taken.
 
     Returns:
-      `[count]` indices, the most telling first.
+      `[count]` indices, the most weighted first.
 
     Raises:
       InputError: a class that the network does not have.
@@ -127,10 +127,10 @@ def check_units(units: Sequence[int], count: int) -> None:
 
 @dataclass(frozen=True)
 class Excitation:
-    """The pictures that excite a unit most.
+    """The images that excite a unit most.
 
-    indices: `[n]` of the pictures in the data set, the most exciting first.
-    values: `[n]`, the unit's mean over the places of each: many a picture reaches the
+    indices: `[n]` of the images in the data set, the top activating first.
+    values: `[n]`, the unit's mean over the places of each: many an image reaches the
         ceiling of a ReLU6 in one place.
     places: `[n, 2]`, row and column of its highest value, in the layer's own grid; None
         for a layer without height and width.
@@ -142,10 +142,10 @@ class Excitation:
     places: np.ndarray | None
 
 
-def exciting_pictures(
+def top_activating_images(
     network: Network,
     dataset: Dataset,
-    pictures: np.ndarray,
+    images: np.ndarray,
     *,
     layer: str,
     units: Sequence[int],
@@ -153,22 +153,22 @@ def exciting_pictures(
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Excitation]:
-    """For each unit of a layer, the pictures of a data set that excite it most.
+    """For each unit of a layer, the images of a data set that excite it most.
 
     Args:
       network: any.
       dataset: in the network's preprocessing.
-      pictures: indices of those to look at.
+      images: indices of those to look at.
       layer: name of a layer; its units are its channels.
       units: which.
-      count: pictures a unit, at most.
-      batch_size: pictures at once.
-      progress: told (pictures done, pictures in all).
+      count: images a unit, at most.
+      batch_size: images at once.
+      progress: told (images done, images in all).
 
     Raises:
       InputError: no such layer or unit.
     """
-    outputs = network.anatomy.outputs
+    outputs = network.trace.outputs
     if layer not in outputs:
         raise InputError(f"no layer {layer!r} is run; there are: {', '.join(outputs)}")
     check_units(units, outputs[layer][-1])
@@ -176,9 +176,7 @@ def exciting_pictures(
     values: list[np.ndarray] = []
     places: list[np.ndarray] = []
     done = 0
-    for batch in dataset.batches(
-        pictures, batch_size=batch_size, train=False
-    ).iterate():
+    for batch in dataset.batches(images, batch_size=batch_size, train=False).iterate():
         real = np.asarray(batch["mask"]) > 0
         arguments = network.model, network.preprocessing, network.variables
         value, place = _mean_and_place(*arguments, batch["image"], chosen, layer)
@@ -186,14 +184,14 @@ def exciting_pictures(
         places.append(np.asarray(place)[real])
         done += int(real.sum())
         if progress is not None:
-            progress(done, len(pictures))
+            progress(done, len(images))
     value, place = np.concatenate(values), np.concatenate(places)
     best = np.argsort(-value, axis=0, kind="stable")[:count]
     width = outputs[layer][1] if len(outputs[layer]) == 3 else None
     return [
         Excitation(
             unit,
-            np.asarray(pictures)[best[:, number]],
+            np.asarray(images)[best[:, number]],
             value[best[:, number], number],
             None
             if width is None
@@ -203,7 +201,7 @@ def exciting_pictures(
     ]
 
 
-def _picture_order(network: Network, weights: np.ndarray) -> np.ndarray:
+def _image_order(network: Network, weights: np.ndarray) -> np.ndarray:
     bgr = network.preprocessing.channel_order == "bgr"
     return weights[..., ::-1] if bgr else weights
 
@@ -222,7 +220,7 @@ def _mean_and_place(
         name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree
     }
     output = model.backbone.apply(
-        backbone, preprocessing.normalise(images), train=False, until=layer
+        backbone, preprocessing.normalize(images), train=False, stop_at=layer
     )
     by_place = output.reshape(len(images), -1, output.shape[-1])[..., units]
     return by_place.mean(1), by_place.argmax(1)

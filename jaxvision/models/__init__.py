@@ -42,12 +42,12 @@ def create_model(
     name: str,
     num_classes: int,
     *,
-    until: str | None = None,
+    stop_at: str | None = None,
     head_hidden: tuple[int, ...] = (),
     head_dropout: float | jax.Array = 0.0,
     bn_axis_name: str | None = None,
     bn_momentum: float | None = None,
-    bn_frozen: bool = False,
+    freeze_bn: bool = False,
     dtype: Any = jnp.float32,
     **options: Any,
 ) -> Classifier:
@@ -56,13 +56,13 @@ def create_model(
     Args:
       name: a key of `MODELS`.
       num_classes: width of the logits.
-      until: last layer of the backbone that the head stands on; None for the last.
+      stop_at: last layer of the backbone that the head stands on; None for the last.
       head_hidden: widths of hidden layers in the head.
       head_dropout: dropout after each of those.
-      bn_axis_name: mapped axis over which batch norm is synchronised.
+      bn_axis_name: mapped axis over which batch norm is synchronized.
       bn_momentum: what batch norm's running statistics keep a step; None: the
         network's own.
-      bn_frozen: batch norm uses its running statistics in training too.
+      freeze_bn: batch norm uses its running statistics in training too.
       dtype: what is computed in (float32 or bfloat16); parameters are float32.
       **options: the backbone's own fields, such as `hidden` of "mlp".
 
@@ -88,15 +88,15 @@ def create_model(
         _check_rate("bn_momentum", bn_momentum)
         options["bn_momentum"] = bn_momentum
     backbone = MODELS[name](
-        bn_axis_name=bn_axis_name, bn_frozen=bn_frozen, dtype=dtype, **options
+        bn_axis_name=bn_axis_name, freeze_bn=freeze_bn, dtype=dtype, **options
     )
     backbone.check()
-    backbone.check_layer(until)
-    return Classifier(backbone, num_classes, until, tuple(head_hidden), head_dropout)
+    backbone.check_layer(stop_at)
+    return Classifier(backbone, num_classes, stop_at, tuple(head_hidden), head_dropout)
 
 
 def check_fits(model: Classifier, image_shape: tuple[int, int, int]) -> None:
-    """Whether pictures `(H, W, C)` are large enough, without computing anything.
+    """Whether images `(H, W, C)` are large enough, without computing anything.
 
     Raises:
       InputError: a layer has nothing left to work on; names it and the sizes.

@@ -18,18 +18,18 @@ class Backbone(nn.Module):
     """Everything before the classifier's head; a network implements `layers`."""
 
     bn_axis_name: str | None = None
-    """Mapped axis over which batch norm is synchronised; None for none."""
+    """Mapped axis over which batch norm is synchronized; None for none."""
     bn_momentum: float = 0.9
     """What batch norm's running statistics keep of themselves a step. The default is
     torch's 0.1 the other way round; without batch norm it has no effect."""
-    bn_frozen: bool = False
+    freeze_bn: bool = False
     """Batch norm works with its running statistics in training too, and they stand
     still; its scale and bias are trained. For fine-tuning on little data."""
     dtype: Any = jnp.float32
     """What is computed in; parameters and statistics stay float32."""
 
     smallest: ClassVar[int] = 1
-    """Least height and width of a picture that the layers leave something of."""
+    """Least height and width of an image that the layers leave something of."""
 
     def layers(self, train: bool) -> list[Layer]:
         """The network as a table.
@@ -40,7 +40,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def layer_names(self) -> tuple[str, ...]:
-        """Names that `until` and the collection `activations` know, in order."""
+        """Names that `stop_at` and the collection `activations` know, in order."""
         return tuple(name for name, _ in self.layers(train=False))
 
     def head_init(self) -> Initializer:
@@ -49,48 +49,48 @@ class Backbone(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, *, train: bool, until: str | None = None
+        self, x: jax.Array, *, train: bool, stop_at: str | None = None
     ) -> jax.Array:
-        """Runs the layers in order, up to and including `until` (None: all).
+        """Runs the layers in order, up to and including `stop_at` (None: all).
 
         Each layer's output stands in the collection `activations` under the layer's
         name; ask for it with `mutable=["activations"]`.
 
         Args:
-          x: `[B, H, W, C]` float32, normalised.
+          x: `[B, H, W, C]` float32, normalized.
           train: batch statistics and dropout as in training.
-          until: name of the last layer to run.
+          stop_at: name of the last layer to run.
 
         Returns:
           The last layer's output, `[B, ...]` in `dtype`.
 
         Raises:
-          InputError: no layer is named `until`, or the pictures are too small.
+          InputError: no layer is named `stop_at`, or the images are too small.
         """
-        self.check_layer(until)
+        self.check_layer(stop_at)
         if x.ndim == 4 and min(x.shape[1:3]) < self.smallest:
             raise InputError(
-                f"pictures of {x.shape[1]}x{x.shape[2]} are too small for"
+                f"images of {x.shape[1]}x{x.shape[2]} are too small for"
                 f" {type(self).__name__}: at least {self.smallest}x{self.smallest}"
             )
         x = jnp.asarray(x, self.dtype)
         for name, layer in self.layers(train):
             x = layer(x)
             # Not `sow`, which refuses the name of a submodule; and not at
-            # initialisation, whose result would hold the activations too.
+            # initialization, whose result would hold the activations too.
             if self.is_mutable_collection("activations") and not self.is_initializing():
                 self.put_variable("activations", name, x)
-            if name == until:
+            if name == stop_at:
                 break
         return x
 
     def check(self) -> None:
         """Raises `InputError` if an option's value makes no network."""
 
-    def check_layer(self, until: str | None) -> None:
-        """Raises `InputError` with the names there are, if `until` is none of them."""
-        if until is not None and until not in self.layer_names():
+    def check_layer(self, stop_at: str | None) -> None:
+        """Raises `InputError` with the names that exist unless `stop_at` is one."""
+        if stop_at is not None and stop_at not in self.layer_names():
             raise InputError(
-                f"no layer {until!r} in {type(self).__name__}; its layers are:"
+                f"no layer {stop_at!r} in {type(self).__name__}; its layers are:"
                 f" {', '.join(self.layer_names())}"
             )

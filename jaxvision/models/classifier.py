@@ -57,7 +57,7 @@ class Classifier(nn.Module):
 
     backbone: Backbone
     num_classes: int
-    until: str | None = None
+    stop_at: str | None = None
     """The backbone's last layer that is run; None for all of them."""
     head_hidden: tuple[int, ...] = ()
     head_dropout: float | jax.Array = 0.0
@@ -69,7 +69,7 @@ class Classifier(nn.Module):
         """Logits of a batch.
 
         Args:
-          x: `[B, H, W, C]` float32, normalised (`Preprocessing.normalise`).
+          x: `[B, H, W, C]` float32, normalized (`Preprocessing.normalize`).
           train: batch statistics and dropout as in training.
           frozen: parts ("backbone", "head") that run as in evaluation all the same:
             their statistics stand still and nothing is dropped.
@@ -78,12 +78,14 @@ class Classifier(nn.Module):
           `[B, num_classes]` float32 logits.
 
         Raises:
-          InputError: a part or the layer `until` is unknown, or x is too small.
+          InputError: a part or the layer `stop_at` is unknown, or x is too small.
         """
         for part in frozen:
             if part not in PARTS:
                 raise InputError(f"no part {part!r}; the parts are {', '.join(PARTS)}")
-        x = self.backbone(x, train=train and "backbone" not in frozen, until=self.until)
+        x = self.backbone(
+            x, train=train and "backbone" not in frozen, stop_at=self.stop_at
+        )
         head = Head(
             self.num_classes,
             self.head_hidden,

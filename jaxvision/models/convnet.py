@@ -1,4 +1,4 @@
-"""Small convolutional networks for small pictures: the course's, and its relatives."""
+"""Small convolutional networks for small images: the course's, and its relatives."""
 
 from functools import partial
 from typing import Literal
@@ -125,7 +125,7 @@ class ConvNet(Backbone):
         )(x)
         if self.norm == "batch":
             x = BatchNorm(
-                train and not self.bn_frozen,
+                train and not self.freeze_bn,
                 momentum=self.bn_momentum,
                 axis_name=self.bn_axis_name,
                 dtype=self.dtype,
@@ -170,7 +170,7 @@ def _check_fits(layer: str, what: str, size: int, stride: int, x: jax.Array) -> 
     if min(height, width) < size:
         raise InputError(
             f"{layer}: a {size}x{size} {what} of stride {stride} leaves nothing of"
-            f" {height}x{width} pixels; take larger pictures, fewer blocks, or smaller"
+            f" {height}x{width} pixels; take larger images, fewer blocks, or smaller"
             " kernels, windows or strides"
         )
 

@@ -23,7 +23,7 @@ class EfficientNet(MobileNetV2):
     With 1000 classes, Lite0 has 4,652,008 parameters and 42,016 running statistics, V2
     B3 14,358,406 and 109,216.
 
-    A gate sees the whole picture, and so does whatever comes after it: V2's layers
+    A gate sees the whole image, and so does whatever comes after it: V2's layers
     from block4a on have no receptive field.
     """
 
@@ -32,18 +32,18 @@ class EfficientNet(MobileNetV2):
     dropout_rate: float | jax.Array = 0.2
     """Dropout of the pooled features, which the reference has before its classifier."""
     drop_connect_rate: float = 0.2
-    normalises: bool = False
+    normalizes: bool = False
     """The first layer, "normalization", takes pixels from 0 to 255 and does what the
     weights want; whoever calls the network does not."""
 
     def layers(self, train: bool) -> list[Layer]:
         table = super().layers(train)
-        if not self.normalises:
+        if not self.normalizes:
             return table
-        return [("normalization", _imagenet_normalised), *table]
+        return [("normalization", _imagenet_normalized), *table]
 
 
-def _imagenet_normalised(x: jax.Array) -> jax.Array:
+def _imagenet_normalized(x: jax.Array) -> jax.Array:
     return Rescale(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))(x)
 
 
@@ -81,6 +81,6 @@ VARIANTS = {
         bn_momentum=0.9,
         # Keras divides by the 21 blocks that there are before the depth is scaled.
         drop_connect_rate=0.2 * 32 / 21,
-        normalises=True,
+        normalizes=True,
     ),
 }

@@ -73,9 +73,9 @@ def _uniform(
 
 
 def same_pads(size: tuple[int, int], kernel: int, stride: int) -> Pads:
-    """TensorFlow's SAME padding of a picture `size` (height, width).
+    """TensorFlow's SAME padding of an image `size` (height, width).
 
-    The output is ceil(size / stride) wide; an odd pad goes after the picture, so that
+    The output is ceil(size / stride) wide; an odd pad goes after the image, so that
     a 3x3 convolution of stride 2 pads (0, 1) on even sizes and (1, 1) on odd ones.
     """
 
@@ -89,7 +89,7 @@ def same_pads(size: tuple[int, int], kernel: int, stride: int) -> Pads:
 def explicit_pads(
     size: tuple[int, int], kernel: int, stride: int, padding: int | Literal["same"]
 ) -> Pads:
-    """What a layer's `padding` adds to a picture `size` (height, width)."""
+    """What a layer's `padding` adds to an image `size` (height, width)."""
     if padding == "same":
         return same_pads(size, kernel, stride)
     return (padding, padding), (padding, padding)
@@ -224,7 +224,7 @@ class Swish(nn.Module):
 class Rescale(nn.Module):
     """(x / 255 - mean) / std for each channel: `[..., C]` -> `[..., C]`.
 
-    For published networks that begin so. All others are given normalised pictures:
+    For published networks that begin so. All others are given normalized images:
     `jaxvision.preprocessing` has the numbers, and travels with the weights.
     """
 
@@ -249,7 +249,7 @@ class MaxPool(nn.Module):
     stride: int
     padding: int | Literal["same"] = 0
     border: float = -math.inf
-    """What is added around the picture. Minus infinity never wins; Keras's networks
+    """What is added around the image. Minus infinity never wins; Keras's networks
     that pad with zeros before they pool let zeros win over negative values."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -309,7 +309,7 @@ class PReLU(nn.Module):
 
 
 class LocalResponseNorm(nn.Module):
-    """Divides by the energy of the neighbouring channels: `[..., C]` -> `[..., C]`.
+    """Divides by the energy of the neighboring channels: `[..., C]` -> `[..., C]`.
 
     x / (k + alpha * mean of x^2)^beta, the mean over `size` channels of which one is
     the value's own and size // 2 come before it; beyond the ends are zeros, which
@@ -363,16 +363,16 @@ class BatchNorm(nn.Module):
             wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
             y = (wide - mean.value.reshape(row)) * factor
             return (y + bias.reshape(row)).astype(self.dtype)
-        initialising = self.is_initializing()
+        initializing = self.is_initializing()
         y, batch_mean, batch_var = ops.batch_norm_train(
             x,
             scale,
             bias,
             epsilon=self.epsilon,
-            # Initialisation happens outside the mapped axis.
-            axis_name=None if initialising else self.axis_name,
+            # Initialization happens outside the mapped axis.
+            axis_name=None if initializing else self.axis_name,
         )
-        if not initialising:
+        if not initializing:
             keep = self.momentum
             mean.value = keep * mean.value + (1 - keep) * batch_mean
             var.value = keep * var.value + (1 - keep) * batch_var

@@ -10,7 +10,7 @@ from jaxvision.errors import InputError
 from jaxvision.models.backbone import Backbone, Layer
 from jaxvision.models.layers import BatchNorm, Dropout, Initializer, ReLU
 
-INITIALISERS: dict[str, Initializer] = {
+INITIALIZERS: dict[str, Initializer] = {
     # Glorot & Bengio 2010.
     "xavier_uniform": nn.initializers.xavier_uniform(),
     # He et al. 2015 (arXiv:1502.01852), gain of the ReLU.
@@ -19,7 +19,7 @@ INITIALISERS: dict[str, Initializer] = {
 
 
 class MLP(Backbone):
-    """`[B, ...]` -> `[B, hidden]`: all values of a picture, one hidden layer.
+    """`[B, ...]` -> `[B, hidden]`: all values of an image, one hidden layer.
 
     On 28x28x3 with 300 hidden units and 40 classes: 717,940 parameters.
     """
@@ -30,28 +30,28 @@ class MLP(Backbone):
     """Batch norm before the ReLU."""
     dropout_rate: float | jax.Array = 0.0
     """Dropout after the ReLU."""
-    initialiser: Literal["xavier_uniform", "kaiming_uniform"] = "xavier_uniform"
+    initializer: Literal["xavier_uniform", "kaiming_uniform"] = "xavier_uniform"
     """How kernels are drawn, the head's too; biases start at zero."""
 
     def check(self) -> None:
         if self.hidden < 1:
             raise InputError(f"hidden is {self.hidden}; it must be at least 1")
-        if self.initialiser not in INITIALISERS:
+        if self.initializer not in INITIALIZERS:
             raise InputError(
-                f"initialiser is {self.initialiser!r}; there are:"
-                f" {', '.join(INITIALISERS)}"
+                f"initializer is {self.initializer!r}; there are:"
+                f" {', '.join(INITIALIZERS)}"
             )
 
     def head_init(self) -> Initializer:
-        return INITIALISERS[self.initialiser]
+        return INITIALIZERS[self.initializer]
 
     def layers(self, train: bool) -> list[Layer]:
         dense = partial(
-            nn.Dense, kernel_init=INITIALISERS[self.initialiser], dtype=self.dtype
+            nn.Dense, kernel_init=INITIALIZERS[self.initializer], dtype=self.dtype
         )
         norm = partial(
             BatchNorm,
-            train and not self.bn_frozen,
+            train and not self.freeze_bn,
             momentum=self.bn_momentum,
             axis_name=self.bn_axis_name,
             dtype=self.dtype,

@@ -43,7 +43,7 @@ class Stage(NamedTuple):
 class SqueezeExcite(nn.Module):
     """Scales each channel by a gate in (0, 1): `[B, H, W, C]` -> `[B, H, W, C]`.
 
-    The gate sees the means over the whole picture (arXiv:1709.01507), by way of a
+    The gate sees the means over the whole image (arXiv:1709.01507), by way of a
     layer `features` wide.
     """
 
@@ -158,7 +158,7 @@ class MobileNetV2(Backbone):
         )
         norm = partial(
             BatchNorm,
-            train and not self.bn_frozen,
+            train and not self.freeze_bn,
             momentum=self.bn_momentum,
             epsilon=1e-3,
             axis_name=self.bn_axis_name,
@@ -266,7 +266,7 @@ class MobileNetPrado(Backbone):
         conv = partial(Conv, **same)
         norm = partial(
             BatchNorm,
-            train and not self.bn_frozen,
+            train and not self.freeze_bn,
             momentum=self.bn_momentum,
             epsilon=1e-3,  # Keras's default
             axis_name=self.bn_axis_name,

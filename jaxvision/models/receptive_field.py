@@ -31,7 +31,7 @@ class Span:
         were there no border.
     stride: pixels from one node's to the next one's: the effective stride.
     start: first pixel of node 0's; below zero it lies in the padding.
-    seen: for each node, the first and last pixel of the picture that it does see:
+    seen: for each node, the first and last pixel of the image that it does see:
         `start + i * stride` and `size - 1` further, cut at the border of each layer.
     """
 
@@ -107,7 +107,7 @@ class Field:
         return len(self.down.seen), len(self.across.seen)
 
     def box(self, node: tuple[int, int]) -> "Box":
-        """What one node sees of the picture."""
+        """What one node sees of the image."""
         (top, bottom), (left, right) = (
             self.down.seen[node[0]],
             self.across.seen[node[1]],
@@ -117,7 +117,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Box:
-    """Pixels of a picture: rows `top` to `bottom`, columns `left` to `right`, both
+    """Pixels of an image: rows `top` to `bottom`, columns `left` to `right`, both
     ends included."""
 
     top: int
@@ -152,29 +152,29 @@ def receptive_fields(
     backbone: Backbone,
     image_shape: tuple[int, int, int],
     *,
-    until: str | None = None,
+    stop_at: str | None = None,
 ) -> dict[str, Field | None]:
     """The receptive field of every layer, in order; None where a layer is global.
 
-    Global is what sees the whole picture by its nature (flattening, dense layers,
-    means over the picture) and all that follows it. Where branches meet, a node sees
+    Global is what sees the whole image by its nature (flattening, dense layers,
+    means over the image) and all that follows it. Where branches meet, a node sees
     what it sees through either. A layer that mixes places without one of the
     windowed layers of `jaxvision.models.layers` counts as global too, unless it
     keeps height and width.
 
     Args:
       backbone: traced, not run.
-      image_shape: (H, W, C) of one picture.
-      until: the last layer wanted; None for all.
+      image_shape: (H, W, C) of one image.
+      stop_at: the last layer wanted; None for all.
 
     Raises:
-      InputError: the pictures are too small, or no layer is named `until`.
+      InputError: the images are too small, or no layer is named `stop_at`.
     """
     windows: list[Window] = []
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     with nn.intercept_methods(partial(_note, windows)):
         traced = jax.make_jaxpr(
-            lambda x: backbone.init(jax.random.key(0), x, train=False, until=until)
+            lambda x: backbone.init(jax.random.key(0), x, train=False, stop_at=stop_at)
         )(image)
     return _follow(traced.jaxpr, Field.of_pixels(*image_shape[:2]), windows)
 
@@ -216,10 +216,10 @@ def _named(name: str, layer: Callable[[jax.Array], jax.Array]) -> Layer:
 def _follow(
     traced: Jaxpr, pixels: Field, windows: Sequence[Window]
 ) -> dict[str, Field | None]:
-    """Goes through a traced computation; variables that do not depend on the picture
+    """Goes through a traced computation; variables that do not depend on the image
     have no field, those that see all of it have None."""
-    (picture,) = traced.invars
-    fields: dict[Var, Field | None] = {picture: pixels}
+    (image,) = traced.invars
+    fields: dict[Var, Field | None] = {image: pixels}
     entered: dict[str, Field | None] = {}
     layers: dict[str, Field | None] = {}
     left = 0
@@ -285,7 +285,7 @@ def check_receptive_fields(
 
     Args:
       backbone: its parameters are made here.
-      image_shape: (H, W, C) of the picture.
+      image_shape: (H, W, C) of the image.
       at: which node, as the share of the layer's height and width before it.
 
     Yields:
@@ -311,14 +311,14 @@ def check_receptive_fields(
     positive = jax.tree_util.tree_map_with_path(
         _positive,
         jax.eval_shape(
-            lambda x: backbone.init(jax.random.key(0), x, train=False, until=last), x
+            lambda x: backbone.init(jax.random.key(0), x, train=False, stop_at=last), x
         ),
     )
 
     def value(x: jax.Array, chosen: jax.Array, variables: Any) -> jax.Array:
         with nn.intercept_methods(_tame):
             _, state = backbone.apply(
-                variables, x, train=False, until=last, mutable=["activations"]
+                variables, x, train=False, stop_at=last, mutable=["activations"]
             )
         values = [
             state["activations"][layer][0, node[0], node[1]].sum()

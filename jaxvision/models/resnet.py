@@ -30,7 +30,7 @@ class Stage(NamedTuple):
 class PreactivationBottleneck(nn.Module):
     """`[B, H, W, C]` -> `[B, H/s, W/s, 4 features]` (arXiv:1603.05027, figure 4e).
 
-    With `project` the shortcut is a convolution of what has been normalised and
+    With `project` the shortcut is a convolution of what has been normalized and
     rectified; without, it is the input itself, every `stride`-th pixel of it.
     """
 
@@ -100,7 +100,7 @@ class ResNet(Backbone):
         conv = partial(Conv, padding="same", kernel_init=HE_NORMAL, dtype=self.dtype)
         norm = partial(
             BatchNorm,
-            train and not self.bn_frozen,
+            train and not self.freeze_bn,
             momentum=self.bn_momentum,
             epsilon=1e-3,  # Keras's default
             axis_name=self.bn_axis_name,
@@ -148,7 +148,7 @@ class ResNetV2(Backbone):
         conv = partial(Conv, kernel_init=HE_NORMAL, dtype=self.dtype)
         norm = partial(
             BatchNorm,
-            train and not self.bn_frozen,
+            train and not self.freeze_bn,
             momentum=self.bn_momentum,
             epsilon=1.001e-5,
             axis_name=self.bn_axis_name,

@@ -28,11 +28,11 @@ HEADER = (
 class LayerSummary:
     """A layer of the backbone, or a module of the head.
 
-    output: shape of the result for one picture.
+    output: shape of the result for one image.
     parameters: that are trained; running statistics are none.
-    multiply_adds: of convolutions and dense layers, for one picture.
+    multiply_adds: of convolutions and dense layers, for one image.
     receptive_field: height and width in pixels, were there no border; None: the layer
-        sees the whole picture.
+        sees the whole image.
     stride: effective, down and across, in pixels; None likewise.
     """
 
@@ -44,7 +44,7 @@ class LayerSummary:
     stride: tuple[int, int] | None = None
 
 
-def summarise_model(
+def summarize_model(
     model: Classifier, image_shape: tuple[int, int, int]
 ) -> list[LayerSummary]:
     """What every layer gives, holds, costs and sees, in the order they run.
@@ -54,16 +54,16 @@ def summarise_model(
 
     Args:
       model: any network of `jaxvision.models`.
-      image_shape: (H, W, C) of one picture.
+      image_shape: (H, W, C) of one image.
 
     Raises:
-      InputError: the pictures are too small for the network.
+      InputError: the images are too small for the network.
     """
     count = _Count()
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     with nn.intercept_methods(count.intercept):
         jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
-    fields = receptive_fields(model.backbone, image_shape, until=model.until)
+    fields = receptive_fields(model.backbone, image_shape, stop_at=model.stop_at)
     for layer, field in fields.items():
         if field is not None:
             count.rows[layer].receptive_field = field.size
@@ -81,7 +81,7 @@ def as_table(
             "×".join(map(str, row.output)),
             row.parameters,
             row.multiply_adds,
-            _pixels(row.receptive_field, nowhere="whole picture"),
+            _pixels(row.receptive_field, nowhere="whole image"),
             _pixels(row.stride, nowhere="–"),
         ]
         for row in rows

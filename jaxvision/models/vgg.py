@@ -29,7 +29,7 @@ POOLS: dict[str, Callable[[int, int], nn.Module]] = {
 
 
 class Block(NamedTuple):
-    """Convolutions of so many filters, one for each kernel size, and a 2x2 pool."""
+    """Convolutions of this many filters, one for each kernel size, and a 2x2 pool."""
 
     features: int
     kernel_sizes: tuple[int, ...]
@@ -48,8 +48,8 @@ class VGG(Backbone):
     dense: tuple[int, ...] = ()
     """Units of the dense layers."""
     grid: int | None = None
-    """Before the dense layers come means over a grid of so many bins each way, so that
-    the same weights take pictures of every size; torchvision's addition. None: what
+    """Before the dense layers come means over a grid of this many bins each way, so
+    that the same weights take images of every size; torchvision's addition. None: what
     the last pool leaves, however large."""
     batch_norm: bool = True
     """Batch norm after every convolution."""
@@ -122,7 +122,7 @@ class VGG(Backbone):
 
     def _norm(self, number: str, train: bool, x: jax.Array) -> jax.Array:
         return BatchNorm(
-            train and not self.bn_frozen,
+            train and not self.freeze_bn,
             momentum=self.bn_momentum,
             epsilon=1e-3,  # Keras's default
             axis_name=self.bn_axis_name,

@@ -1,10 +1,10 @@
 """The arithmetic of the networks: `jax.lax`'s numbers, fast on every backend.
 
-Pictures are `[B, H, W, C]`, kernels `[height, width, in, out]`, and padding is always
+Images are `[B, H, W, C]`, kernels `[height, width, in, out]`, and padding is always
 explicit: `((top, bottom), (left, right))`. Everything works under `jit`, `grad`,
 `vmap`, `scan`, `pmap` and `shard_map`. On CPUs the derivatives are rules of our own:
 reverse mode only, so that `jax.jvp` and `jax.hessian` raise a TypeError there, unless
-the function is traced under `stock_only()`.
+the function is traced under `lax_only()`.
 """
 
 from jaxvision.ops.dispatch import (
@@ -12,9 +12,9 @@ from jaxvision.ops.dispatch import (
     batch_norm_train,
     conv,
     depthwise_conv,
+    lax_only,
     local_response_norm,
     max_pool,
-    stock_only,
 )
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "batch_norm_train",
     "conv",
     "depthwise_conv",
+    "lax_only",
     "local_response_norm",
     "max_pool",
-    "stock_only",
 ]

@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvision.ops import stock, winograd
+from jaxvision.ops import lax as lax_ops
+from jaxvision.ops import winograd
 from jaxvision.ops.windows import Padding, Pair, Windows
 
 _NO_PADDING = ((0, 0), (0, 0))
 
 _FEW_FEATURES = 16
-"""Up to here XLA's convolution of a picture takes twice as long as writing its windows
+"""Up to here XLA's convolution of an image takes twice as long as writing its windows
 out and a matrix product."""
 
 
@@ -29,9 +30,9 @@ def conv(
                 )
             if kernel.shape[:3] == (3, 3, 3):
                 # XLA gathers windows three times as fast where an element of the
-                # picture is four numbers.
+                # image is four numbers.
                 x, kernel = _widen(x, axis=3), _widen(kernel, axis=2)
-    return stock.conv(x, kernel, stride=stride, padding=padding, groups=groups)
+    return lax_ops.conv(x, kernel, stride=stride, padding=padding, groups=groups)
 
 
 def _pointwise(x: jax.Array, kernel: jax.Array, stride: Pair) -> jax.Array:

@@ -61,9 +61,9 @@ def _kernel_gradient(
     """Sums of products of `g` with what each tap saw.
 
     One loop runs over the rows of the kernel, one within it over bands of rows of the
-    pictures, small enough to stay in the cache; the taps of a kernel's row are
+    images, small enough to stay in the cache; the taps of a kernel's row are
     accumulated side by side. XLA compiles one small kernel for each column of the
-    kernel: writing all taps and pictures out runs little faster and takes seconds
+    kernel: writing all taps and images out runs little faster and takes seconds
     to compile.
     """
     wide = _accumulator(g)
@@ -88,9 +88,9 @@ def _kernel_gradient(
         def add(
             sums: tuple[jax.Array, ...], step: jax.Array
         ) -> tuple[tuple[jax.Array, ...], None]:
-            picture, top = step // bands, step % bands * band
-            g_band = _rows(g, picture, top, band).astype(wide)
-            x_band = _rows(padded, picture, top * sh + i, (band - 1) * sh + 1)
+            image, top = step // bands, step % bands * band
+            g_band = _rows(g, image, top, band).astype(wide)
+            x_band = _rows(padded, image, top * sh + i, (band - 1) * sh + 1)
             x_band = x_band.astype(wide)
             return tuple(
                 total + seen(x_band, j) * g_band for j, total in enumerate(sums)
@@ -105,8 +105,8 @@ def _kernel_gradient(
     return dw.reshape(kernel.shape).astype(kernel.dtype)
 
 
-def _rows(x: jax.Array, picture: jax.Array, top: jax.Array, count: int) -> jax.Array:
-    x = lax.dynamic_index_in_dim(x, picture, keepdims=False)
+def _rows(x: jax.Array, image: jax.Array, top: jax.Array, count: int) -> jax.Array:
+    x = lax.dynamic_index_in_dim(x, image, keepdims=False)
     return lax.dynamic_slice_in_dim(x, top, count)
 
 

@@ -16,7 +16,8 @@ import jax
 import numpy as np
 from jax import lax
 
-from jaxvision.ops import convolution, depthwise, normalisation, pooling, stock
+from jaxvision.ops import convolution, depthwise, normalization, pooling
+from jaxvision.ops import lax as lax_ops
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
@@ -27,39 +28,39 @@ _FORMULATIONS: dict[str, dict[str, Callable[..., object]]] = {
         "depthwise_conv": depthwise.depthwise_conv,
         "max_pool": pooling.max_pool,
         "sum_pool": pooling.sum_pool,
-        "batch_norm_train": normalisation.batch_norm_train,
-        "local_response_norm": normalisation.local_response_norm,
+        "batch_norm_train": normalization.batch_norm_train,
+        "local_response_norm": normalization.local_response_norm,
     },
     "other": {
-        "conv": stock.conv,
-        "depthwise_conv": stock.depthwise_conv,
-        "max_pool": stock.max_pool,
-        "sum_pool": stock.sum_pool,
-        "batch_norm_train": stock.batch_norm_train,
-        "local_response_norm": stock.local_response_norm,
+        "conv": lax_ops.conv,
+        "depthwise_conv": lax_ops.depthwise_conv,
+        "max_pool": lax_ops.max_pool,
+        "sum_pool": lax_ops.sum_pool,
+        "batch_norm_train": lax_ops.batch_norm_train,
+        "local_response_norm": lax_ops.local_response_norm,
     },
 }
 
 
-_stock_only = ContextVar("_stock_only", default=False)
+_lax_only = ContextVar("_lax_only", default=False)
 
 
 @contextmanager
-def stock_only() -> Iterator[None]:
+def lax_only() -> Iterator[None]:
     """Everything that is traced within is `jax.lax` as it is, on CPUs too.
 
     For what the rules of our own do not do, such as `jax.jvp`, and to compare with.
     """
-    token = _stock_only.set(True)
+    token = _lax_only.set(True)
     try:
         yield
     finally:
-        _stock_only.reset(token)
+        _lax_only.reset(token)
 
 
 def _formulation(name: str) -> Callable[..., object]:
     platform = jax.default_backend()
-    ours = platform in _FORMULATIONS and not _stock_only.get()
+    ours = platform in _FORMULATIONS and not _lax_only.get()
     return _FORMULATIONS[platform if ours else "other"][name]
 
 
@@ -144,7 +145,7 @@ def batch_norm_train(
     epsilon: float,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalises `[..., C]` by its own statistics, over all axes but the last.
+    """Normalizes `[..., C]` by its own statistics, over all axes but the last.
 
     `y = (x - mean) / sqrt(variance + epsilon) * scale + bias`, with the variance
     divided by n, computed about the mean in a second pass. Statistics are float32 at
@@ -164,7 +165,7 @@ def batch_norm_train(
 def local_response_norm(
     x: jax.Array, *, size: int, alpha: float, beta: float, k: float
 ) -> jax.Array:
-    """Divides `[..., C]` by the energy of the neighbouring channels.
+    """Divides `[..., C]` by the energy of the neighboring channels.
 
     `x / (k + alpha * mean of x^2)^beta`, the mean over `size` channels of which one is
     the value's own and size // 2 come before it; beyond the ends are zeros, which
@@ -176,7 +177,7 @@ def local_response_norm(
 
 
 def _elements_inside(size: int, window: int, stride: int, padding: Pair) -> list[int]:
-    """How many elements of each window lie in the picture, along one axis."""
+    """How many elements of each window lie in the image, along one axis."""
     low, high = padding
     starts = range(-low, size + high - window + 1, stride)
     return [min(start + window, size) - max(start, 0) for start in starts]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxvision.ops import stock
+from jaxvision.ops import lax as lax_ops
 from jaxvision.ops.windows import Padding, Pair, Windows
 
 _MOST_TAPS = 64
@@ -18,7 +18,7 @@ def max_pool(
     x: jax.Array, *, window: Pair, stride: Pair, padding: Padding
 ) -> jax.Array:
     if np.prod(window) > _MOST_TAPS:
-        return stock.max_pool(x, window=window, stride=stride, padding=padding)
+        return lax_ops.max_pool(x, window=window, stride=stride, padding=padding)
     return _max_pool(x, Windows(x.shape[1:3], window, stride, padding))
 
 
@@ -65,7 +65,7 @@ def sum_pool(
     x: jax.Array, *, window: Pair, stride: Pair, padding: Padding
 ) -> jax.Array:
     if np.prod(window) > _MOST_TAPS:
-        return stock.sum_pool(x, window=window, stride=stride, padding=padding)
+        return lax_ops.sum_pool(x, window=window, stride=stride, padding=padding)
     return _sum_pool(x, Windows(x.shape[1:3], window, stride, padding))
 
 

@@ -1,6 +1,6 @@
 """Sliding windows taken apart into strided slices, and put together again.
 
-XLA's CPU backend runs windowed operations over channels-last pictures element by
+XLA's CPU backend runs windowed operations over channels-last images element by
 element. Written as a sum over the taps of the window, each a strided slice, the same
 operation becomes one fused loop that runs along the channels in vector registers.
 """
@@ -19,7 +19,7 @@ Padding = tuple[Pair, Pair]
 
 @dataclass(frozen=True)
 class Windows:
-    """Where windows lie on a picture of `size` (height, width)."""
+    """Where windows lie on an image of `size` (height, width)."""
 
     size: Pair
     window: Pair
@@ -41,7 +41,7 @@ class Windows:
         return product(*map(range, self.window))
 
     def pad(self, x: jax.Array, value: float = 0.0) -> jax.Array:
-        """Pictures `[B, H, W, C]` with their border."""
+        """Images `[B, H, W, C]` with their border."""
         return pad(x, self.padding, value)
 
     def tap(self, padded: jax.Array, tap: Pair) -> jax.Array:
@@ -69,7 +69,7 @@ class Windows:
         self,
         contribution: Callable[[Pair, Callable[[jax.Array], jax.Array]], jax.Array],
     ) -> jax.Array:
-        """Adds up what the windows send back to every element of the picture.
+        """Adds up what the windows send back to every element of the image.
 
         The elements that lie alike within the stride (a phase) see the same taps, so
         that each phase is a sum of shifted arrays; the phases are interleaved at the
@@ -98,10 +98,10 @@ class Windows:
         )
 
     def interleave(self, phases: list[list[jax.Array]]) -> jax.Array:
-        """The picture `[B, H, W, C]` of its phases `[B, *phase_size, C]`.
+        """The image `[B, H, W, C]` of its phases `[B, *phase_size, C]`.
 
         `phases[a][b]` has every element that lies a rows and b columns after a
-        multiple of the stride, in the padded picture.
+        multiple of the stride, in the padded image.
         """
         batch, rows, columns, channels = phases[0][0].shape
         sh, sw = self.stride

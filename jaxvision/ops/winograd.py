@@ -1,6 +1,6 @@
 """3x3 and 5x5 convolution of stride 1 for CPUs, with a third of the multiplications.
 
-Winograd's minimal filtering (Lavin & Gray 2016, arXiv:1509.09308): pictures are cut
+Winograd's minimal filtering (Lavin & Gray 2016, arXiv:1509.09308): images are cut
 into overlapping tiles; tiles and kernel are transformed so that convolving becomes
 multiplying; and what is multiplied is, for each place in the tile, a matrix product
 over the channels. Names of matrices are the paper's.
@@ -37,7 +37,7 @@ its memory."""
 
 def pays(x: jax.Array, kernel: jax.Array, padding: Padding) -> bool:
     """Whether this is the quicker way, for float32: with fewer tiles the kernel's
-    transform, with fewer channels that of the pictures takes longer than it saves."""
+    transform, with fewer channels that of the images takes longer than it saves."""
     height, width, *channels = kernel.shape
     return (
         x.dtype == jnp.float32
@@ -76,7 +76,7 @@ conv.defvjp(_forward, _backward)
 
 
 def _input_gradient(kernel: jax.Array, g: jax.Array, padding: Padding) -> jax.Array:
-    """What `conv`'s pictures get: a convolution with the kernel turned round."""
+    """What `conv`'s images get: a convolution with the kernel turned round."""
     reach = len(kernel) - 1
     border = tuple((reach - low, reach - high) for low, high in padding)
     tiles = _Tiles(g.shape[1:3], len(kernel), border)
@@ -115,7 +115,7 @@ def _kernel_gradient(
 def _multiply(
     x: jax.Array, weights: jax.Array, tiles: "_Tiles", *, contracted: int
 ) -> jax.Array:
-    """Pictures times transformed weights `[6, 6, C, F]`, as pictures.
+    """Images times transformed weights `[6, 6, C, F]`, as images.
 
     contracted: 1 to sum over C, 2 over F.
     """
@@ -137,7 +137,7 @@ def _multiply(
 
 @dataclass(frozen=True)
 class _Tiles:
-    """How pictures of `size` (height, width) are cut."""
+    """How images of `size` (height, width) are cut."""
 
     size: tuple[int, int]
     kernel_size: int
@@ -162,7 +162,7 @@ class _Tiles:
 
     @property
     def number(self) -> int:
-        """Tiles of a picture."""
+        """Tiles of an image."""
         return self.count[0] * self.count[1]
 
     @property
@@ -178,10 +178,10 @@ class _Tiles:
         return _powers(self.kernel_size) / np.append(scale, 1.0).reshape(-1, 1)
 
     def groups(self, x: jax.Array) -> int:
-        """Into how many groups pictures go, one after the other: a divisor of B."""
+        """Into how many groups images go, one after the other: a divisor of B."""
         batch, *_, channels = x.shape
-        picture = self.number * _TILE**2 * channels * x.dtype.itemsize
-        fitting = [n for n in range(1, batch + 1) if n * picture <= _GROUP_BYTES]
+        image = self.number * _TILE**2 * channels * x.dtype.itemsize
+        fitting = [n for n in range(1, batch + 1) if n * image <= _GROUP_BYTES]
         return batch // max((n for n in fitting if batch % n == 0), default=1)
 
     def of_input(self, x: jax.Array) -> jax.Array:
@@ -209,7 +209,7 @@ class _Tiles:
         return _combine(self.a, [rows[..., j::step, :] for j in range(step)])
 
     def join(self, products: jax.Array) -> jax.Array:
-        """A^T m A of `[6, 6, B, down, across, F]`, as pictures `[B, H', W', F]`."""
+        """A^T m A of `[6, 6, B, down, across, F]`, as images `[B, H', W', F]`."""
         columns = _combine(self.a.T, list(products), axis=-2)
         rows = _combine(self.a.T, list(columns), axis=2)
         (down, across), (height, width) = self.count, self.output_size

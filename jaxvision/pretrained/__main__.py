@@ -62,7 +62,7 @@ def _list(options: argparse.Namespace) -> None:
 
     table = Table()
     table.add_column("name", no_wrap=True)
-    for heading in ("top-1 %", "MB", "here", "licence"):
+    for heading in ("top-1 %", "MB", "here", "license"):
         table.add_column(heading, overflow="fold")
     for source in SOURCES.values():
         table.add_row(
@@ -70,7 +70,7 @@ def _list(options: argparse.Namespace) -> None:
             f"{source.top1:g}",
             _megabytes(source),
             _state(source),
-            source.licence,
+            source.license,
         )
     console = Console()
     console.print(table)
@@ -129,7 +129,7 @@ def _verify(options: argparse.Namespace) -> None:
             f"{file}: the logits of {source.name} are {off:.2g} off the reference's"
             f" (allowed: {LOGITS_TOLERANCE:g}); this machine computes them wrongly"
         )
-    print(f"ok    logits of the drawn picture within {off:.1g} of the reference's")
+    print(f"ok    logits of the drawn image within {off:.1g} of the reference's")
 
 
 def _logits_error(source: Source, variables: dict) -> float:
@@ -140,11 +140,11 @@ def _logits_error(source: Source, variables: dict) -> float:
     from jaxvision.pretrained.golden import (
         GOLDEN_CLASSES,
         GOLDEN_LOGITS,
-        drawn_picture,
+        drawn_image,
     )
 
-    picture = drawn_picture(source.preprocessing.size[0])
-    images = source.preprocessing.normalise(picture[None])
+    image = drawn_image(source.preprocessing.size[0])
+    images = source.preprocessing.normalize(image[None])
     model = create_model(source.model, source.num_classes)
     with jax.default_matmul_precision("highest"):
         logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)

@@ -156,7 +156,7 @@ def fit_into(
     """Puts pretrained values into a new network's variables.
 
     The new network may have another head (classes, hidden layers), and it may end
-    earlier (`until`): whole layers that it lacks are ignored, and listed.
+    earlier (`stop_at`): whole layers that it lacks are ignored, and listed.
 
     Args:
       pretrained: variables of the published network (`Pretrained.variables`).

@@ -21,7 +21,7 @@ _MOST_BYTES = 2**30
 _DAY_SECONDS = 86_400
 
 
-def how_to_mend(source: Source) -> str:
+def how_to_fix(source: Source) -> str:
     """What a user without network can do about a source that is downloaded."""
     return (
         f"get {source.location} elsewhere and pass it as --weights PATH, or run:"
@@ -61,13 +61,13 @@ def fetch(source: Source, *, download: bool = True) -> Path:
     if not download:
         raise InputError(
             f"the weights {source.name} are not in {cache_folder()};"
-            f" {how_to_mend(source)}"
+            f" {how_to_fix(source)}"
         )
     problem = out_of_reach(source.location)
     if problem is not None:
         raise InputError(
             f"the weights {source.name} cannot be downloaded: {problem};"
-            f" {how_to_mend(source)}"
+            f" {how_to_fix(source)}"
         )
     return _download(source)
 
@@ -131,15 +131,15 @@ def out_of_reach(url: str, seconds: float = CONNECT_SECONDS) -> str | None:
 
 def _packaged(source: Source) -> Path:
     spec = importlib.util.find_spec(source.package)
-    mend = f"install it again: pip install {source.package.replace('_', '-')}"
+    fix = f"install it again: pip install {source.package.replace('_', '-')}"
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"the package {source.package} is not installed; {mend}")
+        raise InputError(f"the package {source.package} is not installed; {fix}")
     path = Path(spec.submodule_search_locations[0]) / source.location
     if not path.is_file():
-        raise InputError(f"{path} is missing from its package; {mend}")
+        raise InputError(f"{path} is missing from its package; {fix}")
     problem = difference(path, source)
     if problem is not None:
-        raise InputError(f"{path} is not the published file: {problem}; {mend}")
+        raise InputError(f"{path} is not the published file: {problem}; {fix}")
     return path
 
 
@@ -168,14 +168,14 @@ def _download(source: Source) -> Path:
     except requests.RequestException as error:
         raise InputError(
             f"the download of {source.location} broke off ({type(error).__name__}); run"
-            f" the command again, or {how_to_mend(source)}"
+            f" the command again, or {how_to_fix(source)}"
         ) from None
     except ValueError as error:
         # pooch's way to say that the hash is wrong, with both hashes; nothing is kept.
         raise InputError(
             f"{source.location} sent another file than the published one:"
             f" {' '.join(str(error).split())} Run the command again, or"
-            f" {how_to_mend(source)}"
+            f" {how_to_fix(source)}"
         ) from None
     except OSError as error:
         raise InputError(
@@ -232,7 +232,7 @@ class _Progress:
             which = "" if published is None else " the published"
             raise InputError(
                 f"{self._source.location} sends more than{which} {most} bytes;"
-                f" {how_to_mend(self._source)}"
+                f" {how_to_fix(self._source)}"
             )
         self._bar.update(self._task, completed=self._received)
 

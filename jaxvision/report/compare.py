@@ -13,7 +13,7 @@ Verdict = Literal["agrees", "higher", "lower", "unknown"]
 below that; unknown where there is no standard deviation, as of one seed."""
 
 SDS = 2.0
-"""So many standard deviations apart still agree."""
+"""This many standard deviations apart still agree."""
 
 
 def verdict(value: Value, mean: float, sd: float | None) -> Verdict:
@@ -41,7 +41,7 @@ class Comparison:
     row, metric, value, source: as published.
     figure: name of ours in `results.json`.
     mean, sd, n: ours, over n seeds.
-    verdict: None where the pictures were drawn by code, which compares with nothing.
+    verdict: None where the images were drawn by code, which compares with nothing.
     """
 
     row: str

@@ -26,8 +26,8 @@ LONGEST_LIST = 50
 """Rows of a list that the report shows; the file beside it has them all."""
 
 DEMO_WARNING = (
-    "> **Demo data.** The pictures were drawn by code to show that everything works. "
-    "The figures say nothing about real pictures."
+    "> **Demo data.** The images were drawn by code to show that everything works. "
+    "The figures say nothing about real images."
 )
 
 
@@ -61,7 +61,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Image:
     """A file of the run folder; `alt` says in words what there is to see."""
 
     file: str
@@ -86,9 +86,9 @@ class Code:
         return f"{fence}{self.language}\n{self.code}\n{fence}"
 
 
-Block = Text | Table | Picture | Code
+Block = Text | Table | Image | Code
 
-BLOCKS = {"text": Text, "table": Table, "picture": Picture, "code": Code}
+BLOCKS = {"text": Text, "table": Table, "image": Image, "code": Code}
 """By their names in `report.json`."""
 
 
@@ -122,14 +122,14 @@ def write_report(
 
     headline: names of the figures that stand in the results; None: all.
 
-    Call it after `write_config` and `write_results`, when all pictures are saved.
+    Call it after `write_config` and `write_results`, when all images are saved.
 
     Raises InputError: there are no results yet, or the folder can't be written.
     """
     results = run_folder.read_results()
     for section in sections:
         for block in section.blocks:
-            if isinstance(block, Picture):
+            if isinstance(block, Image):
                 # A report with a hole in it is a defect of the program that wrote it.
                 (run_folder.path / block.file).stat()
     shown = None if headline is None else tuple(headline)
@@ -229,7 +229,7 @@ def data_section(data: Mapping[str, Any]) -> Section:
         ["name", data["name"]],
         ["folder", data["root"]],
         ["drawn by code", "yes" if data["is_demo"] else "no"],
-        ["pictures", str(data["num_pictures"])],
+        ["images", str(data["num_images"])],
         ["classes", f"{len(classes)}: {', '.join(classes)}"],
     ]
     return Section("Data", [Table(["data set", ""], rows)])
@@ -260,9 +260,9 @@ def splits_section(
     *,
     note: str = "",
 ) -> Section:
-    """Pictures of each class in each split.
+    """Images of each class in each split.
 
-    counts: name of the split -> number of pictures of each of `classes`.
+    counts: name of the split -> number of images of each of `classes`.
     file: where in the run folder the splits are written.
     note: a clause on how they were made.
     """
@@ -271,18 +271,18 @@ def splits_section(
         for index, name in enumerate(classes)
     ]
     rows.append(["all", *map(sum, counts.values())])
-    text = f"Which picture is where stands in {_link(file)}."
+    text = f"Which image is where stands in {_link(file)}."
     note = Text(f"{text} {note}." if note else text)
     table = Table(["class", *counts], rows)
     return Section("Splits", [table, note], aside=True)
 
 
-def bad_pictures_section(bad: Sequence[tuple[str, str]], file: str) -> Section:
-    """Pictures that were left out, each with the reason.
+def bad_images_section(bad: Sequence[tuple[str, str]], file: str) -> Section:
+    """Images that were left out, each with the reason.
 
     file: where in the run folder all of them are listed.
     """
-    return _list_section("Bad pictures", ["picture", "reason"], bad, file)
+    return _list_section("Bad images", ["image", "reason"], bad, file)
 
 
 def duplicates_section(
@@ -291,10 +291,10 @@ def duplicates_section(
     *,
     conflicts: Sequence[Sequence[str]] = (),
 ) -> Section:
-    """Pictures whose contents are the same; they stay in one split together.
+    """Images whose contents are the same; they stay in one split together.
 
     file: where in the run folder all of them are listed.
-    conflicts: those of `groups` whose pictures are of different classes; shown first.
+    conflicts: those of `groups` whose images are of different classes; shown first.
     """
     known = set(map(tuple, conflicts))
     ordered = sorted(map(tuple, groups), key=lambda group: group not in known)
@@ -302,12 +302,12 @@ def duplicates_section(
         [len(group), "no" if group in known else "yes", ", ".join(group)]
         for group in ordered
     ]
-    header = ["copies", "of one class", "pictures"]
-    return _list_section("Identical pictures", header, rows, file)
+    header = ["copies", "of one class", "images"]
+    return _list_section("Identical images", header, rows, file)
 
 
 def checkpoint_section(
-    checkpoint: Path, *, resume: str | None = None, picture: str = "PICTURE.jpg"
+    checkpoint: Path, *, resume: str | None = None, image: str = "IMAGE.jpg"
 ) -> Section:
     """How to use what was trained.
 
@@ -316,10 +316,10 @@ def checkpoint_section(
     """
     folder = shlex.quote(str(checkpoint))
     blocks: list[Block] = [
-        Text("Accuracy of this checkpoint on the test pictures:"),
+        Text("Accuracy of this checkpoint on the test images:"),
         Code(f"python -m experiments.evaluate --checkpoint {folder}"),
-        Text("Names and probabilities for pictures of your own:"),
-        Code(f"python -m experiments.predict --checkpoint {folder} {picture}"),
+        Text("Names and probabilities for images of your own:"),
+        Code(f"python -m experiments.predict --checkpoint {folder} {image}"),
     ]
     if resume is not None:
         blocks += [Text("To continue the run:"), Code(resume)]

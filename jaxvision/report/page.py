@@ -1,6 +1,6 @@
 """One page of all experiments: a single HTML file that needs nothing else.
 
-Pictures are within it, and there is no script; a content security policy forbids the
+Images are within it, and there is no script; a content security policy forbids the
 browser to load anything from elsewhere. What it shows comes from run folders (`runs`)
 and from the caller's list of experiments; nothing in them is taken for HTML.
 """
@@ -21,11 +21,11 @@ from markupsafe import Markup
 from jaxvision.report import markdown
 from jaxvision.report.compare import SDS, Comparison, bounds
 from jaxvision.report.formats import format_duration, format_figure, format_mean_sd
-from jaxvision.report.pictures import Embedded, embed
+from jaxvision.report.images import Embedded, embed
 from jaxvision.report.runs import FinishedRun
 
 FEW = 12
-"""So many figures stand openly where nothing was published; more are folded."""
+"""This many figures stand openly where nothing was published; more are folded."""
 
 VERDICTS = {
     "agrees": "agrees",
@@ -87,7 +87,7 @@ class Entry:
 class Chapter:
     """Experiments on one question.
 
-    about: what was asked, on which pictures.
+    about: what was asked, on which images.
     """
 
     anchor: str
@@ -168,9 +168,9 @@ def _block(run: FinishedRun, block: markdown.Block) -> dict[str, Any]:
             return {"kind": "table", "header": header, "rows": cells}
         case markdown.Code(code):
             return {"kind": "code", "code": code}
-        case markdown.Picture(file, alt, caption):
+        case markdown.Image(file, alt, caption):
             embedded = _embedded(run, file)
-            kind = "missing" if embedded is None else "picture"
+            kind = "missing" if embedded is None else "image"
             return {
                 "kind": kind,
                 "file": file,
@@ -181,7 +181,7 @@ def _block(run: FinishedRun, block: markdown.Block) -> dict[str, Any]:
 
 
 def _embedded(run: FinishedRun, file: str) -> Embedded | None:
-    """A picture of a run, from its folder or another's beside it; None, said on
+    """An image of a run, from its folder or another's beside it; None, said on
     stderr and in the page, where there is none."""
     path = (run.path / file).resolve()
     try:
@@ -194,7 +194,7 @@ def _embedded(run: FinishedRun, file: str) -> Embedded | None:
 
 
 def _html(text: str) -> Markup:
-    """Markdown, without HTML and pictures; links into the run folder, where the page
+    """Markdown, without HTML and images; links into the run folder, where the page
     does not reach, become the names of their files."""
     reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     tokens = reader.parse(text)
@@ -243,7 +243,7 @@ def _figures_table(run: FinishedRun) -> list[list[str]]:
 
 def _headline(run: FinishedRun) -> dict[str, Any] | None:
     """The accuracy that stands for a run at a glance: the highest of its headline, or
-    the first on test pictures, or else validation pictures; None where it has none."""
+    the first on test images, or else validation images; None where it has none."""
     figures = run.results["figures"]
     chosen = run.story and run.story.headline
     named = [

@@ -22,11 +22,11 @@ Item = TypeVar("Item")
 Row = Mapping[str, float]
 
 LOG_SECONDS = 10.0
-"""In a plain log, at most one line in so many seconds beside those of the epochs."""
+"""In a plain log, at most one line in this many seconds beside those of the epochs."""
 
 
 class TrainingProgress:
-    """Watches `jaxvision.train.loop.fit`: give it as `listener`, inside `with`.
+    """Watches `jaxvision.train.loop.fit`: give it as `callback`, inside `with`.
 
     On a terminal two bars, this epoch's and the whole run's, below one line for each
     finished epoch; else those lines alone and, in long epochs, one every ten seconds.
@@ -59,7 +59,7 @@ class TrainingProgress:
     def __exit__(self, *_: object) -> None:
         self._screen.stop()
 
-    def started(
+    def on_start(
         self,
         total_epochs: int,
         steps_per_epoch: int,
@@ -69,11 +69,11 @@ class TrainingProgress:
         self._epochs, self._per_epoch = total_epochs, steps_per_epoch
         self._step = start_step
         self._began = self._said = self._clock()
-        self._pictures = _Meter()
+        self._images = _Meter()
         self._first: tuple[float, int] | None = None
         self._sums: dict[str, list[float]] = {}
         line = (
-            f"{self._named()}{num_examples} pictures, {total_epochs} epochs of "
+            f"{self._named()}{num_examples} images, {total_epochs} epochs of "
             f"{steps_per_epoch} steps"
         )
         if start_step:
@@ -85,9 +85,9 @@ class TrainingProgress:
             self._bars = epoch, run
             self._show()
 
-    def stepped(self, step: int, images: int, metrics: Row | None) -> None:
+    def on_step(self, step: int, images: int, metrics: Row | None) -> None:
         now = self._clock()
-        self._pictures.add(now, images)
+        self._images.add(now, images)
         self._step = step
         self._first = self._first or (now, step)
         for name, value in (metrics or {}).items():
@@ -104,7 +104,7 @@ class TrainingProgress:
             ]
             self._screen.say("  ".join(filter(None, parts)))
 
-    def epoch_ended(self, row: Row) -> None:
+    def on_epoch_end(self, row: Row) -> None:
         score = _score(row)
         best = self._best is None or score > self._best
         if best:
@@ -112,12 +112,12 @@ class TrainingProgress:
         self._last_row = row
         self._sums = {}
         self._said = self._clock()
-        self._pictures.pause(self._said)
+        self._images.pause(self._said)
         line = f"{self._epoch_name(int(row['epoch']))}  {_row_text(row)}"
         marked = best and "val_accuracy" in row
         self._screen.say(f"{line}  best" if marked else line, bold=marked)
 
-    def finished(self, reason: str) -> None:
+    def on_finish(self, reason: str) -> None:
         self._screen.stop()
         seconds = format_duration(self._clock() - self._began)
         self._screen.say(f"{self._named()}training took {seconds}: {reason}")
@@ -142,8 +142,8 @@ class TrainingProgress:
 
     def _speed(self) -> str:
         parts = []
-        if rate := self._pictures.rate:
-            parts.append(f"{rate:.0f} pictures/s")
+        if rate := self._images.rate:
+            parts.append(f"{rate:.0f} images/s")
         if self._first is not None and self._step > self._first[1]:
             # Since the first step, which compiles; epochs' ends are counted in.
             began, first = self._first
@@ -165,7 +165,7 @@ class Progress:
 
     Call it with what is done and the total, as often as you like and from any thread:
 
-        with Progress("decoding", unit="pictures") as progress:
+        with Progress("decoding", unit="images") as progress:
             decode_all(paths, progress=progress)  # calls progress(done, total)
 
     A line with the time taken is left at the end.
@@ -175,7 +175,7 @@ class Progress:
         self,
         description: str,
         *,
-        unit: str = "pictures",
+        unit: str = "images",
         total: int | None = None,
         enabled: bool = True,
         console: Console | None = None,
@@ -237,7 +237,7 @@ def track(
     items: Iterable[Item],
     description: str,
     *,
-    unit: str = "pictures",
+    unit: str = "images",
     total: int | None = None,
     enabled: bool = True,
     console: Console | None = None,
@@ -353,7 +353,7 @@ def _row_text(row: Row) -> str:
     if "seconds" in row:
         parts.append(format_duration(row["seconds"]))
     if "images_per_second" in row:
-        parts.append(f"{row['images_per_second']:.0f} pictures/s")
+        parts.append(f"{row['images_per_second']:.0f} images/s")
     return "  ".join(parts)
 
 

@@ -102,7 +102,7 @@ class DataSummary:
     name: str
     root: str | Path
     is_demo: bool
-    num_pictures: int
+    num_images: int
     classes: Sequence[str]
 
     @classmethod
@@ -111,12 +111,12 @@ class DataSummary:
             dataset.name,
             dataset.root,
             dataset.is_demo,
-            len(dataset.pictures),
+            len(dataset.images),
             dataset.classes,
         )
 
 
-class HistoryListener:
+class HistoryCallback:
     """Writes the epochs of `jaxvision.train.loop.fit` into a run folder as they end;
     those that a resumed run does again are dropped first.
 
@@ -126,7 +126,7 @@ class HistoryListener:
     def __init__(self, run_folder: "RunFolder", *, seed: int | None = None) -> None:
         self._run_folder, self._seed = run_folder, seed
 
-    def started(
+    def on_start(
         self,
         total_epochs: int,
         steps_per_epoch: int,
@@ -137,13 +137,13 @@ class HistoryListener:
             start_step // steps_per_epoch, seed=self._seed
         )
 
-    def stepped(self, step: int, images: int, metrics: Row | None) -> None: ...
+    def on_step(self, step: int, images: int, metrics: Row | None) -> None: ...
 
-    def epoch_ended(self, row: Row) -> None:
+    def on_epoch_end(self, row: Row) -> None:
         seed = {} if self._seed is None else {"seed": self._seed}
         self._run_folder.append_history({**seed, **row})
 
-    def finished(self, reason: str) -> None: ...
+    def on_finish(self, reason: str) -> None: ...
 
 
 class RunFolder:
@@ -221,7 +221,7 @@ class RunFolder:
         Values that are not finite are kept as an empty field and read as NaN.
         """
         if self._history_columns is None:
-            # Also mends a last line that a killed run left half written.
+            # Also fixes a last line that a killed run left half written.
             self._write_history(self.read_history())
         assert self._history_columns is not None
         if new := [name for name in row if name not in self._history_columns]:

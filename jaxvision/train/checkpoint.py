@@ -29,7 +29,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxvision.distributed import is_first, share, share_arrays
+from jaxvision.distributed import broadcast, broadcast_arrays, is_main_process
 from jaxvision.errors import InputError
 from jaxvision.manifest import find_damage, publish
 from jaxvision.typing import PyTree
@@ -68,7 +68,7 @@ class CheckpointFolder:
         self.folder = folder
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
-        if not is_first():
+        if not is_main_process():
             return
         with _named(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -81,13 +81,13 @@ class CheckpointFolder:
         Args:
           kind: which series it belongs to.
           step: optimizer steps done; names the entry.
-          tree: NumPy arrays that nobody changes any more (see `Runner.fetch`).
+          tree: NumPy arrays that nobody changes any more (see `Runner.unreplicate`).
           info: plain values, saved as JSON beside the arrays.
 
         Raises:
           InputError: the write before this one failed (disk full, say).
         """
-        if not is_first():
+        if not is_main_process():
             return
         self.wait()
         arrays = flatten(tree)
@@ -110,12 +110,12 @@ class CheckpointFolder:
         Damaged entries are passed over with a warning that names them. Of several
         processes all have to call it, and get what the first one finds.
         """
-        entry = self._load(kind) if is_first() else None
-        found = share(entry and [str(entry.path), entry.step, entry.info])
+        entry = self._load(kind) if is_main_process() else None
+        found = broadcast(entry and [str(entry.path), entry.step, entry.info])
         if found is None:
             return None
         path, step, info = found
-        arrays = share_arrays({} if entry is None else entry.arrays)
+        arrays = broadcast_arrays({} if entry is None else entry.arrays)
         return Entry(Path(path), step, arrays, info)
 
     def _load(self, kind: Kind) -> Entry | None:

@@ -18,16 +18,16 @@ import jax
 import numpy as np
 import optax
 
-from jaxvision.distributed import check_same, is_first, wait_for_all
+from jaxvision.distributed import barrier, check_same, is_main_process
 from jaxvision.errors import InputError
-from jaxvision.metrics import Loss, summarise
+from jaxvision.metrics import Loss, summarize
 from jaxvision.train.checkpoint import CheckpointFolder, flatten, unflatten_like
-from jaxvision.train.parallel import SIGNAL, Runner, synchronise
+from jaxvision.train.parallel import SIGNAL, Runner, synchronize
 from jaxvision.train.state import TrainState
 from jaxvision.train.step import (
     Augment,
     EvalStep,
-    Normalise,
+    Normalize,
     TrainStep,
     make_eval_step,
     make_train_step,
@@ -37,7 +37,7 @@ from jaxvision.typing import Batch, Metrics
 Row = dict[str, float]
 """One epoch of the history."""
 
-Keep = Literal["best", "last"]
+Select = Literal["best", "last"]
 """Which epoch's parameters are a run's result."""
 
 _LAG = 2
@@ -56,15 +56,15 @@ class Batches(Protocol):
         """Batches from number `start` of the run on; batch i is the same always.
 
         Of several processes each one's batches are its own part of them
-        (`Runner.part`). What fills an evaluation up stands at its end.
+        (`Runner.shard`). What fills an evaluation up stands at its end.
         """
         ...
 
 
-class Listener(Protocol):
+class Callback(Protocol):
     """Who watches a run: a progress bar, a log, a run folder."""
 
-    def started(
+    def on_start(
         self,
         total_epochs: int,
         steps_per_epoch: int,
@@ -72,40 +72,40 @@ class Listener(Protocol):
         num_examples: int,
     ) -> None: ...
 
-    def stepped(self, step: int, images: int, metrics: Row | None) -> None: ...
+    def on_step(self, step: int, images: int, metrics: Row | None) -> None: ...
 
-    def epoch_ended(self, row: Row) -> None: ...
+    def on_epoch_end(self, row: Row) -> None: ...
 
-    def finished(self, reason: str) -> None: ...
+    def on_finish(self, reason: str) -> None: ...
 
 
-class Listeners:
-    """Several listeners as one."""
+class Callbacks:
+    """Several callbacks as one."""
 
-    def __init__(self, *listeners: Listener) -> None:
-        self._listeners = listeners
+    def __init__(self, *callbacks: Callback) -> None:
+        self._callbacks = callbacks
 
-    def started(
+    def on_start(
         self,
         total_epochs: int,
         steps_per_epoch: int,
         start_step: int,
         num_examples: int,
     ) -> None:
-        for listener in self._listeners:
-            listener.started(total_epochs, steps_per_epoch, start_step, num_examples)
+        for callback in self._callbacks:
+            callback.on_start(total_epochs, steps_per_epoch, start_step, num_examples)
 
-    def stepped(self, step: int, images: int, metrics: Row | None) -> None:
-        for listener in self._listeners:
-            listener.stepped(step, images, metrics)
+    def on_step(self, step: int, images: int, metrics: Row | None) -> None:
+        for callback in self._callbacks:
+            callback.on_step(step, images, metrics)
 
-    def epoch_ended(self, row: Row) -> None:
-        for listener in self._listeners:
-            listener.epoch_ended(row)
+    def on_epoch_end(self, row: Row) -> None:
+        for callback in self._callbacks:
+            callback.on_epoch_end(row)
 
-    def finished(self, reason: str) -> None:
-        for listener in self._listeners:
-            listener.finished(reason)
+    def on_finish(self, reason: str) -> None:
+        for callback in self._callbacks:
+            callback.on_finish(reason)
 
 
 class Diverged(InputError):
@@ -126,7 +126,7 @@ class FitResult:
     """How a run ended.
 
     state: the last state, with the best epoch's parameters and statistics in it if
-        there were validation pictures to choose by.
+        there were validation images to choose by.
     history: one row an epoch.
     best_epoch: from 1; 0 if no epoch had a finite metric.
     reason: why it ended, in words.
@@ -171,15 +171,15 @@ class _Run:
         state: TrainState,
         train: Batches,
         checkpoints: CheckpointFolder | None,
-        listener: Listener,
-        keep: Keep,
+        callback: Callback,
+        select: Select,
     ) -> None:
         self.runner = runner
         self.update = update
         self.train = train
         self.checkpoints = checkpoints
-        self.listener = listener
-        self.keep = keep
+        self.callback = callback
+        self.select = select
         self.progress = _Progress()
         self.best = {"params": state.params, "batch_stats": state.batch_stats}
         self.frozen = state.frozen
@@ -191,15 +191,15 @@ class _Run:
             self.saved_step = last.step
         self._check_same(state)
         self.step = int(state.step)
-        self.placed = runner.place(state)
+        self.placed = runner.replicate(state)
 
     def _check_same(self, state: TrainState) -> None:
         """Raises InputError where another process begins with something else."""
-        if self.runner.part["process_count"] == 1:
+        if self.runner.shard["process_count"] == 1:
             return
         train, digest = self.train, hashlib.sha256()
         check_same(
-            "pictures",
+            "images",
             [train.num_examples, train.steps_per_epoch, train.batch_size],
         )
         for name, array in sorted(flatten(state).items()):
@@ -217,7 +217,7 @@ class _Run:
         if entry.info["epoch"] < progress.best_epoch:
             # The best was damaged; the one before it stands in.
             progress.best_epoch = int(entry.info["epoch"])
-            progress.best_score = _score(entry.info, self.keep)
+            progress.best_score = _score(entry.info, self.select)
         self.saved_best = progress.best_epoch
         whole = unflatten_like(state.variables, entry.arrays)
         trained = {name: whole["params"][name] for name in state.params}
@@ -234,7 +234,7 @@ class _Run:
             self.step += 1
             waiting.append((self.step, metrics))
             shown = self._collect(waiting, stop, leave=_LAG)
-            self.listener.stepped(self.step, self.train.batch_size, shown)
+            self.callback.on_step(self.step, self.train.batch_size, shown)
             if self.step % self.train.steps_per_epoch == 0:
                 break
             leaving = stop.due(self.step)
@@ -244,7 +244,7 @@ class _Run:
                 began = time.monotonic()
                 self.save()
                 if leaving:
-                    stop.leave(self.checkpoints, self.listener)
+                    stop.leave(self.checkpoints, self.callback)
         self._collect(waiting, stop, leave=0)
         self.progress.seconds += time.monotonic() - began
 
@@ -262,7 +262,7 @@ class _Run:
                 self._fail(step)
             for name, value in sums.items():
                 self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
-            shown = summarise(sums)
+            shown = summarize(sums)
         return shown
 
     def _fail(self, step: int) -> None:
@@ -271,9 +271,9 @@ class _Run:
             self.checkpoints.wait()
             if (path := self.checkpoints.path("last")) is not None:
                 kept = f"; the last good checkpoint is {path}"
-        if self.runner.part["process_count"] > 1:
-            wait_for_all()
-        self.listener.finished("the loss is not finite")
+        if self.runner.shard["process_count"] > 1:
+            barrier()
+        self.callback.on_finish("the loss is not finite")
         epoch = (step - 1) // self.train.steps_per_epoch + 1
         raise Diverged(
             f"the loss is not finite at step {step} (epoch {epoch}); lower "
@@ -284,29 +284,33 @@ class _Run:
         """Writes the epoch into the history and keeps its parameters if best."""
         progress = self.progress
         row: Row = {"epoch": self.step // self.train.steps_per_epoch, "step": self.step}
-        row |= {f"train_{k}": v for k, v in summarise(progress.sums).items()}
+        row |= {f"train_{k}": v for k, v in summarize(progress.sums).items()}
         if val_sums is not None:
-            row |= {f"val_{k}": v for k, v in summarise(val_sums).items()}
+            row |= {f"val_{k}": v for k, v in summarize(val_sums).items()}
         if learning_rate is not None:
             row["learning_rate"] = learning_rate
         row["seconds"] = progress.seconds
         row["images_per_second"] = self.train.num_examples / progress.seconds
         progress.history.append(row)
         progress.sums, progress.seconds = {}, 0.0
-        score = _score(row, self.keep)
+        score = _score(row, self.select)
         if score > progress.best_score:
             progress.best_score, progress.best_epoch = score, int(row["epoch"])
             trained = {
                 "params": self.placed.params,
                 "batch_stats": self.placed.batch_stats,
             }
-            self.best = self.runner.fetch(trained)
-        self.listener.epoch_ended(row)
+            self.best = self.runner.unreplicate(trained)
+        self.callback.on_epoch_end(row)
 
     def save(self) -> None:
         """Saves the best epoch if it is new, and the state."""
         self.saved_at = time.monotonic()
-        if self.checkpoints is None or self.step == self.saved_step or not is_first():
+        if (
+            self.checkpoints is None
+            or self.step == self.saved_step
+            or not is_main_process()
+        ):
             return
         progress = self.progress
         if progress.best_epoch != self.saved_best:
@@ -319,7 +323,9 @@ class _Run:
             )
             self.saved_best = progress.best_epoch
         info = {**dataclasses.asdict(progress), "next_batch": self.step}
-        self.checkpoints.save("last", self.step, self.runner.fetch(self.placed), info)
+        self.checkpoints.save(
+            "last", self.step, self.runner.unreplicate(self.placed), info
+        )
         self.saved_step = self.step
 
 
@@ -330,22 +336,22 @@ def fit(
     state: TrainState,
     train: Batches,
     *,
-    normalise: Normalise,
+    normalize: Normalize,
     epochs: int,
     val: Batches | None = None,
-    keep: Keep = "best",
+    select: Select = "best",
     patience: int | None = None,
     checkpoints: CheckpointFolder | None = None,
     save_seconds: float = 30.0,
     augment: Augment | None = None,
     learning_rate_at: Callable[[int], float] | None = None,
-    listener: Listener | None = None,
+    callback: Callback | None = None,
     runner: Runner | None = None,
 ) -> FitResult:
     """Trains until the epochs are over, or patience is.
 
     The best epoch is that of the highest validation accuracy, of the lower loss where
-    accuracies are equal (without validation pictures: the last); an epoch whose loss
+    accuracies are equal (without validation images: the last); an epoch whose loss
     is not finite never is. With `checkpoints` that hold a run already, that run is
     continued exactly: on one kind of device and with one number of them the result
     is bit-identical to that of a run never stopped.
@@ -354,23 +360,23 @@ def fit(
     their parts of the batches. What a run saves does not depend on how many there were.
 
     Args:
-      model: network; on several devices its batch norm is synchronised.
+      model: network; on several devices its batch norm is synchronized.
       tx: the optimizer that made the state's `opt_state`.
       loss: loss of each example.
       state: where to begin; stays valid.
       train: training batches, endless.
-      normalise: the network's preprocessing.
-      epochs: at most so many, in all.
+      normalize: the network's preprocessing.
+      epochs: at most this many, in all.
       val: validation batches, one pass.
-      keep: "last": the last epoch is the result, and counts as the best one: for
-        validation pictures too few to choose by.
+      select: "last": the last epoch is the result, and counts as the best one: for
+        validation images too few to choose by.
       patience: epochs without a better one after which to stop; None: never.
       checkpoints: where to save to and continue from; None: nowhere.
       save_seconds: time between two saves; there is one more at the end, and on
         Ctrl-C.
-      augment: random changes of normalised training pictures, on the device.
+      augment: random changes of normalized training images, on the device.
       learning_rate_at: step -> rate, for the history.
-      listener: is told of every step and epoch; that of process 0 alone.
+      callback: is told of every step and epoch; that of process 0 alone.
       runner: on which devices; None: all, those of other processes too.
 
     Raises:
@@ -379,16 +385,16 @@ def fit(
         network or cannot be written; another process begins with other parameters.
       Interrupted: on SIGINT or SIGTERM, after saving; in all processes if one gets it.
     """
-    runner = runner or Runner.of_job()
-    if listener is None or not is_first():
-        listener = Listeners()
+    runner = runner or Runner.all_devices()
+    if callback is None or not is_main_process():
+        callback = Callbacks()
     runner.check_batch_size(train.batch_size)
     axis_name = runner.axis_name
-    model = synchronise(model, axis_name)
+    model = synchronize(model, axis_name)
     train_step = make_train_step(
-        model, tx, loss, normalise=normalise, augment=augment, axis_name=axis_name
+        model, tx, loss, normalize=normalize, augment=augment, axis_name=axis_name
     )
-    eval_step = make_eval_step(model, loss, normalise=normalise, axis_name=axis_name)
+    eval_step = make_eval_step(model, loss, normalize=normalize, axis_name=axis_name)
     evaluate_batch = runner.compile_eval(eval_step)
     run = _Run(
         runner,
@@ -396,12 +402,12 @@ def fit(
         state,
         train,
         checkpoints,
-        listener,
-        keep,
+        callback,
+        select,
     )
     per_epoch = train.steps_per_epoch
-    listener.started(epochs, per_epoch, run.step, train.num_examples)
-    alone = runner.part["process_count"] == 1
+    callback.on_start(epochs, per_epoch, run.step, train.num_examples)
+    alone = runner.shard["process_count"] == 1
     with _StopRequest(alone=alone) as stop, _writes_done(checkpoints):
         run.save()
         batches = _place_ahead(train.iterate(start=run.step), runner, stop)
@@ -416,15 +422,15 @@ def fit(
             if leaving or time.monotonic() - run.saved_at >= save_seconds:
                 run.save()
             if leaving:
-                stop.leave(checkpoints, listener)
+                stop.leave(checkpoints, callback)
         run.save()
         if stop.due():  # asked after the last epoch: what follows has to stop too
-            stop.leave(checkpoints, listener)
+            stop.leave(checkpoints, callback)
     reason = f"{epochs} epochs"
     if run.progress.exhausted(patience):
         reason = f"no better epoch in {patience}"
-    listener.finished(f"{reason}; best: epoch {run.progress.best_epoch}")
-    final = runner.fetch(run.placed)
+    callback.on_finish(f"{reason}; best: epoch {run.progress.best_epoch}")
+    final = runner.unreplicate(run.placed)
     if run.progress.best_epoch:
         final = final.replace(**run.best)
     return FitResult(final, run.progress.history, run.progress.best_epoch, reason)
@@ -436,28 +442,28 @@ def evaluate(
     state: TrainState,
     batches: Batches,
     *,
-    normalise: Normalise,
+    normalize: Normalize,
     runner: Runner | None = None,
 ) -> tuple[Row, np.ndarray]:
     """One pass over a split.
 
     Args:
-      model, loss, normalise, runner: as in `fit`.
+      model, loss, normalize, runner: as in `fit`.
       state: whose parameters to use; its optimizer plays no part.
       batches: one pass of evaluation batches.
 
     Returns:
       Mean `loss` and `accuracy`, and the logits `[N, K]` float32 in the split's order.
     """
-    runner = runner or Runner.of_job()
+    runner = runner or Runner.all_devices()
     runner.check_batch_size(batches.batch_size)
     axis_name = runner.axis_name
     step = make_eval_step(
-        synchronise(model, axis_name), loss, normalise=normalise, axis_name=axis_name
+        synchronize(model, axis_name), loss, normalize=normalize, axis_name=axis_name
     )
-    placed = runner.place(state)
+    placed = runner.replicate(state)
     sums, logits = _evaluate(runner.compile_eval(step), placed, batches, runner)
-    return summarise(sums), logits
+    return summarize(sums), logits
 
 
 def _evaluate(
@@ -492,9 +498,9 @@ def _place_ahead(
             yield placed.popleft()
 
 
-def _score(row: Row, keep: Keep) -> tuple[float, float]:
+def _score(row: Row, select: Select) -> tuple[float, float]:
     """Higher is better; validation if there is any, else the later epoch."""
-    if keep == "last" or "val_loss" not in row:
+    if select == "last" or "val_loss" not in row:
         return row["epoch"], 0.0
     if not math.isfinite(row["val_loss"]):
         return -math.inf, -math.inf
@@ -503,7 +509,7 @@ def _score(row: Row, keep: Keep) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def _writes_done(checkpoints: CheckpointFolder | None) -> Iterator[None]:
-    """However it is left (a listener may raise): nothing is being written any more."""
+    """However it is left (a callback may raise): nothing is being written any more."""
     try:
         yield
     finally:
@@ -536,7 +542,7 @@ class _StopRequest:
         self._restore()
         if self.requested and kind is not Interrupted:
             # Too late to be heeded here, or by one of several processes alone, or a
-            # listener has ended the training: what called it has to stop all the same.
+            # callback has ended the training: what called it has to stop all the same.
             signal.raise_signal(self.requested)
 
     def _request(self, number: int, _: FrameType | None) -> None:
@@ -560,12 +566,12 @@ class _StopRequest:
             return self.requested != 0
         return self._known != 0 and (step is None or step >= self._last_step)
 
-    def leave(self, checkpoints: CheckpointFolder | None, listener: Listener) -> None:
+    def leave(self, checkpoints: CheckpointFolder | None, callback: Callback) -> None:
         """Raises Interrupted, once the checkpoint is on the disk."""
         if checkpoints is not None:
             checkpoints.wait()
         if not self._alone:
-            wait_for_all()
-        listener.finished("interrupted")
+            barrier()
+        callback.on_finish("interrupted")
         path = None if checkpoints is None else checkpoints.folder
         raise Interrupted(path, self.requested or self._known)

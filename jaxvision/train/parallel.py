@@ -107,7 +107,7 @@ def pmap_step(step: TrainStep, devices: Sequence[jax.Device]) -> TrainStep:
     )
 
 
-def synchronise(model: nn.Module, axis_name: str | None) -> nn.Module:
+def synchronize(model: nn.Module, axis_name: str | None) -> nn.Module:
     """The same network with its batch norm averaging over `axis_name` (None: not)."""
     return model.clone(backbone=model.backbone.clone(bn_axis_name=axis_name))
 
@@ -125,7 +125,7 @@ class Runner:
     """Those of one process beside each other, so that the parts of a batch are too."""
 
     @classmethod
-    def of_job(cls) -> "Runner":
+    def all_devices(cls) -> "Runner":
         """On all devices of this process, and of those that it trains together with."""
         processes = range(jax.process_count())
         return cls(tuple(d for i in processes for d in jax.local_devices(i)))
@@ -137,7 +137,7 @@ class Runner:
         return tuple(d for d in self.devices if d.process_index == here)
 
     @property
-    def part(self) -> dict[str, int]:
+    def shard(self) -> dict[str, int]:
         """Which part of a batch this process gives, as `Dataset.batches` takes it."""
         processes = sorted({device.process_index for device in self.devices})
         index = processes.index(jax.process_index())
@@ -156,7 +156,7 @@ class Runner:
                 f"{len(self.devices)} devices; take a multiple of {len(self.devices)}"
             )
 
-    def place(self, state: TrainState) -> TrainState:
+    def replicate(self, state: TrainState) -> TrainState:
         """The state on the devices; the argument stays valid."""
         if self.axis_name is None:
             # A copy: the compiled step reuses the memory of what it is given.
@@ -171,7 +171,7 @@ class Runner:
             self._sharding(),
         )
 
-    def fetch(self, state: PyTree) -> PyTree:
+    def unreplicate(self, state: PyTree) -> PyTree:
         """The tree of a placed state as NumPy arrays of their own memory."""
         first = self.axis_name is not None
         # Only one device's shard crosses to the host.
@@ -189,7 +189,7 @@ class Runner:
         """
         if self.axis_name is None:
             return jax.device_put(batch, self.devices[0])
-        if signal_number is not None and self.part["process_count"] > 1:
+        if signal_number is not None and self.shard["process_count"] > 1:
             signals = np.full(len(batch["mask"]), signal_number, np.float32)
             batch = {**batch, SIGNAL: signals}
         split = jax.tree.map(
@@ -206,7 +206,7 @@ class Runner:
         """
         if self.axis_name is None:
             return jit_step(step)
-        if self.part["process_count"] == 1:
+        if self.shard["process_count"] == 1:
             return pmap_step(step, self.devices)
 
         def signalling(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

@@ -52,8 +52,8 @@ def init_variables(
 
     Args:
       model: a network of `jaxvision.models`.
-      seed: of the initialisation.
-      image_shape: (H, W, C) of one picture.
+      seed: of the initialization.
+      image_shape: (H, W, C) of one image.
       only: parts to draw, where pretrained values take the others' place; those are
         given as `jax.ShapeDtypeStruct`s. None: all.
     """
@@ -128,10 +128,10 @@ def set_output_biases(
       frequencies: `[K]`, share of each class, each above zero.
 
     Raises:
-      ValueError: a class has no pictures.
+      ValueError: a class has no images.
     """
     if not (frequencies > 0).all():
-        raise ValueError(f"a class has no pictures: {frequencies}")
+        raise ValueError(f"a class has no images: {frequencies}")
     biases = np.log(frequencies).astype(np.float32)
     head = variables["params"]["head"]
     if head["logits"]["bias"].shape == (1,):

@@ -13,10 +13,10 @@ from jaxvision.typing import Batch, Metrics, PyTree
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch], tuple[Metrics, jax.Array]]
-Normalise = Callable[[jax.Array], jax.Array]
+Normalize = Callable[[jax.Array], jax.Array]
 """`[B, ...]` as the loader yields it -> `[B, ...]` float32 as the network takes it."""
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
-"""(key, `[B, ...]` float32, normalised) -> as many of them, changed at random."""
+"""(key, `[B, ...]` float32, normalized) -> as many of them, changed at random."""
 
 
 def make_train_step(
@@ -24,7 +24,7 @@ def make_train_step(
     tx: optax.GradientTransformation,
     loss: Loss,
     *,
-    normalise: Normalise,
+    normalize: Normalize,
     augment: Augment | None = None,
     axis_name: str | None = None,
 ) -> TrainStep:
@@ -38,8 +38,8 @@ def make_train_step(
     Args:
       model: network; parts that the state holds as frozen run as in evaluation.
       tx: the optimizer that made the state's `opt_state`.
-      loss: loss of each example; the step minimises its mean over the mask.
-      normalise: the network's preprocessing, applied here and nowhere else.
+      loss: loss of each example; the step minimizes its mean over the mask.
+      normalize: the network's preprocessing, applied here and nowhere else.
       augment: random changes after it; None: none.
       axis_name: the mapped axis over which the batch is spread under pmap:
         gradients and metrics are those of the whole batch. None: not spread.
@@ -53,7 +53,7 @@ def make_train_step(
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
         count = psum(jnp.sum(batch["mask"].astype(jnp.float32)))
-        images = normalise(batch["image"])
+        images = normalize(batch["image"])
         if augment is not None:
             # Another key than dropout's.
             images = augment(jax.random.fold_in(key, 1), images)
@@ -99,7 +99,7 @@ def make_eval_step(
     model: nn.Module,
     loss: Loss,
     *,
-    normalise: Normalise,
+    normalize: Normalize,
     axis_name: str | None = None,
 ) -> EvalStep:
     """(state, batch) -> (sums of `classification_sums`, logits `[B, K]` float32).
@@ -110,7 +110,7 @@ def make_eval_step(
     """
 
     def eval_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
-        logits = model.apply(state.variables, normalise(batch["image"]), train=False)
+        logits = model.apply(state.variables, normalize(batch["image"]), train=False)
         losses = loss(logits, batch["label"])
         sums = classification_sums(logits, batch["label"], batch["mask"], losses)
         if axis_name is not None:

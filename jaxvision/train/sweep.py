@@ -1,9 +1,9 @@
-"""Sweeps: configurations × seeds on one set of small pictures.
+"""Sweeps: configurations × seeds on one set of small images.
 
 What differs in numbers only (seed, split, learning rate, schedule, weight decay,
 dropout rates) shares one compiled program; what differs in shapes is another program.
 On an accelerator many models train at once: the pure step under `vmap`, whole epochs
-under `scan`, pictures resident on the device and shuffled by index there. On a CPU,
+under `scan`, images resident on the device and shuffled by index there. On a CPU,
 where that gains nothing, models train one after the other, one in each core, with the
 same numbers.
 
@@ -33,7 +33,7 @@ from jaxvision.data.order import epoch_places
 from jaxvision.data.transforms import AugmentConfig, check_on_host
 from jaxvision.errors import InputError
 from jaxvision.files import write_json, writing
-from jaxvision.metrics import make_cross_entropy, summarise
+from jaxvision.metrics import make_cross_entropy, summarize
 from jaxvision.models import Classifier, check_fits, create_model
 from jaxvision.optim import OptimConfig, make_optimizer, schedule_factor
 from jaxvision.plain import to_plain
@@ -47,7 +47,7 @@ Row = dict[str, float]
 """One epoch of a run's curve, named as in the history of `fit`."""
 
 EVALUATION_BATCH = 256
-"""Validation pictures at once, at most."""
+"""Validation images at once, at most."""
 
 MEMORY_SHARE = 0.7
 """Of the device's free memory, what the models of a sweep may take together."""
@@ -58,7 +58,7 @@ _SUMS = ("loss", "correct", "count")
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """How a network is made and trained; with a seed and pictures, one run."""
+    """How a network is made and trained; with a seed and images, one run."""
 
     model: str
     """Name in `jaxvision.models.MODELS`."""
@@ -68,13 +68,13 @@ class Configuration:
     epochs: int = 50
     """Epochs at most."""
     batch_size: int = 16
-    """Pictures a step."""
+    """Images a step."""
     patience: int | None = None
-    """Stop after this many epochs without a better one on the validation pictures."""
+    """Stop after this many epochs without a better one on the validation images."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes."""
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
-    """Random changes of the training pictures."""
+    """Random changes of the training images."""
 
     def check(self) -> None:
         """Raises `InputError` if a number means nothing."""
@@ -91,7 +91,7 @@ class Configuration:
                 f"label_smoothing is {self.label_smoothing}; it must be at least 0 and "
                 "below 1"
             )
-        check_on_host(self.augment, "pictures of a sweep")
+        check_on_host(self.augment, "images of a sweep")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,21 +122,21 @@ def run_sweep(
     datasets: Mapping[int, Dataset],
     *,
     store: Path | None = None,
-    keep: Sequence[Configuration] = (),
+    save: Sequence[Configuration] = (),
     models_at_once: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[list[Run]]:
     """Trains every configuration with every seed.
 
-    A seed settles initialisation, order of the pictures, augmentation and dropout as
+    A seed settles initialization, order of the images, augmentation and dropout as
     in `fit`, and `datasets` has the split for it.
 
     Args:
       configurations: equal ones are trained once.
-      datasets: seed -> the same pictures, in the split of the seed.
+      datasets: seed -> the same images, in the split of the seed.
       store: folder of finished runs, `<key of the configuration>/seed-<n>`; what is
         there is not trained again. None: nothing is kept.
-      keep: configurations whose networks are kept there too, as the `best` entry of
+      save: configurations whose networks are saved there too, as the `best` entry of
         a `CheckpointFolder`; it is the network of the last epoch.
       models_at_once: None: as many as the device's memory holds; on a CPU, one.
       progress: told (epochs done, epochs in all), from any thread.
@@ -146,7 +146,7 @@ def run_sweep(
 
     Raises:
       InputError: a configuration that makes no network or is too large for the
-        pictures, a number that means nothing, a folder that can't be written.
+        images, a number that means nothing, a folder that can't be written.
     """
     if not datasets:
         raise InputError("--seeds: give at least one")
@@ -154,7 +154,7 @@ def run_sweep(
         raise InputError(f"models at once is {models_at_once}; it must be at least 1")
     runs: dict[tuple[str, int], Run] = {}
     jobs: dict[tuple[str, int], _Job] = {}
-    kept = {_key(configuration, datasets) for configuration in keep}
+    kept = {_key(configuration, datasets) for configuration in save}
     for configuration in configurations:
         configuration.check()
         key = _key(configuration, datasets)
@@ -218,7 +218,7 @@ class _Job:
     seed: int
     dataset: Dataset
     folder: Path | None
-    keep: bool
+    save: bool
 
     @property
     def rates(self) -> dict[str, float]:
@@ -229,7 +229,7 @@ class _Job:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         preprocessing = self.dataset.preprocessing
-        return (*preprocessing.size, 1 if preprocessing.grey else 3)
+        return (*preprocessing.size, 1 if preprocessing.gray else 3)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -242,7 +242,7 @@ class _Job:
         for split in ("train", "val"):
             if not len(self.dataset.splits[split]):
                 raise InputError(
-                    f"the {split} split has no picture: give --data.split.{split} a "
+                    f"the {split} split has no image: give --data.split.{split} a "
                     "fraction above 0"
                 )
 
@@ -279,7 +279,7 @@ class _Job:
         return json.dumps(to_plain(facts), sort_keys=True)
 
     def val_rows(self) -> dict[str, np.ndarray]:
-        """The validation pictures in order, the last batch filled up."""
+        """The validation images in order, the last batch filled up."""
         val = self.dataset.splits["val"]
         size = min(len(val), EVALUATION_BATCH)
         places = np.arange(-(-len(val) // size) * size)
@@ -302,7 +302,7 @@ class _Job:
                 return None
         except (ValueError, KeyError, TypeError, AttributeError):
             return None  # not a file of ours: it is done again and replaced
-        if self.keep and CheckpointFolder(self.folder).load("best") is None:
+        if self.save and CheckpointFolder(self.folder).load("best") is None:
             return None
         return run
 
@@ -312,7 +312,7 @@ class _Job:
             return run
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        if self.keep:
+        if self.save:
             checkpoints = CheckpointFolder(self.folder)
             row = run.rows[-1]
             checkpoints.save("best", int(row["step"]), variables, row)
@@ -372,7 +372,7 @@ class _Program:
             if course.reason:
                 break
         run = course.finished(time.monotonic() - began)
-        return job.write(run, jax.device_get(state.variables) if job.keep else {})
+        return job.write(run, jax.device_get(state.variables) if job.save else {})
 
     def at_once(self, models: int | None) -> list[Run]:
         """All runs, `models` at a time (None: as many as fit into the memory)."""
@@ -460,7 +460,7 @@ class _Program:
     def _steps(self, loss: Callable) -> tuple[SweepStep, SweepStep]:
         """Training and evaluation, in which what a sweep varies is data."""
         job, tx, still = self.jobs[0], self._tx, self._still
-        normalise = job.dataset.preprocessing.normalise
+        normalize = job.dataset.preprocessing.normalize
 
         def batch(shared: PyTree, row: PyTree) -> dict[str, jax.Array]:
             image = row["image"] if "image" in row else shared["image"][row["index"]]
@@ -477,13 +477,13 @@ class _Program:
                 opt_state=state.opt_state._replace(hyperparams=varied)
             )
             model = job.make_model({**still, **own["rates"]})
-            step = make_train_step(model, tx, loss, normalise=normalise)
+            step = make_train_step(model, tx, loss, normalize=normalize)
             state, metrics = step(state, batch(shared, row))
             return state, jax.tree.map(jnp.add, sums, metrics)
 
         def evaluate(carry: PyTree, shared: PyTree, own: PyTree, row: PyTree) -> PyTree:
             state, sums = carry
-            step = make_eval_step(job.make_model({}), loss, normalise=normalise)
+            step = make_eval_step(job.make_model({}), loss, normalize=normalize)
             metrics, _ = step(state, batch(shared, row))
             added = {name: sums[name] + metrics[name] for name in _SUMS}
             return state, {**sums, **added}
@@ -521,16 +521,16 @@ class _Course:
             "rate": self._rates[epoch],
         }
         if self._augmented is not None:
-            pictures = [next(self._augmented)["image"] for _ in range(len(places))]
-            rows["image"] = np.stack(pictures)
+            images = [next(self._augmented)["image"] for _ in range(len(places))]
+            rows["image"] = np.stack(images)
         return rows
 
     def end_epoch(self, sums: Mapping[str, Any], val: Mapping[str, Any]) -> None:
         """Adds a row; sets `reason` if it is the last."""
         configuration, epoch = self.job.configuration, len(self.rows)
         row: Row = {"epoch": epoch + 1, "step": (epoch + 1) * self.job.steps_per_epoch}
-        row |= {f"train_{k}": v for k, v in summarise(sums).items()}
-        row |= {f"val_{k}": v for k, v in summarise(val).items()}
+        row |= {f"train_{k}": v for k, v in summarize(sums).items()}
+        row |= {f"val_{k}": v for k, v in summarize(val).items()}
         row["learning_rate"] = float(self._rates[epoch, -1])
         self.rows.append(row)
         best = max(range(len(self.rows)), key=lambda i: _score(self.rows[i]))
@@ -594,13 +594,13 @@ def _cores() -> int:
 
 
 def _resident(dataset: Dataset) -> dict[str, jax.Array]:
-    """All pictures and labels on the device: `[N, H, W, C]` uint8 and `[N]` int32."""
-    images = [dataset.picture(index) for index in range(len(dataset.pictures))]
+    """All images and labels on the device: `[N, H, W, C]` uint8 and `[N]` int32."""
+    images = [dataset.image(index) for index in range(len(dataset.images))]
     return jax.device_put({"image": np.stack(images), "label": dataset.labels})
 
 
 def _key(configuration: Configuration, datasets: Mapping[int, Dataset]) -> str:
-    """One name for a configuration on these pictures."""
+    """One name for a configuration on these images."""
     fingerprint = next(iter(datasets.values())).fingerprint
     facts = to_plain({"configuration": configuration, "data": fingerprint})
     content = json.dumps(facts, sort_keys=True).encode()

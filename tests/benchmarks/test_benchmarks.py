@@ -94,7 +94,7 @@ SMALL = {
         Case(3, (12, 12, 3), 4),
         {"stages": (resnet.Stage(1, 4, 1),)},
     ),
-    # Flattened pictures, local response norm, pools.
+    # Flattened images, local response norm, pools.
     "convnet": (
         Case(3, (20, 17, 3), 4),
         {"norm": "local_response", "padding": "same", "blocks": 2, "filters": 4},
@@ -117,10 +117,10 @@ def test_the_twin_trains_alike(name):
 def test_the_twin_answers_alike():
     problem = make_problem("simple_cnn", *SMALL["simple_cnn"])
     ours = networks.our_forward(problem)()
-    stock = networks.our_forward(problem, stock=True)()
+    plain_lax = networks.our_forward(problem, plain_lax=True)()
     theirs = networks.torch_forward(problem)()
     check_same("ours", [ours], [theirs])
-    check_same("stock", [stock], [theirs])
+    check_same("plain lax", [plain_lax], [theirs])
     with pytest.raises(AssertionError, match="ours differs from torch"):
         check_same("ours", [ours + 0.1], [theirs])
     with pytest.raises(AssertionError):

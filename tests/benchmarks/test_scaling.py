@@ -58,7 +58,7 @@ def test_page_is_that_of_the_measured_figures(traffic):
     page = scaling.DOCUMENT.read_text("utf-8")
     measured = json.loads(scaling.MEASURED.read_text("utf-8"))
     speed = scaling.BATCH_SIZE / measured["step_seconds"]
-    assert f"trains on {speed:.1f} pictures" in page
+    assert f"trains on {speed:.1f} images" in page
     shares = [
         efficiency(measured["step_seconds"], traffic, n, Cluster())
         for n in scaling.DEVICES

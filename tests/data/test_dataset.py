@@ -12,14 +12,14 @@ from PIL import Image
 
 from jaxvision.data import dataset as dataset_module
 from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
-from jaxvision.data.decode import decode_picture
+from jaxvision.data.decode import decode_image
 from jaxvision.data.loader import Batches
 from jaxvision.data.splits import SPLITS, SplitConfig
 from jaxvision.data.transforms import AugmentConfig
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
 
-SMALL = Preprocessing(size=(16, 16), fit="crop", resize=20)
+SMALL = Preprocessing(size=(16, 16), resize_mode="crop", resize=20)
 
 
 def draw(path: Path, value: int) -> None:
@@ -43,7 +43,7 @@ def load(root: Path, **options: object) -> Dataset:
 
 
 def everything(dataset: Dataset, **options: object) -> dict[str, np.ndarray]:
-    indices = np.arange(len(dataset.pictures))
+    indices = np.arange(len(dataset.images))
     batches = dataset.batches(indices, batch_size=5, train=False, **options)
     stream = list(batches.iterate())
     return {
@@ -56,7 +56,7 @@ def test_a_folder_becomes_a_dataset(root: Path) -> None:
     dataset = load(root)
     assert dataset.name == "people"
     assert dataset.classes == ("anna", "bob")
-    assert len(dataset.pictures) == 24
+    assert len(dataset.images) == 24
     assert dataset.labels.dtype == np.int32
     assert dataset.labels.tolist() == [0] * 12 + [1] * 12
     assert {name: len(dataset.splits[name]) for name in SPLITS} == {
@@ -66,9 +66,9 @@ def test_a_folder_becomes_a_dataset(root: Path) -> None:
     }
     assert not dataset.is_demo
     assert dataset.bad == dataset.duplicates == dataset.left_out == ()
-    for index, picture in enumerate(dataset.pictures):
-        expected = decode_picture(root / picture, SMALL)
-        np.testing.assert_array_equal(dataset.picture(index), expected)
+    for index, image in enumerate(dataset.images):
+        expected = decode_image(root / image, SMALL)
+        np.testing.assert_array_equal(dataset.image(index), expected)
 
 
 def test_batches_of_a_split(root: Path) -> None:
@@ -78,7 +78,7 @@ def test_batches_of_a_split(root: Path) -> None:
     assert (batches.num_examples, batches.steps_per_epoch) == (16, 3)
     batch = next(batches.iterate())
     assert batch["image"].shape == (6, 16, 16, 3)
-    everything_there = {dataset.picture(i).tobytes() for i in dataset.splits["train"]}
+    everything_there = {dataset.image(i).tobytes() for i in dataset.splits["train"]}
     assert {image.tobytes() for image in batch["image"]} <= everything_there
     test = list(dataset.batches("test", batch_size=3, train=False).iterate())
     labels = np.concatenate([b["label"][b["mask"] > 0] for b in test])
@@ -116,9 +116,7 @@ def test_costs_change_no_pixel(root: Path, tmp_path: Path) -> None:
     assert (cache).is_dir()
 
 
-def test_no_picture_is_decoded_twice(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_image_is_decoded_twice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     read = dataset_module.decode.read_file
     monkeypatch.setattr(
@@ -129,7 +127,7 @@ def test_no_picture_is_decoded_twice(
     dataset = load(root)
     for _ in range(3):
         everything(dataset)
-    assert sorted(opened) == sorted(root / picture for picture in dataset.pictures)
+    assert sorted(opened) == sorted(root / image for image in dataset.images)
 
 
 def test_progress_is_told(root: Path) -> None:
@@ -140,7 +138,7 @@ def test_progress_is_told(root: Path) -> None:
     assert calls == [(number, 24) for number in range(1, 25)]
 
 
-# Bad pictures.
+# Bad images.
 
 
 def spoil(root: Path) -> None:
@@ -151,10 +149,10 @@ def spoil(root: Path) -> None:
 
 
 @pytest.mark.parametrize("num_threads", [0, 3])
-def test_bad_pictures_are_skipped_and_listed(root: Path, num_threads: int) -> None:
+def test_bad_images_are_skipped_and_listed(root: Path, num_threads: int) -> None:
     spoil(root)
     dataset = load(root, num_threads=num_threads)
-    assert len(dataset.pictures) == len(dataset.labels) == 22
+    assert len(dataset.images) == len(dataset.labels) == 22
     assert [path for path, _ in dataset.bad] == [
         "anna/03.png",
         "bob/05.png",
@@ -162,14 +160,14 @@ def test_bad_pictures_are_skipped_and_listed(root: Path, num_threads: int) -> No
     ]
     reasons = [reason for _, reason in dataset.bad]
     assert "cut short" in reasons[0]
-    assert "not a picture" in reasons[1]
+    assert "not an image" in reasons[1]
     assert reasons[2] == "the file is empty"
-    for index, picture in enumerate(dataset.pictures):
-        expected = decode_picture(root / picture, SMALL)
-        np.testing.assert_array_equal(dataset.picture(index), expected)
+    for index, image in enumerate(dataset.images):
+        expected = decode_image(root / image, SMALL)
+        np.testing.assert_array_equal(dataset.image(index), expected)
 
 
-def test_bad_pictures_end_the_run_where_wanted(root: Path) -> None:
+def test_bad_images_end_the_run_where_wanted(root: Path) -> None:
     spoil(root)
     with pytest.raises(InputError, match=r"03\.png: damaged.*--data\.on-bad skip"):
         load(root, on_bad="error")
@@ -187,24 +185,24 @@ def test_bombs_are_listed_without_a_warning(
     assert not recwarn.list
 
 
-def test_a_class_of_bad_pictures_only(root: Path) -> None:
+def test_a_class_of_bad_images_only(root: Path) -> None:
     (root / "cleo").mkdir()
     (root / "cleo" / "1.png").write_bytes(b"")
-    message = r"class 'cleo' has no usable picture \(cleo/1.png: the file is empty\)"
+    message = r"class 'cleo' has no usable image \(cleo/1.png: the file is empty\)"
     with pytest.raises(InputError, match=message):
         load(root)
 
 
 def test_a_class_that_became_too_small(root: Path) -> None:
     draw(root / "cleo" / "1.png", 1)
-    with pytest.raises(InputError, match="'cleo' has 1 usable pictures"):
+    with pytest.raises(InputError, match="'cleo' has 1 usable images"):
         load(root)
 
 
-# Identical pictures.
+# Identical images.
 
 
-def test_identical_pictures_stay_together_and_are_named(root: Path) -> None:
+def test_identical_images_stay_together_and_are_named(root: Path) -> None:
     same = (root / "anna" / "00.png").read_bytes()
     for name in ("anna/copy.png", "anna/deep.png", "bob/copy.png"):
         (root / name).write_bytes(same)
@@ -217,13 +215,13 @@ def test_identical_pictures_stay_together_and_are_named(root: Path) -> None:
             name
             for name in SPLITS
             for index in dataset.splits[name]
-            if dataset.pictures[index] in group
+            if dataset.images[index] in group
         }
         assert len(sides) == 1
     assert load(root).resplit(SplitConfig(seed=3)).duplicates == (group,)
 
 
-def test_identical_pictures_of_one_class_are_no_conflict(root: Path) -> None:
+def test_identical_images_of_one_class_are_no_conflict(root: Path) -> None:
     (root / "anna" / "copy.png").write_bytes((root / "anna" / "00.png").read_bytes())
     dataset = load(root)
     assert dataset.duplicates == (("anna/00.png", "anna/copy.png"),)
@@ -242,8 +240,8 @@ def test_a_split_is_used_again(root: Path, tmp_path: Path) -> None:
     assert again.left_out == ("anna/new.png", "zoe/new.png")
     assert again.classes == ("anna", "bob")
     for name in SPLITS:
-        ours = [first.pictures[i] for i in first.splits[name]]
-        assert ours == [again.pictures[i] for i in again.splits[name]]
+        ours = [first.images[i] for i in first.splits[name]]
+        assert ours == [again.images[i] for i in again.splits[name]]
     (root / "anna" / "00.png").unlink()
     with pytest.raises(InputError, match=r"can't be used: anna/00.png; restore"):
         load(root, splits=tmp_path / "splits.csv")
@@ -271,7 +269,7 @@ def test_a_pair_stays_on_one_side_unless_it_is_not_wanted(root: Path) -> None:
     assert len(dataset.pairs) == 12
     assert dataset.pairs[0] == ("anna/00.png", "bob/00.png")
     assert dataset.pairs_note == (
-        "12 pairs of pictures of the same name, each within one split"
+        "12 pairs of images of the same name, each within one split"
     )
     other = dataset.resplit(SplitConfig(seed=5))
     assert other.pairs_note == dataset.pairs_note
@@ -320,14 +318,14 @@ def test_decoded_while_training_is_the_same(
         for _ in range(3):
             for name, values in everything(dataset).items():
                 np.testing.assert_array_equal(values, expected[name])
-        # Threads may meet at one picture in the last, filled-up batch.
-        assert set(opened) == set(dataset.pictures)
-        assert len(opened) <= len(dataset.pictures) + 3
+        # Threads may meet at one image in the last, filled-up batch.
+        assert set(opened) == set(dataset.images)
+        assert len(opened) <= len(dataset.images) + 3
         assert dataset.fingerprint == load(root).fingerprint
         opened.clear()
 
 
-def test_a_bad_picture_met_in_training_ends_it(root: Path) -> None:
+def test_a_bad_image_met_in_training_ends_it(root: Path) -> None:
     spoil(root)
     (root / "bob" / "empty.jpg").unlink()
     dataset = load(root, decode="while_training")
@@ -340,12 +338,12 @@ def test_a_bad_picture_met_in_training_ends_it(root: Path) -> None:
 # Fingerprints, limits, flags.
 
 
-def test_fingerprint_follows_pictures_and_preprocessing(root: Path) -> None:
+def test_fingerprint_follows_images_and_preprocessing(root: Path) -> None:
     first = load(root)
     assert load(root, split=SplitConfig(seed=9)).fingerprint == first.fingerprint
-    grey = load_dataset(DataConfig(root=root), dataclasses.replace(SMALL, grey=True))
-    assert grey.fingerprint != first.fingerprint
-    assert grey.picture(0).shape == (16, 16, 1)
+    gray = load_dataset(DataConfig(root=root), dataclasses.replace(SMALL, gray=True))
+    assert gray.fingerprint != first.fingerprint
+    assert gray.image(0).shape == (16, 16, 1)
     draw(root / "anna" / "00.png", 77)
     changed = load(root)
     assert changed.fingerprint != first.fingerprint
@@ -360,7 +358,7 @@ def test_the_largest_classes(root: Path) -> None:
     dataset = load(root, largest_classes=2)
     assert dataset.classes == ("anna", "cleo")  # as many as bob and dora, but first
     assert np.bincount(dataset.labels).tolist() == [12, 13]
-    assert dataset.ignored == {"pictures of smaller classes": 24}
+    assert dataset.ignored == {"images of smaller classes": 24}
     assert load(root, largest_classes=4).classes == ("anna", "bob", "cleo", "dora")
     with pytest.raises(InputError, match=r"at least 2 and at most 4, the number"):
         load(root, largest_classes=5)
@@ -373,12 +371,12 @@ def test_a_folder_that_comes_divided(root: Path, tmp_path: Path) -> None:
         target = divided / part / path.parent.name / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    # The same picture for training: it would be known by heart.
+    # The same image for training: it would be known by heart.
     (divided / "train" / "anna" / "twin.png").write_bytes(
         (root / "anna" / "03.png").read_bytes()
     )
     dataset = load(divided, split=SplitConfig(0.8, 0.2, 0.0))
-    names = {k: {dataset.pictures[i] for i in v} for k, v in dataset.splits.items()}
+    names = {k: {dataset.images[i] for i in v} for k, v in dataset.splits.items()}
     assert names["test"] == {
         f"test/{person}/{number}.png"
         for person in ("anna", "bob")
@@ -391,7 +389,7 @@ def test_a_folder_that_comes_divided(root: Path, tmp_path: Path) -> None:
     assert other.splits["val"].tolist() != dataset.splits["val"].tolist()
     other.write_splits(tmp_path / "splits.csv")
     again = load(divided, splits=tmp_path / "splits.csv")
-    assert {again.pictures[i] for i in again.splits["test"]} == names["test"]
+    assert {again.images[i] for i in again.splits["test"]} == names["test"]
     limited = load(divided, split=SplitConfig(0.5, 0.5, 0.0), limit=2)
     assert [len(limited.splits[name]) for name in SPLITS] == [2, 2, 4]
 
@@ -399,7 +397,7 @@ def test_a_folder_that_comes_divided(root: Path, tmp_path: Path) -> None:
 def test_limit_is_a_number_of_each_class(root: Path) -> None:
     dataset = load(root, limit=5)
     assert np.bincount(dataset.labels).tolist() == [5, 5]
-    assert set(load(root, limit=4).pictures) < set(dataset.pictures)
+    assert set(load(root, limit=4).images) < set(dataset.images)
 
 
 @pytest.mark.parametrize(
@@ -419,7 +417,7 @@ def test_impossible_flags(root: Path, options: dict[str, int], message: str) -> 
         load(root, **options)
 
 
-def test_a_crop_larger_than_its_picture_is_refused(root: Path) -> None:
+def test_a_crop_larger_than_its_image_is_refused(root: Path) -> None:
     with pytest.raises(InputError, match="resize 20 is smaller"):
         load_dataset(DataConfig(root=root), Preprocessing((32, 32), resize=20))
 
@@ -432,7 +430,7 @@ def test_errors_of_the_folder_come_through(tmp_path: Path) -> None:
 # Demo sets.
 
 
-def test_a_drawn_set_is_labelled_so(root: Path) -> None:
+def test_a_drawn_set_is_labeled_so(root: Path) -> None:
     (root / "DEMO.json").write_text(json.dumps({"kind": "faces", "seed": 0}))
     dataset = load(root)
     assert dataset.is_demo

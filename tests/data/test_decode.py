@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from jaxvision.data import decode
-from jaxvision.data.decode import BadPicture, decode_picture, decode_stored, finish
+from jaxvision.data.decode import BadImage, center_crop, decode_image, decode_stored
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
 
 # Four flat quarters, so that neither compression nor resizing changes their middle.
 QUARTERS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [90, 90, 90]]], np.uint8)
-SMALL = Preprocessing(size=(32, 48), fit="squash")
+SMALL = Preprocessing(size=(32, 48), resize_mode="stretch")
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
@@ -34,14 +34,14 @@ def quarters(mode: str = "RGB") -> Image.Image:
 
 
 def middles(pixels: np.ndarray) -> np.ndarray:
-    """Colours at the middle of the four quarters, `[2, 2, C]` int."""
+    """Colors at the middle of the four quarters, `[2, 2, C]` int."""
     rows, columns = pixels.shape[0] // 4, pixels.shape[1] // 4
     return pixels[rows :: 2 * rows, columns :: 2 * columns][:2, :2].astype(int)
 
 
-def luma(colours: np.ndarray) -> np.ndarray:
-    grey = colours @ np.array([0.299, 0.587, 0.114])
-    return np.repeat(grey[..., None], 3, -1)
+def luma(colors: np.ndarray) -> np.ndarray:
+    gray = colors @ np.array([0.299, 0.587, 0.114])
+    return np.repeat(gray[..., None], 3, -1)
 
 
 # As EXIF defines them: where row 0 and column 0 of the file belong.
@@ -58,38 +58,38 @@ UPRIGHT = {
 
 
 def with_mode(mode: str) -> tuple[Image.Image, str, np.ndarray]:
-    """A picture of the mode, a lossless format that holds it, its true colours."""
+    """An image of the mode, a lossless format that holds it, its true colors."""
     image = quarters()
-    colours = QUARTERS.astype(float)
+    colors = QUARTERS.astype(float)
     if mode == "1":
         return (
             quarters("L").point(lambda v: 255 * (v > 80), "1"),
             "PNG",
-            (255.0 * (luma(colours) > 80)),
+            (255.0 * (luma(colors) > 80)),
         )
     if mode in ("L", "LA"):
-        return image.convert(mode), "PNG", luma(colours)
+        return image.convert(mode), "PNG", luma(colors)
     if mode == "P":
-        return image.quantize(16), "PNG", colours
+        return image.quantize(16), "PNG", colors
     if mode in ("P-tRNS", "P-GIF"):
         palette = image.quantize(16)
         palette.info["transparency"] = palette.getpixel((40, 26))
-        colours[1, 1] = 255
-        return palette, "PNG" if mode == "P-tRNS" else "GIF", colours
+        colors[1, 1] = 255
+        return palette, "PNG" if mode == "P-tRNS" else "GIF", colors
     if mode == "RGB-tRNS":
         image.info["transparency"] = (90, 90, 90)
-        colours[1, 1] = 255
-        return image, "PNG", colours
+        colors[1, 1] = 255
+        return image, "PNG", colors
     if mode == "RGBA":
         rgba = np.dstack([np.asarray(image), np.full((32, 48), 255, np.uint8)])
         rgba[16:, :24, 3] = 0
         rgba[16:, 24:, 3] = 51
-        colours[1, 0] = 255
-        colours[1, 1] = 255 * 0.8 + 90 * 0.2
-        return Image.fromarray(rgba), "WEBP", colours
+        colors[1, 0] = 255
+        colors[1, 1] = 255 * 0.8 + 90 * 0.2
+        return Image.fromarray(rgba), "WEBP", colors
     if mode in ("CMYK", "YCbCr"):
-        return image.convert(mode), "TIFF", colours
-    steps = luma(colours)[..., 0].repeat(16, 0).repeat(24, 1)
+        return image.convert(mode), "TIFF", colors
+    steps = luma(colors)[..., 0].repeat(16, 0).repeat(24, 1)
     if mode == "I;16":
         values = (steps * 257).astype(np.uint16)
     elif mode == "I":
@@ -97,7 +97,7 @@ def with_mode(mode: str) -> tuple[Image.Image, str, np.ndarray]:
     else:
         values = (steps / 255).astype(np.float32)
     format = "PNG" if mode == "I;16" else "TIFF"
-    return Image.fromarray(values), format, luma(colours)
+    return Image.fromarray(values), format, luma(colors)
 
 
 MODES = ["1", "L", "LA", "P", "P-tRNS", "P-GIF", "RGB-tRNS", "RGBA"]
@@ -107,7 +107,7 @@ MODES += ["CMYK", "YCbCr", "I;16", "I", "F"]
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_and_orientation(mode: str, orientation: int) -> None:
-    image, format, colours = with_mode(mode)
+    image, format, colors = with_mode(mode)
     if format == "GIF":
         if orientation > 1:
             pytest.skip("GIF has no EXIF")
@@ -119,10 +119,10 @@ def test_every_mode_and_orientation(mode: str, orientation: int) -> None:
     if format == "WEBP":
         options |= {"lossless": True, "exact": True}
     data = encoded(image, format, **options)
-    pixels = decode_picture(data, SMALL)
+    pixels = decode_image(data, SMALL)
     assert pixels.shape == (32, 48, 3)
     assert pixels.dtype == np.uint8
-    difference = middles(pixels) - UPRIGHT[orientation](colours)
+    difference = middles(pixels) - UPRIGHT[orientation](colors)
     assert np.abs(difference).max() <= 1
 
 
@@ -131,15 +131,16 @@ def test_orientation_of_a_drafted_jpeg(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     big = quarters().resize((1200, 800), Image.Resampling.NEAREST)
-    pixels = decode_picture(encoded(big, "JPEG", quality=95, exif=exif), SMALL)
+    pixels = decode_image(encoded(big, "JPEG", quality=95, exif=exif), SMALL)
     difference = middles(pixels) - UPRIGHT[orientation](QUARTERS.astype(int))
     assert np.abs(difference).max() <= 3
 
 
 def test_sixteen_bits_are_scaled_not_clipped() -> None:
     ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(8, 0)
-    pixels = decode_picture(
-        encoded(Image.fromarray(ramp)), Preprocessing(size=(8, 256), fit="squash")
+    pixels = decode_image(
+        encoded(Image.fromarray(ramp)),
+        Preprocessing(size=(8, 256), resize_mode="stretch"),
     )
     np.testing.assert_array_equal(pixels[0, :, 0], np.arange(256))
 
@@ -148,21 +149,21 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 def test_wide_integers_are_scaled_by_their_range(white: int) -> None:
     values = np.array([[0, white // 3], [white, -5]], np.int32)
     data = encoded(Image.fromarray(values.repeat(8, 0).repeat(8, 1)), "TIFF")
-    pixels = decode_picture(data, Preprocessing(size=(16, 16), fit="squash"))
+    pixels = decode_image(data, Preprocessing(size=(16, 16), resize_mode="stretch"))
     assert middles(pixels)[..., 0].tolist() == [[0, 85], [255, 0]]
 
 
 def test_adobe_cmyk_jpeg_is_not_inverted() -> None:
-    pixels = decode_picture(
+    pixels = decode_image(
         encoded(quarters("CMYK"), "JPEG", quality=95, subsampling=0), SMALL
     )
     assert np.abs(middles(pixels) - QUARTERS.astype(int)).max() <= 3
 
 
-def test_grey_is_one_channel_of_luma() -> None:
-    grey = Preprocessing(size=(32, 48), fit="squash", grey=True)
+def test_gray_is_one_channel_of_luma() -> None:
+    gray = Preprocessing(size=(32, 48), resize_mode="stretch", gray=True)
     for format in ("PNG", "JPEG"):
-        pixels = decode_picture(encoded(quarters(), format), grey)
+        pixels = decode_image(encoded(quarters(), format), gray)
         assert pixels.shape == (32, 48, 1)
         expected = luma(QUARTERS.astype(float))[..., :1]
         assert np.abs(middles(pixels) - expected).max() <= 2
@@ -172,24 +173,24 @@ def test_grey_is_one_channel_of_luma() -> None:
 def test_every_format_whatever_its_name(tmp_path: Path, format: str) -> None:
     path = tmp_path / "wrong.xyz"
     path.write_bytes(encoded(quarters(), format))
-    assert np.abs(middles(decode_picture(path, SMALL)) - QUARTERS).max() <= 60
+    assert np.abs(middles(decode_image(path, SMALL)) - QUARTERS).max() <= 60
 
 
 def test_first_frame_of_an_animation() -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     for format in ("GIF", "WEBP", "TIFF"):
         data = encoded(frames[0], format, save_all=True, append_images=frames[1:])
-        red, _, blue = decode_picture(data, SMALL)[5, 5]
+        red, _, blue = decode_image(data, SMALL)[5, 5]
         assert red > 240, format
         assert blue < 15, format
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_damaged_exif_costs_no_picture() -> None:
+def test_damaged_exif_costs_no_image() -> None:
     data = encoded(
         quarters(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xee" * 9
     )
-    assert decode_picture(data, SMALL).shape == (32, 48, 3)
+    assert decode_image(data, SMALL).shape == (32, 48, 3)
 
 
 # Geometry.
@@ -217,9 +218,9 @@ def test_crop_agrees_with_torchvision(
     top, left = round((new[1] - 32) / 2.0), round((new[0] - 33) / 2.0)
     expected = resized[top : top + 32, left : left + 33]
     preprocessing = Preprocessing(
-        size=(32, 33), fit="crop", resize=40, interpolation=interpolation
+        size=(32, 33), resize_mode="crop", resize=40, interpolation=interpolation
     )
-    pixels = decode_picture(encoded(image), preprocessing)
+    pixels = decode_image(encoded(image), preprocessing)
     if max(new) <= 80:
         np.testing.assert_array_equal(pixels, expected)
     else:
@@ -227,7 +228,7 @@ def test_crop_agrees_with_torchvision(
 
 
 def test_crop_stores_the_shorter_side_and_bounds_the_longer() -> None:
-    preprocessing = Preprocessing(size=(32, 32), fit="crop", resize=40)
+    preprocessing = Preprocessing(size=(32, 32), resize_mode="crop", resize=40)
     for size, stored in [
         ((80, 60), (40, 53)),
         ((30, 3000), (80, 40)),
@@ -235,29 +236,29 @@ def test_crop_stores_the_shorter_side_and_bounds_the_longer() -> None:
     ]:
         data = encoded(gradient(*size))
         assert decode_stored(data, preprocessing).shape == (*stored, 3)
-        assert decode_picture(data, preprocessing).shape == (32, 32, 3)
+        assert decode_image(data, preprocessing).shape == (32, 32, 3)
 
 
-def test_very_long_pictures_keep_their_centre() -> None:
+def test_very_long_images_keep_their_center() -> None:
     strip = np.zeros((20, 1000, 3), np.uint8)
     strip[:, 490:510] = 255
-    preprocessing = Preprocessing(size=(16, 16), fit="crop", resize=20)
-    pixels = decode_picture(encoded(Image.fromarray(strip)), preprocessing)
+    preprocessing = Preprocessing(size=(16, 16), resize_mode="crop", resize=20)
+    pixels = decode_image(encoded(Image.fromarray(strip)), preprocessing)
     assert pixels.min() > 250
 
 
-def test_squash_is_one_resize() -> None:
+def test_stretch_is_one_resize() -> None:
     image = gradient(70, 90)
     expected = image.resize((48, 32), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(decode_picture(encoded(image), SMALL), expected)
+    np.testing.assert_array_equal(decode_image(encoded(image), SMALL), expected)
 
 
 @pytest.mark.parametrize(
     ("size", "bars"), [((100, 50), "rows"), ((50, 100), "columns"), ((5000, 2), "rows")]
 )
 def test_pad_has_black_bars(size: tuple[int, int], bars: str) -> None:
-    preprocessing = Preprocessing(size=(32, 32), fit="pad")
-    pixels = decode_picture(encoded(Image.new("RGB", size, "white")), preprocessing)
+    preprocessing = Preprocessing(size=(32, 32), resize_mode="pad")
+    pixels = decode_image(encoded(Image.new("RGB", size, "white")), preprocessing)
     pixels = pixels if bars == "rows" else pixels.swapaxes(0, 1)
     inner = max(1, round(32 * min(size) / max(size)))
     top = (32 - inner) // 2
@@ -266,17 +267,17 @@ def test_pad_has_black_bars(size: tuple[int, int], bars: str) -> None:
     assert (pixels[top + inner :] == 0).all()
 
 
-def test_finish_is_the_second_half_of_decode_picture() -> None:
+def test_center_crop_is_the_second_half_of_decode_image() -> None:
     data, preprocessing = encoded(gradient(70, 90)), Preprocessing((32, 32), resize=40)
     stored = decode_stored(data, preprocessing)
     np.testing.assert_array_equal(
-        finish(stored, preprocessing), decode_picture(data, preprocessing)
+        center_crop(stored, preprocessing), decode_image(data, preprocessing)
     )
 
 
-def test_a_crop_larger_than_the_picture_is_refused() -> None:
+def test_a_crop_larger_than_the_image_is_refused() -> None:
     with pytest.raises(InputError, match="resize 20 is smaller than the crop"):
-        decode_picture(encoded(quarters()), Preprocessing((32, 32), resize=20))
+        decode_image(encoded(quarters()), Preprocessing((32, 32), resize=20))
 
 
 # Draft.
@@ -289,8 +290,8 @@ def test_draft_is_close_to_the_full_decode(shared_data: Path) -> None:
     for size, resize in ((112, 128), (32, 36)):
         preprocessing = Preprocessing(size=(size, size), resize=resize)
         for file in files:
-            quick = decode_picture(file, preprocessing).astype(int)
-            full = decode_picture(file, preprocessing, draft=False).astype(int)
+            quick = decode_image(file, preprocessing).astype(int)
+            full = decode_image(file, preprocessing, draft=False).astype(int)
             drafted += bool((quick != full).any())
             means.append(np.abs(quick - full).mean())
     assert drafted > 10
@@ -298,12 +299,12 @@ def test_draft_is_close_to_the_full_decode(shared_data: Path) -> None:
     assert np.max(means) < 1.5
 
 
-def test_a_grey_draft_is_the_luma_of_the_file(shared_data: Path) -> None:
-    grey = Preprocessing(size=(64, 64), fit="squash", grey=True)
+def test_a_gray_draft_is_the_luma_of_the_file(shared_data: Path) -> None:
+    gray = Preprocessing(size=(64, 64), resize_mode="stretch", gray=True)
     for file in sorted((shared_data / "real_faces").glob("*.jpg"))[::25]:
-        luma = decode_picture(file, grey)[..., 0].astype(float)
-        colours = decode_picture(file, dataclasses.replace(grey, grey=False))
-        expected = colours @ [0.299, 0.587, 0.114]
+        luma = decode_image(file, gray)[..., 0].astype(float)
+        colors = decode_image(file, dataclasses.replace(gray, gray=False))
+        expected = colors @ [0.299, 0.587, 0.114]
         assert np.abs(luma - expected).mean() < 0.6
         assert np.abs(luma - expected).max() < 8
 
@@ -319,17 +320,17 @@ def test_draft_keeps_twice_the_pixels_wanted(monkeypatch: pytest.MonkeyPatch) ->
         ),
     )
     data = encoded(gradient(1600, 800), "JPEG")
-    for fit, expected in [
+    for mode, expected in [
         ("crop", (400, 200)),
-        ("squash", (400, 200)),
+        ("stretch", (400, 200)),
         ("pad", (200, 100)),
     ]:
         loaded.clear()
-        decode_picture(data, Preprocessing((80, 80), fit=fit, resize=90))
-        assert loaded == [expected], fit
+        decode_image(data, Preprocessing((80, 80), resize_mode=mode, resize=90))
+        assert loaded == [expected], mode
 
 
-# Bad pictures.
+# Bad images.
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -344,9 +345,9 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
     flipped[len(png) // 2] ^= 1
     return {
         "empty": (b"", "empty"),
-        "html called .jpg": (b"<html>not found</html>", "not a picture"),
-        "pdf": (b"%PDF-1.4 ...", "not a picture"),
-        "other format": (encoded(quarters(), "PPM"), "not a picture"),
+        "html called .jpg": (b"<html>not found</html>", "not an image"),
+        "pdf": (b"%PDF-1.4 ...", "not an image"),
+        "other format": (encoded(quarters(), "PPM"), "not an image"),
         "truncated jpeg": (jpeg[: len(jpeg) // 2], "damaged or cut short"),
         "truncated png": (png[: len(png) // 2], "damaged or cut short"),
         "truncated gif": (encoded(gradient(64, 64), "GIF")[:900], "damaged"),
@@ -366,37 +367,37 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("name", bad_files())
-def test_bad_pictures_are_named_with_a_reason(tmp_path: Path, name: str) -> None:
+def test_bad_images_are_named_with_a_reason(tmp_path: Path, name: str) -> None:
     data, reason = bad_files()[name]
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(data)
-    with pytest.raises(BadPicture, match=reason) as caught:
-        decode_picture(path, SMALL)
+    with pytest.raises(BadImage, match=reason) as caught:
+        decode_image(path, SMALL)
     assert caught.value.path == str(path)
     assert str(caught.value) == f"{path}: {caught.value.reason}"
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, ValueError)
-    with pytest.raises(BadPicture, match="bytes: "):
-        decode_picture(data, SMALL)
+    with pytest.raises(BadImage, match="bytes: "):
+        decode_image(data, SMALL)
 
 
 @pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
 def test_bombs_are_bad_where_warnings_are_errors() -> None:
-    with pytest.raises(BadPicture, match="decompression bomb"):
-        decode_picture(png_header(10_000, 10_000), SMALL)
+    with pytest.raises(BadImage, match="decompression bomb"):
+        decode_image(png_header(10_000, 10_000), SMALL)
 
 
 def test_unreadable_files_are_bad(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(BadPicture, match="cannot be read: No such file"):
-        decode_picture(tmp_path / "none.png", SMALL)
-    with pytest.raises(BadPicture, match="cannot be read"):
-        decode_picture(tmp_path, SMALL)
+    with pytest.raises(BadImage, match="cannot be read: No such file"):
+        decode_image(tmp_path / "none.png", SMALL)
+    with pytest.raises(BadImage, match="cannot be read"):
+        decode_image(tmp_path, SMALL)
     (tmp_path / "big.png").write_bytes(encoded(quarters()))
     monkeypatch.setattr(decode, "MAX_BYTES", 10)
-    with pytest.raises(BadPicture, match="bytes are over 10"):
-        decode_picture(tmp_path / "big.png", SMALL)
+    with pytest.raises(BadImage, match="bytes are over 10"):
+        decode_image(tmp_path / "big.png", SMALL)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -411,5 +412,5 @@ def test_mutated_files_raise_nothing_else() -> None:
         for place in rng.integers(0, min(len(data), 300), 3):
             data[place] = rng.integers(256)
         data = data[: rng.integers(1, len(data) + 1)] if rng.random() < 0.3 else data
-        with contextlib.suppress(BadPicture):
-            assert decode_picture(bytes(data), SMALL).shape == (32, 48, 3)
+        with contextlib.suppress(BadImage):
+            assert decode_image(bytes(data), SMALL).shape == (32, 48, 3)

@@ -20,31 +20,31 @@ SMALL = {"count": 2, "size": 16, "processes": 1}
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Every picture below the folder, by relative path."""
+    """Every image below the folder, by relative path."""
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*.jpg")}
 
 
 @pytest.mark.parametrize(("kind", "name"), CLASSES)
-def test_a_picture_depends_on_its_key_alone(kind: str, name: str) -> None:
-    first = demo.draw_picture(kind, name, 3, size=32)
-    demo.draw_picture(kind, name, 1, size=48)
+def test_an_image_depends_on_its_key_alone(kind: str, name: str) -> None:
+    first = demo.draw_image(kind, name, 3, size=32)
+    demo.draw_image(kind, name, 1, size=48)
     assert first.dtype == np.uint8
     assert first.shape == (32, 32, 3)
-    np.testing.assert_array_equal(first, demo.draw_picture(kind, name, 3, size=32))
+    np.testing.assert_array_equal(first, demo.draw_image(kind, name, 3, size=32))
     for other in (
-        demo.draw_picture(kind, name, 4, size=32),
-        demo.draw_picture(kind, name, 3, size=32, seed=1),
+        demo.draw_image(kind, name, 4, size=32),
+        demo.draw_image(kind, name, 3, size=32, seed=1),
     ):
         assert (first != other).mean() > 0.3
 
 
 @pytest.mark.parametrize(("kind", "name"), CLASSES)
-def test_a_larger_picture_shows_the_same(kind: str, name: str) -> None:
+def test_a_larger_image_shows_the_same(kind: str, name: str) -> None:
     size = 64
-    small = demo.draw_picture(kind, name, 0, size=size).astype(float)
-    large = Image.fromarray(demo.draw_picture(kind, name, 0, size=3 * size))
+    small = demo.draw_image(kind, name, 0, size=size).astype(float)
+    large = Image.fromarray(demo.draw_image(kind, name, 0, size=3 * size))
     reduced = np.asarray(large.reduce(3), float)
-    unlike = np.asarray(Image.fromarray(demo.draw_picture(kind, name, 1, size=size)))
+    unlike = np.asarray(Image.fromarray(demo.draw_image(kind, name, 1, size=size)))
     # Grain, edges and single strokes differ; what is depicted does not.
     difference = np.abs(small - reduced).mean()
     assert difference < 14
@@ -66,7 +66,7 @@ def test_the_sets_are_as_large_as_promised() -> None:
 
 def test_paintings_are_padded_with_black() -> None:
     bars = [
-        demo.draw_picture("paintings", "hoku_arai", index, size=64)[0].max() == 0
+        demo.draw_image("paintings", "hoku_arai", index, size=64)[0].max() == 0
         for index in range(6)
     ]
     assert any(bars)
@@ -91,12 +91,12 @@ def test_a_folder_a_class_and_the_marker(kind: str, tmp_path: Path) -> None:
     assert "drawn" in marker["note"].lower()
     assert calls[-1] == (sum(counts.values()),) * 2
     name = next(iter(counts))
-    with Image.open(out / name / "0000.jpg") as picture:
-        assert picture.size == (16, 16)
-        assert b"Drawn" in picture.info["comment"]
+    with Image.open(out / name / "0000.jpg") as image:
+        assert image.size == (16, 16)
+        assert b"Drawn" in image.info["comment"]
 
 
-def test_neither_count_nor_processes_change_a_picture(tmp_path: Path) -> None:
+def test_neither_count_nor_processes_change_an_image(tmp_path: Path) -> None:
     demo.write_demo("faces", tmp_path / "a", count=1, size=16, processes=1)
     demo.write_demo("faces", tmp_path / "b", count=2, size=16, processes=2)
     fewer, more = contents(tmp_path / "a"), contents(tmp_path / "b")
@@ -127,8 +127,8 @@ def test_an_interrupted_set_is_completed(
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    original = demo.draw_picture
-    monkeypatch.setattr(demo, "draw_picture", draw)
+    original = demo.draw_image
+    monkeypatch.setattr(demo, "draw_image", draw)
     with pytest.raises(KeyboardInterrupt):
         demo.write_demo("faces", out, **SMALL)
     assert not (out / "DEMO.json").exists()
@@ -139,7 +139,7 @@ def test_an_interrupted_set_is_completed(
     leftover.write_bytes(b"half")
     own = out / "alma_quill" / "notes.txt"
     own.write_text("mine")
-    monkeypatch.setattr(demo, "draw_picture", original)
+    monkeypatch.setattr(demo, "draw_image", original)
     with pytest.raises(InputError, match="seed 0"):
         demo.write_demo("faces", out, **SMALL, seed=1)
     assert demo.write_demo("faces", out, **SMALL)
@@ -211,9 +211,9 @@ def test_a_full_disk_is_one_line_and_no_complete_set(
 
 
 def test_pairs_show_the_same_and_any_number_can_be_drawn(tmp_path: Path) -> None:
-    face = demo.draw_picture("comics", "face", 5, size=64).astype(float)
-    comic = demo.draw_picture("comics", "comic", 5, size=64)
-    other = demo.draw_picture("comics", "comic", 6, size=64)
+    face = demo.draw_image("comics", "face", 5, size=64).astype(float)
+    comic = demo.draw_image("comics", "comic", 5, size=64)
+    other = demo.draw_image("comics", "comic", 6, size=64)
     assert np.abs(comic - face).mean() < 0.6 * np.abs(other - face).mean()
     demo.write_demo("comics", tmp_path / "a", count=3, size=16, processes=1)
     demo.write_demo("comics", tmp_path / "b", count=5, size=16, processes=2)
@@ -227,18 +227,18 @@ def test_raw_pixels_do_not_give_the_faces_away() -> None:
     """Ridge regression on 32×32 pixels: better than chance (.08), far from perfect."""
     names = list(demo.KINDS["faces"].counts)
     count, trained = 84, 70
-    pictures = np.stack(
+    images = np.stack(
         [
-            demo.draw_picture("faces", name, index, size=32)
+            demo.draw_image("faces", name, index, size=32)
             for name in names
             for index in range(count)
         ]
     )
-    x = pictures.reshape(len(pictures), -1).astype(np.float64) / 255
+    x = images.reshape(len(images), -1).astype(np.float64) / 255
     label = np.repeat(np.arange(len(names)), count)
     train = np.tile(np.arange(count) < trained, len(names))
-    centred = x - x[train].mean(0)
-    kernel = centred @ centred[train].T
+    centered = x - x[train].mean(0)
+    kernel = centered @ centered[train].T
     target = np.eye(len(names))[label]
     accuracies = []
     for ridge in (10.0, 100.0, 1000.0):
@@ -266,9 +266,9 @@ def test_command_writes_once_and_shows(
     out, sheet = tmp_path / "set", tmp_path / "sheet.png"
     arguments = ["--out", str(out), "--count", "1", "--size", "16"]
     command.main([*arguments, "--contact-sheet", str(sheet)])
-    assert "12 pictures of 12 classes, drawn" in capsys.readouterr().out
-    with Image.open(sheet) as picture:
-        assert picture.format == "PNG"
+    assert "12 images of 12 classes, drawn" in capsys.readouterr().out
+    with Image.open(sheet) as image:
+        assert image.format == "PNG"
     command.main(arguments)
     assert "already complete" in capsys.readouterr().out
 

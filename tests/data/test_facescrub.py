@@ -142,7 +142,7 @@ def server() -> Iterator[Server]:
     server.server_close()
 
 
-def picture(seed: int = 0, size: tuple[int, int] = (40, 30)) -> bytes:
+def image(seed: int = 0, size: tuple[int, int] = (40, 30)) -> bytes:
     """A JPEG of (width, height) with noise of its own."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8)
     buffer = io.BytesIO()
@@ -175,7 +175,7 @@ def served(server: Server) -> list[Face]:
     """Six good faces of two people."""
     faces = []
     for i in range(6):
-        content = picture(i)
+        content = image(i)
         server.routes[f"/{i}.jpg"] = answer(content)
         name = ("Ada Lovelace", "Kurt Gödel")[i % 2]
         faces.append(face(content, server.url(f"/{i}.jpg"), name=name, face_id=i))
@@ -289,11 +289,11 @@ def test_folders_of_different_names_differ():
     assert len({folder_name(name) for name in names}) == len(names)
 
 
-# One picture
+# One image
 
 
 def test_crop_is_the_box_of_the_stored_pixels():
-    content = picture()
+    content = image()
     crop = crop_face(content, (5, 6, 25, 28))
     stored = np.asarray(Image.open(io.BytesIO(content)))
     written = Image.open(io.BytesIO(encode_crop(crop)))
@@ -340,13 +340,13 @@ def test_crop_of_any_mode_can_be_written(mode, kind):
         (100, 100, 200, 200),
     ],
 )
-def test_box_outside_the_picture_or_without_area_is_bad(box):
+def test_box_outside_the_image_or_without_area_is_bad(box):
     with pytest.raises(Unusable, match="bad box: not inside 40×30"):
-        crop_face(picture(), box)
+        crop_face(image(), box)
 
 
-def test_box_may_be_the_whole_picture():
-    assert crop_face(picture(), (0, 0, 40, 30)).size == (40, 30)
+def test_box_may_be_the_whole_image():
+    assert crop_face(image(), (0, 0, 40, 30)).size == (40, 30)
 
 
 def bomb() -> bytes:
@@ -359,11 +359,11 @@ def bomb() -> bytes:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"<html>gone</html>", picture()[:400], bomb(), b"%!PS-Adobe-3.0 EPSF-3.0\n"],
+    [b"", b"<html>gone</html>", image()[:400], bomb(), b"%!PS-Adobe-3.0 EPSF-3.0\n"],
     ids=["empty", "html", "truncated", "bomb", "postscript"],
 )
-def test_what_cannot_be_decoded_is_not_a_picture(content):
-    with pytest.raises(Unusable, match="not a picture"):
+def test_what_cannot_be_decoded_is_not_an_image(content):
+    with pytest.raises(Unusable, match="not an image"):
         crop_face(content, (0, 0, 4, 4))
 
 
@@ -494,11 +494,11 @@ def test_download_stops_at_once(server):
 
 
 def test_every_status_is_counted_and_written(server, served, tmp_path):
-    html = b"<html>this picture has moved</html>"
+    html = b"<html>this image has moved</html>"
     server.routes |= {
         "/html": answer(html),
         "/empty": answer(b""),
-        "/outside.jpg": answer(picture(20)),
+        "/outside.jpg": answer(image(20)),
         "/huge": answer(bytes(200_001)),
     }
     ada = "Ada Lovelace"
@@ -507,10 +507,10 @@ def test_every_status_is_counted_and_written(server, served, tmp_path):
         face(b"any", server.url("/404"), name=ada, face_id=10),
         face(b"any", server.url("/huge"), name=ada, face_id=11),
         face(b"any", "file:///etc/passwd", name=ada, face_id=12),
-        face(picture(9), server.url("/html"), name=ada, face_id=13),
-        face(picture(9), server.url("/empty"), name=ada, face_id=14),
+        face(image(9), server.url("/html"), name=ada, face_id=13),
+        face(image(9), server.url("/empty"), name=ada, face_id=14),
         face(html, server.url("/html"), name=ada, face_id=15),
-        face(picture(20), server.url("/outside.jpg"), face_id=16, box=(0, 0, 41, 30)),
+        face(image(20), server.url("/outside.jpg"), face_id=16, box=(0, 0, 41, 30)),
     ]
     out = tmp_path / "new" / "out"
     seen = []
@@ -523,11 +523,11 @@ def test_every_status_is_counted_and_written(server, served, tmp_path):
         *["ok"] * 6,
         *["dead link"] * 3,
         *["wrong hash"] * 2,
-        "not a picture",
+        "not an image",
         "bad box",
     ]
     assert (out / "report.csv").read_text().splitlines() == [
-        "person,ok,dead link,wrong hash,not a picture,bad box,total",
+        "person,ok,dead link,wrong hash,not an image,bad box,total",
         "Ada Lovelace,3,3,2,1,1,10",
         "Kurt Gödel,3,0,0,0,0,3",
     ]
@@ -545,9 +545,7 @@ def test_every_status_is_counted_and_written(server, served, tmp_path):
     for r in rows[:6]:
         crop = (out / r["file"]).read_bytes()
         assert hashlib.sha256(crop).hexdigest() == r["crop_sha256"]
-        original = Image.open(io.BytesIO(picture(int(r["face_id"])))).crop(
-            (5, 6, 25, 28)
-        )
+        original = Image.open(io.BytesIO(image(int(r["face_id"])))).crop((5, 6, 25, 28))
         np.testing.assert_array_equal(np.asarray(Image.open(out / r["file"])), original)
 
 
@@ -591,7 +589,7 @@ def test_unreachable_hosts_are_remembered_only_where_there_is_a_network(
     offline = face(b"any", unreachable_url(), face_id=10)
     raw = tmp_path / "raw"
     raw.mkdir()
-    (raw / served[0].sha256).write_bytes(picture(0))
+    (raw / served[0].sha256).write_bytes(image(0))
     faces = [served[0], offline]
     outcomes = prepare(faces, tmp_path / "a", raw=raw, limits=QUICK)
     assert outcomes[offline] == Outcome("dead link", "no connection", final=False)
@@ -631,7 +629,7 @@ def test_raw_folder_comes_before_the_network(server, served, tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
     for i, one in enumerate(served[:4]):
-        (raw / one.sha256).write_bytes(picture(i))
+        (raw / one.sha256).write_bytes(image(i))
     (raw / served[3].sha256).write_bytes(b"not what its name says")
     outcomes = prepare(served, tmp_path / "out", raw=raw, download=False)
     assert [outcomes[face].status for face in served] == [
@@ -647,7 +645,7 @@ def test_raw_folder_comes_before_the_network(server, served, tmp_path):
 def test_kept_raw_files_serve_later_calls(server, served, tmp_path):
     prepare(served, tmp_path, keep_raw=True, limits=QUICK)
     for i, one in enumerate(served):
-        assert (tmp_path / ".raw" / one.sha256).read_bytes() == picture(i)
+        assert (tmp_path / ".raw" / one.sha256).read_bytes() == image(i)
         (tmp_path / one.path).unlink()
     server.requests.clear()
     outcomes = prepare(served, tmp_path, limits=QUICK)
@@ -657,7 +655,7 @@ def test_kept_raw_files_serve_later_calls(server, served, tmp_path):
 
 def test_changed_row_is_cut_anew_and_replaces_the_old_one(server, served, tmp_path):
     prepare(served, tmp_path, limits=QUICK)
-    changed = face(picture(0), served[0].url, face_id=0, box=(0, 0, 8, 9))
+    changed = face(image(0), served[0].url, face_id=0, box=(0, 0, 8, 9))
     outcomes = prepare([changed, *served[1:]], tmp_path, limits=QUICK)
     assert set(outcomes) == {changed, *served[1:]}
     assert Image.open(tmp_path / changed.path).size == (8, 9)
@@ -756,7 +754,7 @@ def command(*flags: object) -> subprocess.Popen[str]:
 def test_call_that_was_ended_midway_is_completed_by_the_next(server, tmp_path, end):
     lines = []
     for i in range(24):
-        content = picture(i)
+        content = image(i)
 
         def slowly(handler: _Handler, content: bytes = content) -> None:
             handler.server.closing.wait(0.05)
@@ -789,9 +787,9 @@ def test_call_that_was_ended_midway_is_completed_by_the_next(server, tmp_path, e
 
 def test_command_prints_table_malformed_lines_and_folder(server, tmp_path):
     name = "[red]Ada[/red]"
-    server.routes["/0.jpg"] = answer(picture())
+    server.routes["/0.jpg"] = answer(image())
     faces = [
-        face(picture(), server.url("/0.jpg"), name=name),
+        face(image(), server.url("/0.jpg"), name=name),
         face(b"any", server.url("/404"), name=name, face_id=2),
     ]
     path = tmp_path / "list.txt"

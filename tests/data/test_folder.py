@@ -1,11 +1,11 @@
-"""What a picture folder is searched for, and each way it can be unusable."""
+"""What an image folder is searched for, and each way it can be unusable."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from jaxvision.data.folder import scan_folder
+from jaxvision.data.folder import index_folder
 from jaxvision.errors import InputError
 
 
@@ -19,44 +19,53 @@ def fill(root: Path, *names: str) -> Path:
 
 def test_a_sub_folder_is_a_class(tmp_path: Path) -> None:
     fill(tmp_path, "b/2.png", "b/1.JPG", "a b/x.webp", "b/deep/er/0.tiff")
-    scan = scan_folder(tmp_path)
-    assert scan.classes == ("a b", "b")
-    assert scan.pictures == ("a b/x.webp", "b/1.JPG", "b/2.png", "b/deep/er/0.tiff")
-    assert scan.labels == (0, 1, 1, 1)
-    assert scan.ignored == {}
+    folder_index = index_folder(tmp_path)
+    assert folder_index.classes == ("a b", "b")
+    assert folder_index.images == (
+        "a b/x.webp",
+        "b/1.JPG",
+        "b/2.png",
+        "b/deep/er/0.tiff",
+    )
+    assert folder_index.labels == (0, 1, 1, 1)
+    assert folder_index.ignored == {}
 
 
 def test_a_folder_that_comes_divided(tmp_path: Path) -> None:
     fill(tmp_path, "train/b/2.png", "train/a/1.png", "test/b/deep/3.png", "x.txt")
-    scan = scan_folder(tmp_path)
-    assert scan.classes == ("a", "b")
-    assert scan.pictures == ("train/a/1.png", "test/b/deep/3.png", "train/b/2.png")
-    assert scan.labels == (0, 1, 1)
-    assert scan.parts == ("train", "test", "train")
-    assert scan.ignored == {"files that are no pictures": 1}
+    folder_index = index_folder(tmp_path)
+    assert folder_index.classes == ("a", "b")
+    assert folder_index.images == (
+        "train/a/1.png",
+        "test/b/deep/3.png",
+        "train/b/2.png",
+    )
+    assert folder_index.labels == (0, 1, 1)
+    assert folder_index.parts == ("train", "test", "train")
+    assert folder_index.ignored == {"files that are no images": 1}
     fill(tmp_path, "val/a/4.png")
-    assert scan_folder(tmp_path).parts == ("train", "val", "test", "train")
+    assert index_folder(tmp_path).parts == ("train", "val", "test", "train")
 
 
-def test_folders_called_train_and_test_are_classes_if_they_hold_pictures(
+def test_folders_called_train_and_test_are_classes_if_they_hold_images(
     tmp_path: Path,
 ) -> None:
     fill(tmp_path, "train/1.png", "test/2.png")
-    scan = scan_folder(tmp_path)
-    assert (scan.classes, scan.parts) == (("test", "train"), ())
+    folder_index = index_folder(tmp_path)
+    assert (folder_index.classes, folder_index.parts) == (("test", "train"), ())
     # A third folder: no division either.
     fill(tmp_path / "more", "train/a/1.png", "test/a/2.png", "old/3.png")
-    assert scan_folder(tmp_path / "more").classes == ("old", "test", "train")
+    assert index_folder(tmp_path / "more").classes == ("old", "test", "train")
 
 
 def test_what_is_ignored_is_counted_except_hidden(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/1.png", "a/notes.txt", "b/x.svg", "readme.md")
     fill(tmp_path, "loose.png", ".git/x.png", "a/.hidden.png", "b/.cache/x.png")
-    scan = scan_folder(tmp_path)
-    assert scan.pictures == ("a/1.png", "b/1.png")
-    assert scan.ignored == {
-        "files that are no pictures": 3,
-        "pictures outside any class": 1,
+    folder_index = index_folder(tmp_path)
+    assert folder_index.images == ("a/1.png", "b/1.png")
+    assert folder_index.ignored == {
+        "files that are no images": 3,
+        "images outside any class": 1,
     }
 
 
@@ -68,10 +77,10 @@ def test_links_that_leave_the_folder_are_not_followed(tmp_path: Path) -> None:
     (root / "a" / "dead.png").symlink_to(root / "none.png")
     (root / "a" / "loop").symlink_to(root)
     (root / "c").symlink_to(outside / "o")
-    scan = scan_folder(root)
-    assert scan.classes == ("a", "b")
-    assert scan.pictures == ("a/1.png", "a/inside.png", "b/1.png")
-    assert scan.ignored == {"links that are not followed": 4}
+    folder_index = index_folder(root)
+    assert folder_index.classes == ("a", "b")
+    assert folder_index.images == ("a/1.png", "a/inside.png", "b/1.png")
+    assert folder_index.ignored == {"links that are not followed": 4}
 
 
 def test_a_root_may_be_a_link(tmp_path: Path) -> None:
@@ -79,7 +88,7 @@ def test_a_root_may_be_a_link(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "root")
     (tmp_path / "root" / "a" / "same.png").symlink_to(tmp_path / "root/b/1.png")
-    assert len(scan_folder(link).pictures) == 3
+    assert len(index_folder(link).images) == 3
 
 
 def test_names_that_are_no_utf8(tmp_path: Path) -> None:
@@ -88,17 +97,17 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     os.mkdir(folder)
     with open(folder + b"/\xff.png", "wb"):
         pass
-    scan = scan_folder(tmp_path)
-    assert [(tmp_path / picture).is_file() for picture in scan.pictures] == [True] * 2
+    folder_index = index_folder(tmp_path)
+    assert [(tmp_path / image).is_file() for image in folder_index.images] == [True] * 2
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "no class in it: put the pictures of each class into a sub-folder"),
-        (["1.png", "2.png"], "no class in it; 2 pictures lie directly in it"),
+        ([], "no class in it: put the images of each class into a subfolder"),
+        (["1.png", "2.png"], "no class in it; 2 images lie directly in it"),
         (["a/1.png"], "only one class, 'a'"),
-        (["a/1.png", "b/notes.txt"], "b: an empty class, no picture in it"),
+        (["a/1.png", "b/notes.txt"], "b: an empty class, no image in it"),
         (["train/a/1.png", "test/a/2.png"], "only one class, 'a'"),
         (["train/a/1.png", "test/b/2.png"], "train/b: an empty class"),
     ],
@@ -106,7 +115,7 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
 def test_unusable_folders(tmp_path: Path, names: list[str], message: str) -> None:
     fill(tmp_path, *names)
     with pytest.raises(InputError, match=message) as caught:
-        scan_folder(tmp_path)
+        index_folder(tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -117,15 +126,15 @@ def test_only_links_to_folders(tmp_path: Path) -> None:
     root.mkdir()
     (root / "a").symlink_to(tmp_path / "outside")
     with pytest.raises(InputError, match="1 links in it are not followed"):
-        scan_folder(root)
+        index_folder(root)
 
 
 def test_missing_root_and_root_that_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such folder; give one with --data.root"):
-        scan_folder(tmp_path / "none")
+        index_folder(tmp_path / "none")
     fill(tmp_path, "file")
     with pytest.raises(InputError, match=r"is a file; --data.root wants a folder"):
-        scan_folder(tmp_path / "file")
+        index_folder(tmp_path / "file")
 
 
 def test_folders_that_cannot_be_listed(
@@ -142,4 +151,4 @@ def test_folders_that_cannot_be_listed(
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(InputError, match=r"b: cannot be listed \(Permission denied\)"):
-        scan_folder(tmp_path)
+        index_folder(tmp_path)

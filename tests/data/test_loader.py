@@ -19,7 +19,7 @@ LABELS = np.arange(200, dtype=np.int32) % 7
 
 
 def noisy(index: int, generator: np.random.Generator) -> np.ndarray:
-    """A picture that shows its index and its generator's first number."""
+    """An image that shows its index and its generator's first number."""
     return np.array([[[index, generator.integers(256)]]], np.uint8)
 
 
@@ -66,7 +66,7 @@ def test_shapes_and_sizes() -> None:
     np.testing.assert_array_equal(batch["label"], LABELS[batch["image"][:, 0, 0, 0]])
 
 
-def test_training_sees_every_picture_once_an_epoch_in_another_order() -> None:
+def test_training_sees_every_image_once_an_epoch_in_another_order() -> None:
     orders = []
     for epoch in range(4):
         stream = take(batches(), 3, start=3 * epoch)
@@ -103,11 +103,11 @@ def test_a_batch_may_be_larger_than_the_split() -> None:
         assert set(batch["image"][:, 0, 0, 0]) <= set(INDICES)
 
 
-def test_randomness_is_the_pictures_own() -> None:
+def test_randomness_is_the_images_own() -> None:
     stream = take(batches(), 6)
     noise = np.concatenate([batch["image"][:, 0, 0, 1] for batch in stream])
     assert len(set(noise.tolist())) > 25
-    # Not the same again in the next epoch, nor for the picture that fills up.
+    # Not the same again in the next epoch, nor for the image that fills up.
     by_index = {}
     for index, value in zip(indices_of(stream), noise, strict=True):
         by_index.setdefault(index, set()).add(value)
@@ -163,16 +163,16 @@ def test_processes_share_each_global_batch(process_count: int, train: bool) -> N
 
 @pytest.mark.parametrize("process_count", [1, 4])
 @pytest.mark.parametrize("train", [True, False])
-def test_arrays_come_in_the_order_of_pictures(train: bool, process_count: int) -> None:
+def test_arrays_come_in_the_order_of_images(train: bool, process_count: int) -> None:
     features = np.arange(200, dtype=np.float32)[:, None] * [1.0, 2.0]
     features = features.astype(np.float32)
     options = {"process_index": process_count - 1, "process_count": process_count}
     arrays = Batches.of_arrays(
         features, LABELS, INDICES, batch_size=8, seed=3, train=train, **options
     )
-    pictures = batches(train=train, **options)
-    assert arrays.steps_per_epoch == pictures.steps_per_epoch
-    for one, two in zip(take(arrays, 3), take(pictures, 3), strict=True):
+    images = batches(train=train, **options)
+    assert arrays.steps_per_epoch == images.steps_per_epoch
+    for one, two in zip(take(arrays, 3), take(images, 3), strict=True):
         np.testing.assert_array_equal(one["image"][:, 0], two["image"][:, 0, 0, 0])
         assert one["image"].dtype == np.float32
         np.testing.assert_array_equal(one["label"], two["label"])
@@ -200,7 +200,7 @@ def test_batch_sizes_that_cannot_be_divided(
 def test_an_empty_split_and_a_negative_seed() -> None:
     with pytest.raises(InputError, match="seed -1: must be at least 0"):
         batches(seed=-1)
-    with pytest.raises(InputError, match="the split has no picture"):
+    with pytest.raises(InputError, match="the split has no image"):
         Batches(INDICES[:0], LABELS, noisy, batch_size=2, seed=0, train=False)
 
 

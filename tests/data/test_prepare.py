@@ -24,8 +24,8 @@ from jaxvision.data.transforms import AugmentConfig
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
 
-GREY = Preprocessing(size=(24, 24), fit="squash", grey=True)
-CROP = Preprocessing(size=(16, 16), fit="crop", resize=20)
+GRAY = Preprocessing(size=(24, 24), resize_mode="stretch", gray=True)
+CROP = Preprocessing(size=(16, 16), resize_mode="crop", resize=20)
 
 
 def draw(path: Path, seed: int) -> None:
@@ -37,7 +37,7 @@ def draw(path: Path, seed: int) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two classes of pairs, two copies and three bad pictures."""
+    """Two classes of pairs, two copies and three bad images."""
     folder = tmp_path / "pairs"
     for label, name in enumerate(("comic", "face")):
         for number in range(20):
@@ -50,7 +50,7 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-def load(root: Path, preprocessing: Preprocessing = GREY, **options: object) -> Dataset:
+def load(root: Path, preprocessing: Preprocessing = GRAY, **options: object) -> Dataset:
     return load_dataset(DataConfig(root, **options), preprocessing)
 
 
@@ -71,15 +71,15 @@ def stream(dataset: Dataset, **options: object) -> list[dict[str, np.ndarray]]:
 
 
 def assert_same(ours: Dataset, theirs: Dataset, **options: object) -> None:
-    for name in ("name", "classes", "pictures", "bad", "duplicates", "conflicts"):
+    for name in ("name", "classes", "images", "bad", "duplicates", "conflicts"):
         assert getattr(ours, name) == getattr(theirs, name)
     for name in ("pairs", "parts", "left_out", "ignored", "is_demo", "fingerprint"):
         assert getattr(ours, name) == getattr(theirs, name)
     np.testing.assert_array_equal(ours.labels, theirs.labels)
     for name in SPLITS:
         np.testing.assert_array_equal(ours.splits[name], theirs.splits[name])
-    for index in range(len(ours.pictures)):
-        np.testing.assert_array_equal(ours.picture(index), theirs.picture(index))
+    for index in range(len(ours.images)):
+        np.testing.assert_array_equal(ours.image(index), theirs.image(index))
     for a, b in zip(stream(ours, **options), stream(theirs, **options), strict=True):
         for key in ("image", "label", "mask"):
             assert a[key].dtype == b[key].dtype
@@ -89,7 +89,7 @@ def assert_same(ours: Dataset, theirs: Dataset, **options: object) -> None:
 # The same numbers.
 
 
-@pytest.mark.parametrize("preprocessing", [GREY, CROP])
+@pytest.mark.parametrize("preprocessing", [GRAY, CROP])
 def test_a_prepared_set_is_the_folder(
     root: Path, tmp_path: Path, preprocessing: Preprocessing
 ) -> None:
@@ -97,7 +97,7 @@ def test_a_prepared_set_is_the_folder(
     assert prepare(PrepareConfig(root, out, preprocessing, shard=7), processes=1)
     augment = AugmentConfig(resized_crop=0.3, horizontal_flip=0.5)
     folder, prepared = load(root, preprocessing), load(out, preprocessing)
-    assert len(folder.pictures) == 37
+    assert len(folder.images) == 37
     assert folder.duplicates == (("face/003.jpg", "face/007.jpg"),)
     assert_same(prepared, folder, augment=augment)
     config = SplitConfig(seed=4)
@@ -110,13 +110,13 @@ def test_a_prepared_set_is_the_folder(
 )
 def test_options_mean_the_same(root: Path, tmp_path: Path, options: dict) -> None:
     out = tmp_path / "out"
-    prepare(PrepareConfig(root, out, GREY), processes=1)
+    prepare(PrepareConfig(root, out, GRAY), processes=1)
     assert_same(load(out, **options), load(root, **options))
 
 
 def test_worker_processes_read_it_too(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    prepare(PrepareConfig(root, out, GREY, shard=7), processes=1)
+    prepare(PrepareConfig(root, out, GRAY, shard=7), processes=1)
     store = load(out)._store
     first = store[5]
     again = pickle.loads(pickle.dumps(store))
@@ -128,7 +128,7 @@ def test_worker_processes_read_it_too(root: Path, tmp_path: Path) -> None:
 
 def test_each_process_reads_its_part(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    prepare(PrepareConfig(root, out, GREY), processes=1)
+    prepare(PrepareConfig(root, out, GRAY), processes=1)
     dataset = load(out)
     parts = [
         stream(dataset, process_index=index, process_count=2) for index in range(2)
@@ -141,7 +141,7 @@ def test_each_process_reads_its_part(root: Path, tmp_path: Path) -> None:
 
 def test_its_own_splits_are_those_of_training(root: Path, tmp_path: Path) -> None:
     out, split = tmp_path / "out", SplitConfig(0.5, 0.25, 0.25, seed=9)
-    prepare(PrepareConfig(root, out, GREY, split=split), processes=1)
+    prepare(PrepareConfig(root, out, GRAY, split=split), processes=1)
     made, given = load(out, split=split), load(out, splits=out / "splits.csv")
     for name in SPLITS:
         np.testing.assert_array_equal(made.splits[name], given.splits[name])
@@ -155,13 +155,13 @@ def test_a_folder_that_comes_divided(tmp_path: Path) -> None:
     for seed in range(40):
         part = ("train", "test")[seed % 4 == 3]
         draw(root / part / f"class{seed % 2}" / f"{seed}.png", seed)
-    prepare(PrepareConfig(root, out, GREY), processes=1)
+    prepare(PrepareConfig(root, out, GRAY), processes=1)
     assert_same(load(out), load(root))
 
 
 def test_drawn_sets_stay_drawn(root: Path, tmp_path: Path) -> None:
     (root / "DEMO.json").write_text('{"kind": "comics"}')
-    prepare(PrepareConfig(root, tmp_path / "out", GREY), processes=1)
+    prepare(PrepareConfig(root, tmp_path / "out", GRAY), processes=1)
     dataset = load(tmp_path / "out")
     assert dataset.is_demo
     assert dataset.name == "drawn comics"
@@ -169,7 +169,7 @@ def test_drawn_sets_stay_drawn(root: Path, tmp_path: Path) -> None:
 
 def test_the_manifest_tells_it_all(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    prepare(PrepareConfig(root, out, GREY, shard=16), processes=1)
+    prepare(PrepareConfig(root, out, GRAY, shard=16), processes=1)
     said = json.loads((out / "manifest.json").read_text())
     assert said["classes"] == ["comic", "face"]
     assert said["counts"] == {"comic": 18, "face": 19}
@@ -177,7 +177,7 @@ def test_the_manifest_tells_it_all(root: Path, tmp_path: Path) -> None:
     assert {"jaxvision", "Pillow", "array_record"} <= said["versions"].keys()
     assert [shard["records"] for shard in said["shards"]] == [14, 16, 7]
     assert said["sha256"].keys() == contents(out).keys() - {"manifest.json"}
-    rows = {row["path"]: row for row in said["pictures"]}
+    rows = {row["path"]: row for row in said["images"]}
     assert len(rows) == 40
     assert {path for path, row in rows.items() if "bad" in row} == {
         *("comic/000.jpg", "comic/013.jpg", "face/019.jpg")
@@ -193,14 +193,14 @@ def test_the_manifest_tells_it_all(root: Path, tmp_path: Path) -> None:
 
 def whole(root: Path, out: Path) -> dict[str, bytes]:
     """What an undisturbed run in one process gives."""
-    prepare(PrepareConfig(root, out, GREY, shard=7), processes=1)
+    prepare(PrepareConfig(root, out, GRAY, shard=7), processes=1)
     return contents(out)
 
 
 def test_the_number_of_processes_changes_nothing(root: Path, tmp_path: Path) -> None:
     expected = whole(root, tmp_path / "one")
     calls: list[tuple[int, int]] = []
-    config = PrepareConfig(root, tmp_path / "two", GREY, shard=7)
+    config = PrepareConfig(root, tmp_path / "two", GRAY, shard=7)
     prepare(config, processes=2, progress=lambda *done: calls.append(done))
     assert contents(tmp_path / "two") == expected
     assert calls == [(number, 40) for number in range(41)]
@@ -224,7 +224,7 @@ def test_killed_before_any_change_of_the_disk_it_goes_on(
     for name in ("replace", "rename", "unlink", "rmdir"):
         monkeypatch.setattr(os, name, dying(getattr(os, name)))
     for number in range(1, 100):
-        config = PrepareConfig(root, tmp_path / f"out{number}", GREY, shard=7)
+        config = PrepareConfig(root, tmp_path / f"out{number}", GRAY, shard=7)
         # Killed on the way to a change of the disk, then once more soon after.
         survived = True
         for left[0] in (number, 1 + number % 4):
@@ -241,7 +241,7 @@ def test_killed_before_any_change_of_the_disk_it_goes_on(
     assert 10 < number < 99
 
 
-# Waits for a line after each picture, so that it cannot be done before it is killed.
+# Waits for a line after each image, so that it cannot be done before it is killed.
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -254,7 +254,7 @@ def progress(done, total):
 if __name__ == "__main__":
     prepare(
         PrepareConfig(Path(sys.argv[1]), Path(sys.argv[2]),
-                      Preprocessing((24, 24), "squash", grey=True), shard=7),
+                      Preprocessing((24, 24), "stretch", gray=True), shard=7),
         processes=int(sys.argv[3]),
         progress=progress,
     )
@@ -301,30 +301,30 @@ def test_a_finished_set_is_checked_and_left_alone(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    arguments = ["--root", str(root), "--out", str(out), "--size", "24", "--grey"]
+    arguments = ["--root", str(root), "--out", str(out), "--size", "24", "--gray"]
     main(arguments)
     shown = capsys.readouterr()
-    assert "37 pictures of 2 classes in 1 shards, 3 left out" in shown.out
-    assert "left out: comic/000.jpg: not a picture" in shown.err
+    assert "37 images of 2 classes in 1 shards, 3 left out" in shown.out
+    assert "left out: comic/000.jpg: not an image" in shown.err
     expected = contents(out)
     main(arguments)
     assert "nothing to do" in capsys.readouterr().out
     assert contents(out) == expected
     with pytest.raises(InputError, match=r"prepared with --size 24 24 .* remove it"):
-        main([*arguments, "--fit", "pad"])
-    shard = out / "pictures-00000.array_record"
+        main([*arguments, "--resize-mode", "pad"])
+    shard = out / "images-00000.array_record"
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
     with pytest.raises(InputError, match="has changed since it was written"):
         main(arguments)
     draw(root / "face" / "new.png", 1)
-    with pytest.raises(InputError, match=r"pictures in .* have changed"):
+    with pytest.raises(InputError, match=r"images in .* have changed"):
         main(arguments)
 
 
 def test_what_was_begun_otherwise_is_not_continued(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = PrepareConfig(root, tmp_path / "out", GREY)
+    config = PrepareConfig(root, tmp_path / "out", GRAY)
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -337,14 +337,14 @@ def test_what_was_begun_otherwise_is_not_continued(
     with pytest.raises(InputError, match=r"other settings \(preprocessing\); remove"):
         prepare(other, processes=1)
     draw(root / "face" / "new.png", 1)
-    with pytest.raises(InputError, match=r"another state of .* \(pictures\)"):
+    with pytest.raises(InputError, match=r"another state of .* \(images\)"):
         prepare(config, processes=1)
     (root / "face" / "new.png").unlink()
     assert prepare(config, processes=1)
 
 
 def test_two_processes_do_not_prepare_the_same(root: Path, tmp_path: Path) -> None:
-    config = PrepareConfig(root, tmp_path / "out", GREY)
+    config = PrepareConfig(root, tmp_path / "out", GRAY)
     with (
         prepare_module._alone(config),
         pytest.raises(InputError, match="another process is preparing it"),
@@ -355,12 +355,12 @@ def test_two_processes_do_not_prepare_the_same(root: Path, tmp_path: Path) -> No
 # Bad input, one line each.
 
 
-def test_bad_pictures_end_it_where_wanted(root: Path, tmp_path: Path) -> None:
-    config = PrepareConfig(root, tmp_path / "out", GREY, on_bad="error")
-    with pytest.raises(InputError, match=r"000\.jpg: not a picture.*--on-bad skip"):
+def test_bad_images_end_it_where_wanted(root: Path, tmp_path: Path) -> None:
+    config = PrepareConfig(root, tmp_path / "out", GRAY, on_bad="error")
+    with pytest.raises(InputError, match=r"000\.jpg: not an image.*--on-bad skip"):
         prepare(config, processes=1)
     prepare(dataclasses.replace(config, on_bad="skip"), processes=1)
-    with pytest.raises(InputError, match=r"000\.jpg: not a picture"):
+    with pytest.raises(InputError, match=r"000\.jpg: not an image"):
         load(tmp_path / "out", on_bad="error")
 
 
@@ -370,7 +370,10 @@ def test_bad_pictures_end_it_where_wanted(root: Path, tmp_path: Path) -> None:
         (["--size", "0"], "--size"),
         (["--size", "1", "2", "3"], "--size"),
         (["--size", "9", "--resize", "9"], "--resize means nothing"),
-        (["--size", "9", "--fit", "crop", "--resize", "8"], "resize 8 is smaller"),
+        (
+            ["--size", "9", "--resize-mode", "crop", "--resize", "8"],
+            "resize 8 is smaller",
+        ),
         (["--size", "9", "--shard", "0"], "--shard 0"),
         (["--size", "9", "--processes", "0"], "--processes 0"),
         (["--size", "9", "--split.train", "2"], "--split: fractions"),
@@ -391,14 +394,14 @@ def test_flags(root: Path, tmp_path: Path, arguments: list[str], message: str) -
 
 def test_folders_that_will_not_do(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
-        prepare(PrepareConfig(tmp_path / "none", tmp_path / "out", GREY))
+        prepare(PrepareConfig(tmp_path / "none", tmp_path / "out", GRAY))
     for out in (root, root / "face" / "001.jpg"):
         with pytest.raises(InputError, match="no prepared set; choose a new folder"):
-            prepare(PrepareConfig(root, out, GREY))
+            prepare(PrepareConfig(root, out, GRAY))
     for path in (root / "comic").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(InputError, match="'comic' has no usable picture"):
-        prepare(PrepareConfig(root, tmp_path / "out", GREY), processes=1)
+    with pytest.raises(InputError, match="'comic' has no usable image"):
+        prepare(PrepareConfig(root, tmp_path / "out", GRAY), processes=1)
 
 
 def test_a_full_disk_is_one_line(
@@ -412,7 +415,7 @@ def test_a_full_disk_is_one_line(
         def write(self, _: bytes) -> None:
             raise RuntimeError("write() failed: No space left on device")
 
-    config = PrepareConfig(root, tmp_path / "out", GREY)
+    config = PrepareConfig(root, tmp_path / "out", GRAY)
     with monkeypatch.context() as patch:
         patch.setattr(array_record_module, "ArrayRecordWriter", Full)
         with pytest.raises(InputError, match=r"No space left on device.*free some"):
@@ -421,37 +424,39 @@ def test_a_full_disk_is_one_line(
 
 
 def test_another_geometry_is_refused_with_the_flags(root: Path, tmp_path: Path) -> None:
-    prepare(PrepareConfig(root, tmp_path / "out", GREY), processes=1)
-    flags = r"takes --size 16 16 --fit crop --resize 20 --interpolation bilinear;"
+    prepare(PrepareConfig(root, tmp_path / "out", GRAY), processes=1)
+    flags = (
+        r"takes --size 16 16 --resize-mode crop --resize 20 --interpolation bilinear;"
+    )
     with pytest.raises(InputError, match=flags):
         load(tmp_path / "out", CROP)
 
 
 def test_damage_is_found_where_it_is_read(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    prepare(PrepareConfig(root, out, GREY, shard=30), processes=1)
-    shard = out / "pictures-00000.array_record"
+    prepare(PrepareConfig(root, out, GRAY, shard=30), processes=1)
+    shard = out / "images-00000.array_record"
     content = bytearray(shard.read_bytes())
     at = content.index(load(out)._store[3].tobytes())
     content[at + 5] ^= 1
     shard.write_bytes(content)
     dataset = load(out)
-    assert dataset.picture(2).shape == (24, 24, 1)
+    assert dataset.image(2).shape == (24, 24, 1)
     with pytest.raises(InputError, match=r"damaged prepared set \(.*hash mismatch"):
-        dataset.picture(3)
+        dataset.image(3)
     shard.unlink()
-    with pytest.raises(InputError, match=r"pictures-00000\.array_record is missing"):
+    with pytest.raises(InputError, match=r"images-00000\.array_record is missing"):
         load(out)
 
 
 def test_damaged_manifests_and_other_folders(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    prepare(PrepareConfig(root, out, GREY), processes=1)
+    prepare(PrepareConfig(root, out, GRAY), processes=1)
     manifest = out / "manifest.json"
     said = json.loads(manifest.read_text())
     for change, message in (
         ({"version": 99}, "of a later version"),
-        ({"pictures": [{}]}, "damaged prepared set"),
+        ({"images": [{}]}, "damaged prepared set"),
     ):
         manifest.write_text(json.dumps({**said, **change}))
         with pytest.raises(InputError, match=message):
@@ -459,10 +464,10 @@ def test_damaged_manifests_and_other_folders(root: Path, tmp_path: Path) -> None
     manifest.write_text("{")
     with pytest.raises(InputError, match="damaged prepared set"):
         read_prepared(out)
-    # Somebody else's manifest among pictures.
+    # Somebody else's manifest among images.
     (root / "manifest.json").write_text('{"name": "app"}')
     assert read_prepared(root) is None
-    assert len(load(root).pictures) == 37
+    assert len(load(root).images) == 37
 
 
 def test_help_is_quick() -> None:

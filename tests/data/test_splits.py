@@ -1,4 +1,4 @@
-"""Stratified, seeded, stable, and identical pictures on one side."""
+"""Stratified, seeded, stable, and identical images on one side."""
 
 import functools
 from pathlib import Path
@@ -28,19 +28,19 @@ CLASSES = ("anna", "bob", "cleo")
 
 
 def example(*counts: int) -> tuple[list[str], list[int]]:
-    pictures = [
+    images = [
         f"{CLASSES[label]}/{number:03}.png"
         for label, count in enumerate(counts)
         for number in range(count)
     ]
-    return pictures, [CLASSES.index(path.split("/")[0]) for path in pictures]
+    return images, [CLASSES.index(path.split("/")[0]) for path in images]
 
 
 def split(
-    config: SplitConfig, pictures: list[str], labels: list[int], groups: tuple = ()
+    config: SplitConfig, images: list[str], labels: list[int], groups: tuple = ()
 ) -> Splits:
     return make_splits(
-        config, pictures=pictures, labels=labels, classes=CLASSES, groups=groups
+        config, images=images, labels=labels, classes=CLASSES, groups=groups
     )
 
 
@@ -51,15 +51,15 @@ def counts_by_class(splits: Splits, labels: list[int]) -> list[list[int]]:
     ]
 
 
-def side_of(splits: Splits, pictures: list[str]) -> dict[str, str]:
-    return {pictures[i]: name for name in SPLITS for i in splits[name]}
+def side_of(splits: Splits, images: list[str]) -> dict[str, str]:
+    return {images[i]: name for name in SPLITS for i in splits[name]}
 
 
-def test_pictures_that_come_divided_keep_their_test() -> None:
-    pictures, labels = example(50, 30, 20)
-    parts = ["test" if int(path[-6:-4]) % 5 == 0 else "train" for path in pictures]
+def test_images_that_come_divided_keep_their_test() -> None:
+    images, labels = example(50, 30, 20)
+    parts = ["test" if int(path[-6:-4]) % 5 == 0 else "train" for path in images]
     divide = functools.partial(
-        make_splits, pictures=pictures, labels=labels, classes=CLASSES, parts=parts
+        make_splits, images=images, labels=labels, classes=CLASSES, parts=parts
     )
     splits = divide(SplitConfig(0.6, 0.2, 0.2))
     assert splits["test"].tolist() == [i for i in range(100) if parts[i] == "test"]
@@ -72,11 +72,11 @@ def test_pictures_that_come_divided_keep_their_test() -> None:
     assert counts_by_class(counted, labels)[:2] == [[10] * 3, [30, 14, 6]]
 
 
-def test_pictures_that_come_with_a_validation_part_are_not_divided() -> None:
-    pictures, labels = example(9, 9, 9)
+def test_images_that_come_with_a_validation_part_are_not_divided() -> None:
+    images, labels = example(9, 9, 9)
     parts = [SPLITS[i % 3] for i in range(27)]
     splits = make_splits(
-        SplitConfig(), pictures=pictures, labels=labels, classes=CLASSES, parts=parts
+        SplitConfig(), images=images, labels=labels, classes=CLASSES, parts=parts
     )
     assert [splits[name].tolist() for name in SPLITS] == [
         list(range(start, 27, 3)) for start in range(3)
@@ -84,11 +84,11 @@ def test_pictures_that_come_with_a_validation_part_are_not_divided() -> None:
 
 
 def test_what_is_in_the_test_too_is_not_trained_on() -> None:
-    pictures, labels = example(10, 10, 10)
+    images, labels = example(10, 10, 10)
     parts = ["test" if i % 10 == 9 else "train" for i in range(30)]
     splits = make_splits(
         SplitConfig(0.8, 0.2, 0.0),
-        pictures=pictures,
+        images=images,
         labels=labels,
         classes=CLASSES,
         groups=[[0, 9], [11, 12]],
@@ -96,13 +96,13 @@ def test_what_is_in_the_test_too_is_not_trained_on() -> None:
     )
     used = np.concatenate([splits[name] for name in SPLITS])
     assert sorted(used) == list(range(1, 30))
-    sides = side_of(splits, pictures)
-    assert sides[pictures[11]] == sides[pictures[12]]
+    sides = side_of(splits, images)
+    assert sides[images[11]] == sides[images[12]]
 
 
 def test_every_class_is_divided_by_the_fractions() -> None:
-    pictures, labels = example(100, 40, 20)
-    splits = split(SplitConfig(), pictures, labels)
+    images, labels = example(100, 40, 20)
+    splits = split(SplitConfig(), images, labels)
     assert counts_by_class(splits, labels) == [[70, 28, 14], [15, 6, 3], [15, 6, 3]]
     everything = np.concatenate([splits[name] for name in SPLITS])
     assert sorted(everything) == list(range(160))
@@ -112,32 +112,32 @@ def test_every_class_is_divided_by_the_fractions() -> None:
 
 
 def test_a_number_for_training_and_the_rest_halved() -> None:
-    pictures, labels = example(100, 73, 72)
-    splits = split(SplitConfig(train_per_class=70), pictures, labels)
+    images, labels = example(100, 73, 72)
+    splits = split(SplitConfig(train_per_class=70), images, labels)
     assert counts_by_class(splits, labels) == [[70, 70, 70], [15, 2, 1], [15, 1, 1]]
 
 
 def test_the_smallest_classes_reach_every_split() -> None:
-    pictures, labels = example(3, 4, 5)
+    images, labels = example(3, 4, 5)
     for config in (
         SplitConfig(),
         SplitConfig(train_per_class=1),
         SplitConfig(0.9, 0.05, 0.05),
     ):
-        for row in counts_by_class(split(config, pictures, labels), labels):
+        for row in counts_by_class(split(config, images, labels), labels):
             assert min(row) >= 1
 
 
 def test_without_a_test_set() -> None:
-    pictures, labels = example(10, 20, 5)
-    splits = split(SplitConfig(train=0.8, val=0.2, test=0.0), pictures, labels)
+    images, labels = example(10, 20, 5)
+    splits = split(SplitConfig(train=0.8, val=0.2, test=0.0), images, labels)
     assert counts_by_class(splits, labels) == [[8, 16, 4], [2, 4, 1], [0, 0, 0]]
 
 
 def test_a_seed_is_a_split() -> None:
-    pictures, labels = example(50, 50, 50)
+    images, labels = example(50, 50, 50)
     one, again, other = (
-        split(SplitConfig(seed=seed), pictures, labels)["train"] for seed in (1, 1, 2)
+        split(SplitConfig(seed=seed), images, labels)["train"] for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one, other)
@@ -145,8 +145,8 @@ def test_a_seed_is_a_split() -> None:
 
 def test_golden_split() -> None:
     # A split that changes between versions would make old results incomparable.
-    pictures, labels = example(8, 4, 4)
-    splits = split(SplitConfig(), pictures, labels)
+    images, labels = example(8, 4, 4)
+    splits = split(SplitConfig(), images, labels)
     assert {name: splits[name].tolist() for name in SPLITS} == GOLDEN
 
 
@@ -164,34 +164,34 @@ def test_added_files_move_few(data: st.DataObject) -> None:
     added = data.draw(st.integers(1, 10))
     by_count = data.draw(st.booleans())
     config = SplitConfig(train_per_class=5 if by_count else None, seed=added)
-    pictures, labels = example(*counts)
-    before = side_of(split(config, pictures, labels), pictures)
-    more = [f"anna/new{number}.png" for number in range(added)] + pictures
+    images, labels = example(*counts)
+    before = side_of(split(config, images, labels), images)
+    more = [f"anna/new{number}.png" for number in range(added)] + images
     after = side_of(split(config, more, [0] * added + labels), more)
-    moved = [path for path in pictures if before[path] != after[path]]
+    moved = [path for path in images if before[path] != after[path]]
     assert len(moved) <= 2 * added
     assert all(path.startswith("anna/") for path in moved)
 
 
 def test_a_group_stays_on_one_side() -> None:
-    pictures, labels = example(30, 30, 30)
+    images, labels = example(30, 30, 30)
     # Within classes, over classes, and large.
     groups = [[0, 1], [2, 31], [3, 32, 61], list(range(62, 72))]
     for seed in range(20):
-        splits = split(SplitConfig(seed=seed), pictures, labels, groups)
-        sides = side_of(splits, pictures)
+        splits = split(SplitConfig(seed=seed), images, labels, groups)
+        sides = side_of(splits, images)
         for group in groups:
-            assert len({sides[pictures[index]] for index in group}) == 1
+            assert len({sides[images[index]] for index in group}) == 1
         assert len(sides) == 90
         assert counts_by_class(splits, labels)[0][:2] == [21, 21]
 
 
 def test_counts_are_exact_in_spite_of_groups() -> None:
-    pictures, labels = example(20, 20, 20)
+    images, labels = example(20, 20, 20)
     groups = [[2 * index, 2 * index + 1] for index in range(8)]
     for seed in range(20):
         config = SplitConfig(train_per_class=13, seed=seed)
-        splits = split(config, pictures, labels, groups)
+        splits = split(config, images, labels, groups)
         assert counts_by_class(splits, labels)[0] == [13, 13, 13]
 
 
@@ -203,74 +203,74 @@ def test_counts_are_exact_in_spite_of_groups() -> None:
         (SplitConfig(float("nan"), 0.5, 0.5), "must not be negative"),
         (SplitConfig(train_per_class=0), "train-per-class 0: must be at least 1"),
         (SplitConfig(0.7, 0.0, 0.0, train_per_class=1), "nowhere to go"),
-        (SplitConfig(train_per_class=4), "class 'bob' has 5 usable pictures.*needs 6"),
+        (SplitConfig(train_per_class=4), "class 'bob' has 5 usable images.*needs 6"),
     ],
 )
 def test_impossible_splits(config: SplitConfig, message: str) -> None:
-    pictures, labels = example(10, 5, 10)
+    images, labels = example(10, 5, 10)
     with pytest.raises(InputError, match=message):
-        split(config, pictures, labels)
+        split(config, images, labels)
 
 
 def test_a_class_that_is_too_small_is_named() -> None:
-    pictures, labels = example(10, 2, 10)
-    with pytest.raises(InputError, match=r"'bob' has 2 usable pictures.* needs 3: add"):
-        split(SplitConfig(), pictures, labels)
+    images, labels = example(10, 2, 10)
+    with pytest.raises(InputError, match=r"'bob' has 2 usable images.* needs 3: add"):
+        split(SplitConfig(), images, labels)
 
 
 # Files.
 
 
-def written(path: Path, pictures: list[str], labels: list[int]) -> Splits:
-    splits = split(SplitConfig(seed=5), pictures, labels)
-    write_splits(path, splits, pictures=pictures, labels=labels, classes=CLASSES)
+def written(path: Path, images: list[str], labels: list[int]) -> Splits:
+    splits = split(SplitConfig(seed=5), images, labels)
+    write_splits(path, splits, images=images, labels=labels, classes=CLASSES)
     return splits
 
 
-def applied(path: Path, pictures: list[str], labels: list[int]) -> Splits:
+def applied(path: Path, images: list[str], labels: list[int]) -> Splits:
     return apply_splits(
         read_splits(path),
         source=path,
-        pictures=pictures,
+        images=images,
         labels=labels,
         classes=CLASSES,
     )
 
 
 def test_a_written_split_is_read_exactly(tmp_path: Path) -> None:
-    pictures, labels = example(10, 10, 10)
-    pictures[3], pictures[4] = 'anna/a "quoted", \n name.png', "anna/\udcff.png"
+    images, labels = example(10, 10, 10)
+    images[3], images[4] = 'anna/a "quoted", \n name.png', "anna/\udcff.png"
     path = tmp_path / "deep" / "splits.csv"
-    splits = written(path, pictures, labels)
-    again = applied(path, pictures, labels)
+    splits = written(path, images, labels)
+    again = applied(path, images, labels)
     for name in SPLITS:
         np.testing.assert_array_equal(splits[name], again[name])
     assert [entry.name for entry in path.parent.iterdir()] == ["splits.csv"]
 
 
 def test_new_files_are_left_out(tmp_path: Path) -> None:
-    pictures, labels = example(10, 10, 10)
-    splits = written(tmp_path / "splits.csv", pictures, labels)
-    again = applied(tmp_path / "splits.csv", ["anna/new.png", *pictures], [0, *labels])
+    images, labels = example(10, 10, 10)
+    splits = written(tmp_path / "splits.csv", images, labels)
+    again = applied(tmp_path / "splits.csv", ["anna/new.png", *images], [0, *labels])
     for name in SPLITS:
         np.testing.assert_array_equal(splits[name] + 1, again[name])
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    pictures, labels = example(10, 10, 10)
-    written(tmp_path / "splits.csv", pictures, labels)
+    images, labels = example(10, 10, 10)
+    written(tmp_path / "splits.csv", images, labels)
     message = "anna/000.png, anna/001.png, anna/002.png and 2 more; restore them"
     with pytest.raises(InputError, match=message):
-        applied(tmp_path / "splits.csv", pictures[5:], labels[5:])
+        applied(tmp_path / "splits.csv", images[5:], labels[5:])
 
 
 def test_another_label_is_named(tmp_path: Path) -> None:
-    pictures, labels = example(10, 10, 10)
-    written(tmp_path / "splits.csv", pictures, labels)
+    images, labels = example(10, 10, 10)
+    written(tmp_path / "splits.csv", images, labels)
     labels[0] = 1
-    message = "anna/000.png is labelled 'anna' there, but its folder says 'bob'"
+    message = "anna/000.png is labeled 'anna' there, but its folder says 'bob'"
     with pytest.raises(InputError, match=message):
-        applied(tmp_path / "splits.csv", pictures, labels)
+        applied(tmp_path / "splits.csv", images, labels)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_another_label_is_named(tmp_path: Path) -> None:
     [
         ("", "not a splits file"),
         ("a,b\n", "not a splits file"),
-        ("path,label,split\n", "lists no picture"),
+        ("path,label,split\n", "lists no image"),
         ("path,label,split\na/1.png,a,dev\n", "line 2 must be path,label and one of"),
         ("path,label,split\na/1.png,a\n", "line 2 must be"),
         ("path,label,split\na,a,test\na,a,train\n", "line 3 lists a a second time"),
@@ -296,9 +296,9 @@ def test_damaged_splits_files(tmp_path: Path, text: str, message: str) -> None:
 
 def test_folds_spread_every_class_and_keep_groups_together():
     labels = [0] * 13 + [1] * 7
-    pictures = [f"{label}/{i}.png" for i, label in enumerate(labels)]
+    images = [f"{label}/{i}.png" for i, label in enumerate(labels)]
     groups = [[0, 1, 2], [15, 16]]
-    make = functools.partial(make_folds, 3, pictures=pictures, labels=labels)
+    make = functools.partial(make_folds, 3, images=images, labels=labels)
     fold = make(seed=0, groups=groups)
     assert fold.dtype == np.int32
     for group in groups:
@@ -314,23 +314,23 @@ def test_folds_spread_every_class_and_keep_groups_together():
 @pytest.mark.parametrize("count", [0, 1, 4])
 def test_impossible_folds_are_refused(count):
     with pytest.raises(InputError, match=f"{count} folds"):
-        make_folds(count, seed=0, pictures=["a", "b", "c"], labels=[0, 0, 0])
+        make_folds(count, seed=0, images=["a", "b", "c"], labels=[0, 0, 0])
 
 
 # Pairs.
 
 
-def test_pairs_are_pictures_of_one_name_in_both_classes() -> None:
-    pictures = ["comic/1.jpg", "comic/2.jpg", "face/1.png", "face/2.jpg", "face/3.jpg"]
+def test_pairs_are_images_of_one_name_in_both_classes() -> None:
+    images = ["comic/1.jpg", "comic/2.jpg", "face/1.png", "face/2.jpg", "face/3.jpg"]
     labels, classes = [0, 0, 1, 1, 1], ("comic", "face")
-    assert is_paired(pictures, labels, classes)
-    assert find_pairs(pictures, labels) == [[0, 2], [1, 3]]
-    deeper = [path.replace("/", "/old/") for path in pictures]
+    assert is_paired(images, labels, classes)
+    assert find_pairs(images, labels) == [[0, 2], [1, 3]]
+    deeper = [path.replace("/", "/old/") for path in images]
     assert find_pairs(deeper, labels) == [[0, 2], [1, 3]]
 
 
 @pytest.mark.parametrize(
-    ("pictures", "labels", "classes"),
+    ("images", "labels", "classes"),
     [
         # A name that the larger class lacks; other folders; three classes.
         (["a/1.jpg", "a/9.jpg", "b/1.jpg", "b/2.jpg", "b/3.jpg"], [0, 0, 1, 1, 1], 2),
@@ -339,21 +339,21 @@ def test_pairs_are_pictures_of_one_name_in_both_classes() -> None:
     ],
 )
 def test_other_sets_are_not_paired(
-    pictures: list[str], labels: list[int], classes: int
+    images: list[str], labels: list[int], classes: int
 ) -> None:
-    assert not is_paired(pictures, labels, CLASSES[:classes])
+    assert not is_paired(images, labels, CLASSES[:classes])
 
 
 def test_pairs_stay_together_and_counts_exact() -> None:
-    pictures, labels = example(50, 50)
-    groups = find_pairs(pictures, labels)
+    images, labels = example(50, 50)
+    groups = find_pairs(images, labels)
     for seed in range(4):
         config = SplitConfig(0.8, 0.1, 0.1, seed=seed)
         splits = make_splits(
-            config, pictures=pictures, labels=labels, classes=CLASSES[:2], groups=groups
+            config, images=images, labels=labels, classes=CLASSES[:2], groups=groups
         )
         assert counts_by_class(splits, labels) == [[40, 40, 0], [5, 5, 0], [5, 5, 0]]
-        side = side_of(splits, pictures)
+        side = side_of(splits, images)
         for number in range(50):
             assert side[f"anna/{number:03}.png"] == side[f"bob/{number:03}.png"]
 

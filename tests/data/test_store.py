@@ -1,4 +1,4 @@
-"""Memory and file give the same pictures, within the memory that was allowed."""
+"""Memory and file give the same images, within the memory that was allowed."""
 
 import gc
 import os
@@ -11,32 +11,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxvision.data.store import PictureStore
+from jaxvision.data.store import ImageStore
 from jaxvision.errors import InputError
 
 
-def pictures(count: int = 20) -> list[np.ndarray]:
+def images(count: int = 20) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     shapes = [(*rng.integers(1, 60, 2), (1, 3)[index % 2]) for index in range(count)]
     return [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
 
 
-def filled(limit: int, folder: Path, *, shared: bool = False) -> PictureStore:
-    store = PictureStore(limit, folder=folder, shared=shared)
-    for picture in pictures():
-        store.append(picture)
+def filled(limit: int, folder: Path, *, shared: bool = False) -> ImageStore:
+    store = ImageStore(limit, folder=folder, shared=shared)
+    for image in images():
+        store.append(image)
     return store
 
 
 def test_memory_and_file_are_equal(tmp_path: Path) -> None:
-    total = sum(picture.nbytes for picture in pictures())
+    total = sum(image.nbytes for image in images())
     for limit, in_memory in [(total, True), (total - 1, False), (0, False)]:
         store = filled(limit, tmp_path)
         assert store.in_memory == in_memory
         assert store.nbytes == total
         assert len(store) == 20
-        for index, picture in enumerate(pictures()):
-            np.testing.assert_array_equal(store[index], picture)
+        for index, image in enumerate(images()):
+            np.testing.assert_array_equal(store[index], image)
             assert type(store[index]) is np.ndarray
 
 
@@ -57,27 +57,27 @@ def test_a_shared_store_travels_cheaply(tmp_path: Path) -> None:
     packed = pickle.dumps(store)
     assert len(packed) < 2000
     other = pickle.loads(packed)
-    for index, picture in enumerate(pictures()):
-        np.testing.assert_array_equal(other[index], picture)
+    for index, image in enumerate(images()):
+        np.testing.assert_array_equal(other[index], image)
     del other
     gc.collect()
-    np.testing.assert_array_equal(store[3], pictures()[3])
+    np.testing.assert_array_equal(store[3], images()[3])
     with pytest.raises(TypeError, match="only a shared store"):
         pickle.dumps(filled(0, tmp_path))
 
 
 def test_read_from_many_threads(tmp_path: Path) -> None:
-    store, expected = filled(0, tmp_path), pictures()
+    store, expected = filled(0, tmp_path), images()
     places = np.random.default_rng(1).integers(0, 20, 2000).tolist()
     with ThreadPoolExecutor(8) as pool:
-        for place, picture in zip(
+        for place, image in zip(
             places, pool.map(store.__getitem__, places), strict=True
         ):
-            np.testing.assert_array_equal(picture, expected[place])
+            np.testing.assert_array_equal(image, expected[place])
 
 
 def test_views_are_copied_and_protected(tmp_path: Path) -> None:
-    store = PictureStore(10**6)
+    store = ImageStore(10**6)
     large = np.zeros((50, 50, 3), np.uint8)
     store.append(large[10:12, 10:12])
     large[:] = 7
@@ -99,24 +99,24 @@ def test_wrong_use(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
-    store = PictureStore(0)
-    store.append(pictures()[0])
+    store = ImageStore(0)
+    store.append(images()[0])
     store._file = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
     with pytest.raises(InputError, match=r"No space left.*--data.cache-dir"):
-        store.append(pictures()[0])
+        store.append(images()[0])
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"decoded pictures cannot be written"):
-        PictureStore(0, folder=tmp_path / "file" / "x").append(pictures()[0])
+    with pytest.raises(InputError, match=r"decoded images cannot be written"):
+        ImageStore(0, folder=tmp_path / "file" / "x").append(images()[0])
 
 
 PEAK = """
 import resource, sys
 import numpy as np
-from jaxvision.data.store import PictureStore
-store = PictureStore(4 << 20)
+from jaxvision.data.store import ImageStore
+store = ImageStore(4 << 20)
 rng = np.random.default_rng(0)
 for _ in range(int(sys.argv[1])):
     store.append(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
@@ -125,7 +125,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def test_peak_memory_does_not_grow_with_the_pictures() -> None:
+def test_peak_memory_does_not_grow_with_the_images() -> None:
     # 12 KiB each: 24 and 96 MiB in all, of which 4 may be held.
     few, many = (
         int(

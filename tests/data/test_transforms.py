@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxvision.data.decode import finish
+from jaxvision.data.decode import center_crop
 from jaxvision.data.transforms import (
     ON_DEVICE,
     TRANSFORMS,
@@ -17,8 +17,8 @@ from jaxvision.data.transforms import (
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
 
-SQUASH = Preprocessing(size=(40, 48), fit="squash")
-CROP = Preprocessing(size=(40, 40), fit="crop", resize=48)
+STRETCH = Preprocessing(size=(40, 48), resize_mode="stretch")
+CROP = Preprocessing(size=(40, 40), resize_mode="crop", resize=48)
 EVERYTHING = AugmentConfig(
     resized_crop=0.5,
     horizontal_flip=0.5,
@@ -35,12 +35,12 @@ EVERYTHING = AugmentConfig(
     sharpness=0.5,
     blur=1.0,
     invert=0.3,
-    grey=0.3,
+    gray=0.3,
     erasing=0.3,
 )
 
 
-def picture(height: int = 40, width: int = 48, channels: int = 3) -> np.ndarray:
+def random_image(height: int = 40, width: int = 48, channels: int = 3) -> np.ndarray:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (5, 6, channels), dtype=np.uint8)
     return coarse.repeat(-(-height // 5), 0).repeat(-(-width // 6), 1)[:height, :width]
@@ -53,7 +53,7 @@ def generator(seed: int = 0) -> np.random.Generator:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_every_row_of_the_table(name: str, channels: int) -> None:
-    transform, image = TRANSFORMS[name], picture(channels=channels)
+    transform, image = TRANSFORMS[name], random_image(channels=channels)
     before = image.copy()
     same = transform.function(image, transform.identity, generator())
     np.testing.assert_array_equal(same, image)
@@ -73,15 +73,17 @@ def test_every_row_of_the_table(name: str, channels: int) -> None:
 @pytest.mark.parametrize(
     "name", [n for n, t in TRANSFORMS.items() if len(t.strengths) > 1]
 )
-def test_stronger_is_further_from_the_picture(name: str) -> None:
+def test_stronger_is_further_from_the_image(name: str) -> None:
     function = TRANSFORMS[name].function
     weak, *_, strong = TRANSFORMS[name].strengths
-    image = picture().astype(int)
+    image = random_image().astype(int)
 
     def distance(strength: float) -> float:
         return np.mean(
             [
-                np.abs(function(picture(), strength, generator(seed)) - image).mean()
+                np.abs(
+                    function(random_image(), strength, generator(seed)) - image
+                ).mean()
                 for seed in range(5)
             ]
         )
@@ -94,7 +96,7 @@ def apply(name: str, strength: float, image: np.ndarray, seed: int = 0) -> np.nd
 
 
 def test_known_answers() -> None:
-    image = picture(40, 40)
+    image = random_image(40, 40)
     np.testing.assert_array_equal(apply("horizontal_flip", 1, image), image[:, ::-1])
     np.testing.assert_array_equal(apply("vertical_flip", 1, image), image[::-1])
     np.testing.assert_array_equal(apply("invert", 1, image), 255 - image)
@@ -113,8 +115,8 @@ def test_known_answers() -> None:
     assert apply("brighten", 2.0, image).mean() > image.mean()
     flat = apply("less_contrast", 0.85, image)
     assert abs(flat.std() - 0.15 * image.std()) < 3
-    grey = apply("grey", 1, image)
-    assert (grey == grey[..., :1]).all()
+    gray = apply("gray", 1, image)
+    assert (gray == gray[..., :1]).all()
     half = apply("hue", 0.5, np.full((4, 4, 3), (255, 0, 0), np.uint8))
     # Pillow's hue has 256 steps.
     np.testing.assert_allclose(half[0, 0], [0, 255, 255], atol=4)
@@ -133,12 +135,12 @@ def test_a_crop_has_the_area_that_was_asked_for() -> None:
         assert 0.7 < width / height < 1.4
 
 
-@pytest.mark.parametrize("preprocessing", [SQUASH, CROP])
+@pytest.mark.parametrize("preprocessing", [STRETCH, CROP])
 def test_everything_off_is_evaluation(preprocessing: Preprocessing) -> None:
-    stored = picture(40, 48) if preprocessing is SQUASH else picture(48, 70)
+    stored = random_image(40, 48) if preprocessing is STRETCH else random_image(48, 70)
     np.testing.assert_array_equal(
         augment(stored, AugmentConfig(), generator(), preprocessing),
-        finish(stored, preprocessing),
+        center_crop(stored, preprocessing),
     )
 
 
@@ -146,10 +148,12 @@ def test_everything_off_is_evaluation(preprocessing: Preprocessing) -> None:
     "field",
     [f.name for f in dataclasses.fields(AugmentConfig) if f.name not in ON_DEVICE],
 )
-def test_every_field_changes_pictures(field: str) -> None:
+def test_every_field_changes_images(field: str) -> None:
     config = AugmentConfig(**{field: getattr(EVERYTHING, field)})
     changed = [
-        (augment(picture(), config, generator(seed), SQUASH) != picture()).any()
+        (
+            augment(random_image(), config, generator(seed), STRETCH) != random_image()
+        ).any()
         for seed in range(10)
     ]
     assert any(changed)
@@ -160,7 +164,7 @@ def test_every_field_changes_pictures(field: str) -> None:
 def test_augment_is_a_function_of_its_generator(
     shape: tuple[int, int], channels: int
 ) -> None:
-    stored = picture(*shape, channels)
+    stored = random_image(*shape, channels)
     stored.flags.writeable = False
     results = []
     for seed in range(30):
@@ -174,7 +178,7 @@ def test_augment_is_a_function_of_its_generator(
     assert len(set(results)) == 30
 
 
-def test_random_crops_reach_the_whole_stored_picture() -> None:
+def test_random_crops_reach_the_whole_stored_image() -> None:
     stored = np.broadcast_to(np.arange(96, dtype=np.uint8)[None, :, None], (48, 96, 3))
     config = AugmentConfig(resized_crop=0.3)
     seen = [augment(stored, config, generator(seed), CROP) for seed in range(40)]
@@ -198,16 +202,22 @@ def test_strengths_that_mean_nothing(field: str, value: float, message: str) -> 
 
 
 def test_what_is_left_to_the_device() -> None:
-    config = AugmentConfig(pca_colour=0.1, pca_per_pixel=True)
-    assert (augment(picture(), config, generator(), SQUASH) == picture()).all()
+    config = AugmentConfig(pca_color=0.1, pca_per_pixel=True)
+    assert (
+        augment(random_image(), config, generator(), STRETCH) == random_image()
+    ).all()
     check_on_host(AugmentConfig(blur=1.0), "features")
-    with pytest.raises(InputError, match=r"features cannot be .*--augment.pca-colour"):
+    with pytest.raises(InputError, match=r"features cannot be .*--augment.pca-color"):
         check_on_host(config, "features")
 
 
-def test_extreme_strengths_stay_pictures() -> None:
+def test_extreme_strengths_stay_images() -> None:
     config = AugmentConfig(
         resized_crop=0.99, brightness=1, perspective=0.9, erasing=0.99
     )
     for seed in range(20):
-        assert augment(picture(), config, generator(seed), SQUASH).shape == (40, 48, 3)
+        assert augment(random_image(), config, generator(seed), STRETCH).shape == (
+            40,
+            48,
+            3,
+        )

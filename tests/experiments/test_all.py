@@ -14,7 +14,7 @@ from finished_runs import write_run
 
 from experiments import all as everything
 from experiments.all import Config, Step, _Children, main, run_step, step_flags
-from experiments.catalogue import EXPERIMENTS
+from experiments.catalog import EXPERIMENTS
 from experiments.common import CONFIG
 from jaxvision.errors import InputError
 from jaxvision.report.run_folder import RunFolder
@@ -89,7 +89,7 @@ def test_a_stopped_run_is_continued(config):
     assert programs.ran == [f"-m experiments.part2_mlp --resume {checkpoints}"]
 
 
-def test_pictures_and_folders_are_handed_on(config, tmp_path):
+def test_images_and_folders_are_handed_on(config, tmp_path):
     flags = step_flags(Config(artists=tmp_path / "a b"), BASELINE, find_runs(tmp_path))
     assert flags == ["--seeds", "0", "--data.root", f"{tmp_path}/a b"]
     scrub = Config(faces=tmp_path, faces_per_person=70)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import write_pictures
+from images import write_images
 
 from experiments import comics_baseline, comics_final, evaluate, predict
 from experiments.common import RunConfig, Task, run_experiment
@@ -26,7 +26,7 @@ def _own_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def data(tmp_path):
-    root = write_pictures(tmp_path / "pictures", per_class=16, size=12)
+    root = write_images(tmp_path / "images", per_class=16, size=12)
     shutil.rmtree(root / "blue")
     return DataConfig(root=root, split=SplitConfig(train=0.5, val=0.25, test=0.25))
 
@@ -36,15 +36,17 @@ def prepare(config):
     from experiments.training import make_network, train_network
 
     def train(run):
-        return train_network(run, *make_network(run, "mlp", one_logit=True, hidden=8))
+        return train_network(run, *make_network(run, "mlp", binary=True, hidden=8))
 
-    return Task(Preprocessing(size=(12, 12), fit="squash"), train, "One logit.")
+    return Task(
+        Preprocessing(size=(12, 12), resize_mode="stretch"), train, "One logit."
+    )
 
 
 def run(data, **changes):
     config = RunConfig(data=data, epochs=8, batch_size=8, **changes)
     how = {"title": "Two classes", "question": "Which?", "prepare": prepare}
-    return run_experiment("one_logit", config, **how)
+    return run_experiment("binary", config, **how)
 
 
 def test_one_logit_goes_through_the_whole_chain(data, capsys):
@@ -59,18 +61,18 @@ def test_one_logit_goes_through_the_whole_chain(data, capsys):
 
     checkpoint = Path("checkpoints", *folder.parts[-2:])
     classifier = load_classifier(checkpoint)
-    assert classifier.card.one_logit
+    assert classifier.card.binary
     assert classifier.card.classes == ("green", "red")
     head = classifier.variables["params"]["head"]["logits"]
     assert head["bias"].shape == (1,)
 
-    pictures = tuple(sorted(data.root.glob("*/00.png")))
+    images = tuple(sorted(data.root.glob("*/00.png")))
     capsys.readouterr()
-    predict.main(predict.Config(checkpoint, pictures, top=2))
+    predict.main(predict.Config(checkpoint, images, top=2))
     lines = capsys.readouterr().out.splitlines()
     for line, name in zip(lines, ("green", "red"), strict=True):
         assert line.split(": ")[1].split()[0] == name
-    for prediction in classifier.predict(pictures):
+    for prediction in classifier.predict(images):
         assert prediction.probabilities.shape == (2,)
         assert prediction.probabilities.sum() == pytest.approx(1)
 
@@ -91,7 +93,7 @@ def test_logits_of_both_classes_give_the_sigmoid():
 
 
 def test_one_logit_for_three_classes_is_bad_input(tmp_path, data):
-    root = write_pictures(tmp_path / "three", per_class=8, size=12)
+    root = write_images(tmp_path / "three", per_class=8, size=12)
     with pytest.raises(InputError, match="3 classes") as error:
         run(dataclasses.replace(data, root=root))
     assert "\n" not in str(error.value)
@@ -104,10 +106,10 @@ def test_the_networks_settings_are_those_of_the_report():
     assert (config.optim.optimizer, config.optim.learning_rate) == ("adam", 1e-3)
     assert (config.dropout_rate, config.batch_size, config.epochs) == (0.2, 32, 12)
     task = comics_baseline.prepare(config)
-    assert task.preprocessing.grey
+    assert task.preprocessing.gray
     assert task.preprocessing.size == (96, 96)
-    picture = np.array([[[0], [255]]], np.uint8)
-    assert task.preprocessing.normalise(picture).ravel().tolist() == [0, 1]
+    image = np.array([[[0], [255]]], np.uint8)
+    assert task.preprocessing.normalize(image).ravel().tolist() == [0, 1]
     final = comics_final.Config()
     assert (final.optim.learning_rate, final.dropout_rate) == (1e-4, 0.1)
     assert len(final.seeds) == 5

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pictures import write_pictures
+from images import write_images
 
 from jaxvision.inference import load_classifier
 
@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def test_two_processes_leave_what_one_leaves(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    root = write_pictures(tmp_path / "pictures")
+    root = write_images(tmp_path / "images")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
@@ -53,7 +53,7 @@ def test_two_processes_leave_what_one_leaves(tmp_path, monkeypatch):
     assert (run / "report.md").is_file()
     assert len((run / "history.jsonl").read_text().splitlines()) == 2
     # Gloo's threads say on all of them that they are there, across one another.
-    for ours in ("seed", "pictures", "accuracy", "report", "checkpoint", run.name):
+    for ours in ("seed", "images", "accuracy", "report", "checkpoint", run.name):
         assert ours in out
         assert ours not in other_out
     assert other_err == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import write_pictures
+from images import write_images
 from PIL import Image
 
 from experiments import explain, part2_saliency, part2_weights
@@ -16,7 +16,7 @@ from jaxvision.data.dataset import DataConfig, load_dataset
 from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
 from jaxvision.explain import METHODS
-from jaxvision.explain.pictures import VIEW_NAMES
+from jaxvision.explain.images import VIEW_NAMES
 from jaxvision.inference import ModelCard, load_classifier
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.train.checkpoint import CheckpointFolder
@@ -27,12 +27,12 @@ SPLIT = SplitConfig(train=0.5, val=0.25, test=0.25)
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `pictures` and two seeds of a small network, as a training run
+    """A folder with `images` and two seeds of a small network, as a training run
     would have left them, in `checkpoints`."""
     folder = tmp_path_factory.mktemp("trained")
-    root = write_pictures(folder / "pictures")
+    root = write_images(folder / "images")
     config = DataConfig(root=root, split=SPLIT)
-    dataset = load_dataset(config, Preprocessing(size=(16, 16), fit="squash"))
+    dataset = load_dataset(config, Preprocessing(size=(16, 16), resize_mode="stretch"))
     for seed in (0, 1):
         place = folder / "checkpoints/part2_finetune/20260101-000000" / f"seed-{seed}"
         place.mkdir(parents=True)
@@ -42,7 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             classes=dataset.classes,
             preprocessing=dataset.preprocessing,
             weights="fresh",
-            data={"name": "pictures", "root": str(root), "is_demo": False},
+            data={"name": "images", "root": str(root), "is_demo": False},
             seed=seed,
             batch_size=8,
         )
@@ -72,7 +72,7 @@ def network(trained: Path) -> Path:
 def explain_config(trained: Path, tmp_path: Path, **changes) -> explain.Config:
     settings = {
         "checkpoint": network(trained),
-        "pictures": (trained / "pictures/red/00.png",),
+        "images": (trained / "images/red/00.png",),
         "runs": tmp_path / "runs",
     }
     return explain.Config(**{**settings, **changes})
@@ -91,15 +91,15 @@ def test_the_command_line_knows_every_method():
     assert typing.get_args(explain.MethodName) == ("all", *METHODS)
 
 
-def test_every_method_explains_a_picture(trained, tmp_path, capsys):
+def test_every_method_explains_an_image(trained, tmp_path, capsys):
     config = explain_config(trained, tmp_path, method="all", target="blue")
     folder = explain.main(config)
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == str(folder)
     assert "explained" in printed
     maps = np.load(folder / "1-00.npz", allow_pickle=False)
-    assert set(maps) == {"picture", *METHODS}
-    assert maps["picture"].shape == maps["gradient"].shape == (16, 16, 3)
+    assert set(maps) == {"image", *METHODS}
+    assert maps["image"].shape == maps["gradient"].shape == (16, 16, 3)
     assert maps["grad_cam"].shape == maps["occlusion"].shape == (16, 16)
     for method in METHODS:
         for view in VIEW_NAMES:
@@ -117,9 +117,9 @@ def test_what_cannot_be_explained_is_one_line_and_leaves_no_folder(trained, tmp_
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"nothing")
     for changes, words in (
-        ({"pictures": ()}, "no picture given"),
-        ({"pictures": (tmp_path / "none.jpg",)}, "none.jpg: cannot be read"),
-        ({"pictures": (broken,)}, "broken.jpg: not a picture"),
+        ({"images": ()}, "no image given"),
+        ({"images": (tmp_path / "none.jpg",)}, "none.jpg: cannot be read"),
+        ({"images": (broken,)}, "broken.jpg: not an image"),
         ({"target": "pink"}, "--target pink: .*its classes are blue, green, red"),
         ({"method": "grad_cam", "layer": "fc1"}, "'fc1' has no height and width"),
         ({"method": "all", "layer": "conv9"}, "'conv9' is not run; .*: conv1, pool1"),
@@ -151,10 +151,10 @@ def test_the_newest_finished_network_is_explained(trained, tmp_path, capsys):
         assert words in report
 
 
-def test_people_and_pictures_must_be_there(trained, tmp_path):
+def test_people_and_images_must_be_there(trained, tmp_path):
     for changes, words in (
         ({"people": ("pink",)}, "--people: no class is called 'pink'; there are blue"),
-        ({"picture": "red/99.png"}, "--picture red/99.png: no rightly named picture"),
+        ({"image": "red/99.png"}, "--image red/99.png: no correctly classified image"),
         ({"checked": 0}, "--checked 0"),
         ({"checkpoints": tmp_path}, "no finished network .*part2_finetune"),
         ({"checkpoint": tmp_path / "none"}, "no checkpoint there"),
@@ -167,7 +167,7 @@ def test_people_and_pictures_must_be_there(trained, tmp_path):
 
 def weights_config(trained: Path, tmp_path: Path, **changes) -> part2_weights.Config:
     settings = {
-        "data": DataConfig(root=trained / "pictures", split=SPLIT),
+        "data": DataConfig(root=trained / "images", split=SPLIT),
         "seeds": (0, 1),
         "epochs": 2,
         "runs": tmp_path / "runs",
@@ -188,7 +188,7 @@ def test_four_networks_are_shown_side_by_side(
     figures = read_figures(folder)
     rows = [f"{hidden} hidden, {l2}" for hidden in (6, 8) for l2 in ("no L2", "L2")]
     for row in rows:
-        smooth = figures[f"weights/{row}/neighbour_correlation"]
+        smooth = figures[f"weights/{row}/neighbor_correlation"]
         assert smooth["n"] == 2
         assert -1 <= smooth["mean"] <= 1
         assert figures[f"weights/{row}/test_accuracy"]["split"] == "test"

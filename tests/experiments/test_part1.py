@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import write_pictures
+from images import write_images
 
 from experiments import (
     evaluate,
@@ -50,16 +50,16 @@ def _own_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def data(tmp_path):
-    root = write_pictures(tmp_path / "pictures")
+    root = write_images(tmp_path / "images")
     return DataConfig(root=root, split=SplitConfig(0.75, 0.25, 0.0))
 
 
-def small_row(name="small", *, keep=False, **options):
+def small_row(name="small", *, save=False, **options):
     optim = OptimConfig("adam", 1e-2)
     configuration = Configuration(
         "mlp", {"hidden": 4, **options}, optim, epochs=2, batch_size=8
     )
-    return TableRow(name, configuration, keep)
+    return TableRow(name, configuration, save)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def small_baseline(monkeypatch):
     monkeypatch.setattr(part1_baseline, "tables", lambda: (table,))
 
 
-def test_every_row_makes_a_network_for_the_pictures():
+def test_every_row_makes_a_network_for_the_images():
     for table in ALL:
         names = [row.name for row in table.rows]
         assert len(set(names)) == len(names)
@@ -95,7 +95,7 @@ def test_every_published_figure_has_its_row():
 
 
 def test_the_first_network_is_the_assignments(data, capsys):
-    """Two convolutions and two dense layers, for one epoch, from picture to report."""
+    """Two convolutions and two dense layers, for one epoch, from image to report."""
     config = part1_baseline.Config(data=data, seeds=(0, 1), epochs=1)
     published = part1_baseline.main(config)
     assert capsys.readouterr().out.splitlines()[-1] == str(published.path)
@@ -158,7 +158,7 @@ def test_demo_data_is_named_everywhere(data, small_baseline, capsys):
 
 def test_kept_networks_can_be_evaluated(data, capsys):
     study = Study(StudyConfig(data=data, seeds=(3,)))
-    row = small_row(keep=True)
+    row = small_row(save=True)
     table = Table("1.6", "best", "About.", (row,))
     findings = table_findings(study, [table])
     ((_, run),) = findings.runs["best/small"]
@@ -218,14 +218,14 @@ def test_findings_in_words():
     assert "most for b (by .595)" in two
 
 
-def test_heads_name_pictures_they_have_not_seen(data):
-    dataset = load_dataset(data, tables.PICTURES)
+def test_heads_name_images_they_have_not_seen(data):
+    dataset = load_dataset(data, tables.IMAGES)
     labels = dataset.labels
     rng = np.random.default_rng(0)
     features = (np.eye(3)[labels] * 3 + rng.normal(0, 0.3, (2, len(labels), 3))).astype(
         np.float32
     )
-    features[:, 0] = -features[:, 0]  # one that nothing like it can be learnt from
+    features[:, 0] = -features[:, 0]  # one that nothing like it can be learned from
     model = create_model("mlp", 3, hidden=3)
     config = part1_transfer.Config(
         folds=3, head_epochs=40, batch_size=8, optim=OptimConfig("adam", 3e-2)

@@ -11,7 +11,7 @@ from pathlib import Path
 import chex
 import numpy as np
 import pytest
-from pictures import write_pictures
+from images import write_images
 
 from experiments import evaluate, part2_features, part2_mlp, predict
 from jaxvision.data.dataset import DataConfig
@@ -31,7 +31,7 @@ def _own_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def data(tmp_path):
-    root = write_pictures(tmp_path / "pictures")
+    root = write_images(tmp_path / "images")
     return DataConfig(root=root, split=SplitConfig(train=0.5, val=0.25, test=0.25))
 
 
@@ -62,7 +62,7 @@ def test_mlp_writes_a_whole_run_folder(data, capsys):
         "learning_curves.png",
         "confusion_matrix.png",
         "gallery.png",
-        "bad_pictures.csv",
+        "bad_images.csv",
         "splits-seed-0.csv",
         "predictions-seed-1.csv",
         "results.json",
@@ -77,7 +77,7 @@ def test_mlp_writes_a_whole_run_folder(data, capsys):
     splits = [(folder / f"splits-seed-{seed}.csv").read_text() for seed in (0, 1)]
     assert splits[0] != splits[1]
     report = (folder / "report.md").read_text()
-    for words in ("learning_curves.png", "experiments.predict", "Bad pictures"):
+    for words in ("learning_curves.png", "experiments.predict", "Bad images"):
         assert words in report
 
 
@@ -92,7 +92,7 @@ def test_evaluate_prints_the_recorded_accuracy_to_the_last_digit(data, capsys):
         assert lines[f"{split} accuracy"] == lines[f"recorded {split} accuracy"]
 
 
-def test_evaluate_without_the_pictures_names_its_own_flag(data, capsys):
+def test_evaluate_without_the_images_names_its_own_flag(data, capsys):
     folder, _ = run(part2_mlp, mlp_config(data, seeds=(0,)), capsys)
     moved = data.root.rename(data.root.with_name("moved"))
     config = evaluate.Config(checkpoint_of(folder))
@@ -104,37 +104,37 @@ def test_evaluate_without_the_pictures_names_its_own_flag(data, capsys):
     assert "test accuracy" in capsys.readouterr().out
 
 
-def test_predict_names_pictures(data, capsys):
+def test_predict_names_images(data, capsys):
     folder, _ = run(part2_mlp, mlp_config(data, seeds=(0,)), capsys)
-    pictures = tuple(sorted(data.root.glob("*/00.png")))
-    predict.main(predict.Config(checkpoint_of(folder), pictures))
+    images = tuple(sorted(data.root.glob("*/00.png")))
+    predict.main(predict.Config(checkpoint_of(folder), images))
     lines = capsys.readouterr().out.splitlines()
     for line, name in zip(lines, ("blue", "green", "red"), strict=True):
         assert line.split(": ")[1].split()[0] == name
 
     classifier = load_classifier(checkpoint_of(folder))
-    predictions = classifier.predict(pictures)
-    assert [p.name for p in predictions] == ["blue", "green", "red"]
+    predictions = classifier.predict(images)
+    assert [p.label for p in predictions] == ["blue", "green", "red"]
     for prediction in predictions:
         assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-5)
         assert prediction.probability == prediction.probabilities.max()
 
 
-def test_without_test_pictures_the_validation_pictures_are_shown(data, capsys):
+def test_without_test_images_the_validation_images_are_shown(data, capsys):
     split = SplitConfig(train=0.8, val=0.2, test=0.0)
     data = dataclasses.replace(data, split=split)
     folder, results = run(part2_mlp, mlp_config(data, seeds=(0,)), capsys)
     assert "test_accuracy" not in results["figures"]
-    assert "val pictures" in (folder / "report.md").read_text()
+    assert "val images" in (folder / "report.md").read_text()
 
 
 def test_bad_input_of_predict_is_one_line(data, tmp_path, capsys):
     folder, _ = run(part2_mlp, mlp_config(data, seeds=(0,)), capsys)
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"no picture")
-    for pictures in ((broken,), (tmp_path / "missing.jpg",), ()):
+    broken.write_bytes(b"no image")
+    for images in ((broken,), (tmp_path / "missing.jpg",), ()):
         with pytest.raises(InputError) as error:
-            predict.main(predict.Config(checkpoint_of(folder), pictures))
+            predict.main(predict.Config(checkpoint_of(folder), images))
         assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="no checkpoint there"):
         predict.main(predict.Config(tmp_path, (broken,)))
@@ -157,7 +157,7 @@ def test_resume_with_other_settings_or_of_nothing_is_refused(data, tmp_path):
 
 
 def test_killed_command_resumes_to_the_same_bits(data, tmp_path):
-    """The real command, with threads that load pictures, stopped by SIGTERM."""
+    """The real command, with threads that load images, stopped by SIGTERM."""
     arguments = [
         f"--data.root={data.root}",
         "--data.split.train=0.5",

@@ -1,4 +1,4 @@
-"""The Prado experiments on small pictures, with small networks under the same names."""
+"""The Prado experiments on small images, with small networks under the same names."""
 
 import dataclasses
 import json
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import write_pictures
+from images import write_images
 
 from experiments import prado_ablation, prado_scratch, prado_transfer
 from experiments.comparison import Way
-from experiments.training import COLOURS
+from experiments.training import COLORS
 from jaxvision import transfer
 from jaxvision.data.dataset import DataConfig
 from jaxvision.data.splits import SplitConfig
@@ -44,7 +44,7 @@ def _small_and_elsewhere(tmp_path, monkeypatch):
 
 @pytest.fixture
 def data(tmp_path):
-    root = write_pictures(tmp_path / "pictures")
+    root = write_images(tmp_path / "images")
     return DataConfig(root=root, split=SplitConfig(0.5, 0.25, 0.25))
 
 
@@ -70,13 +70,13 @@ def test_the_defaults_are_the_reports():
         for name, value in dataclasses.asdict(config.augment).items()
         if value
     }
-    assert changed == {"horizontal_flip": 0.5, "pca_colour": 0.1}
+    assert changed == {"horizontal_flip": 0.5, "pca_color": 0.1}
     factor = schedule_factor(config.optim, steps_per_epoch=1, epochs=50)
     rates = [config.optim.learning_rate * float(factor(epoch)) for epoch in range(50)]
     expected = [1e-3 * math.exp(-0.05 * max(epoch - 9, 0)) for epoch in range(50)]
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
     assert prado_transfer.Config().epochs == 25
-    assert prado_scratch.pictures(224).standardise
+    assert prado_scratch.images(224).standardize
 
 
 def test_scratch_compares_networks_in_one_report(data, capsys):
@@ -97,9 +97,9 @@ def test_scratch_compares_networks_in_one_report(data, capsys):
         history = (folder / network / "history.jsonl").read_text().splitlines()
         assert len(history) == 2
         classifier = load_classifier(checkpoints / network)
-        assert classifier.card.preprocessing.standardise
-        colours = json.loads((checkpoints / network / "seed-0" / COLOURS).read_text())
-        assert len(colours["eigenvalues"]) == 3
+        assert classifier.card.preprocessing.standardize
+        colors = json.loads((checkpoints / network / "seed-0" / COLORS).read_text())
+        assert len(colors["eigenvalues"]) == 3
 
     # Again: nothing is trained, and the figures are the same.
     again, second = run(prado_scratch, capsys, prado_scratch.Config(resume=checkpoints))
@@ -179,8 +179,8 @@ def test_transfer_goes_on_with_what_is_to_be_had(data, capsys, monkeypatch):
     classifier = load_classifier(
         Path("checkpoints", *folder.parts[-2:], "efficientnet_lite0")
     )
-    picture = data.root / "red" / "00.png"
-    assert classifier.predict([picture])[0].probabilities.shape == (3,)
+    image = data.root / "red" / "00.png"
+    assert classifier.predict([image])[0].probabilities.shape == (3,)
     recorded = classifier.card.recorded["test"]
     assert {"accuracy", "balanced_accuracy", "macro_f1"} < set(recorded)
 
@@ -201,7 +201,7 @@ def test_transfer_refuses_a_wrong_file_and_nothing_at_all(data):
     ("experiment", "changes", "message"),
     [
         (prado_scratch, {"image_size": 0}, "--image-size 0"),
-        (prado_scratch, {"patience": 3}, "--patience waits .*: give --keep best"),
+        (prado_scratch, {"patience": 3}, "--patience waits .*: give --select best"),
         (prado_scratch, {"networks": ()}, "--networks: give at least one"),
         (prado_scratch, {"seeds": ()}, "--seeds: give at least one"),
         (prado_transfer, {"augment": AugmentConfig(blur=1.0)}, "--augment: features"),
@@ -215,5 +215,5 @@ def test_bad_input_is_refused_before_anything_runs(data, experiment, changes, me
 
 
 def test_folders_of_ways_can_be_written_anywhere():
-    way = Way("PCA colour, per/pixel ×2", prado_ablation.Config(), lambda: None)
-    assert way.folder == "PCA-colour-per-pixel-2"
+    way = Way("PCA color, per/pixel ×2", prado_ablation.Config(), lambda: None)
+    assert way.folder == "PCA-color-per-pixel-2"

@@ -32,7 +32,7 @@ def test_a_run_leaves_figure_results_and_report(tmp_path, monkeypatch, capsys, m
     assert "7×7" in printed
     assert "DIFFERS" not in printed
     report = (folder / "report.md").read_text("utf-8")
-    assert report.index("| Z2 | 9×9 | 7×7 |") < report.index("| whole picture |")
+    assert report.index("| Z2 | 9×9 | 7×7 |") < report.index("| whole image |")
     figures = json.loads((folder / "results.json").read_text())["figures"]
     assert (folder / f"{model}.png").is_file() == (model == "simple_cnn")
     if model == "simple_cnn":

@@ -6,7 +6,7 @@ import pytest
 from finished_runs import write_run
 
 from experiments import part1_baseline, part2_mlp, receptive_field, report
-from experiments.catalogue import EXPERIMENTS
+from experiments.catalog import EXPERIMENTS
 from jaxvision.data.dataset import DataConfig
 from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
@@ -58,7 +58,7 @@ def test_figures_stand_beside_published_ones(runs):
     ]
 
 
-def test_the_newest_run_counts_and_real_pictures_before_drawn_ones(runs):
+def test_the_newest_run_counts_and_real_images_before_drawn_ones(runs):
     baseline(runs, name="1")
     second = baseline(runs, name="2").path
     baseline(runs, name="3", is_demo=True)
@@ -85,7 +85,7 @@ def test_a_run_is_the_published_row_of_its_settings(runs):
         {comparison.row for comparison in entry.comparisons}
         for entry in entries(runs)["part2_mlp"]
     ]
-    assert rows == [{"300 hidden, regularised"}, {"300 hidden"}]
+    assert rows == [{"300 hidden, regularized"}, {"300 hidden"}]
 
 
 def test_settings_that_are_not_the_experiments_own_are_named(runs):
@@ -100,7 +100,7 @@ def test_settings_that_are_not_the_experiments_own_are_named(runs):
     assert entry.changed == [("data.limit", "9", "–"), ("epochs", "3", "–")]
 
 
-def test_what_is_missing_can_be_run_on_the_same_pictures(runs):
+def test_what_is_missing_can_be_run_on_the_same_images(runs):
     data = DataConfig(root=runs / "my paintings")
     baseline(runs, config=part1_baseline.Config(data=data))
     RunFolder.create("part2_mlp", root=runs)
@@ -124,7 +124,7 @@ def test_it_writes_one_file_and_names_it(runs, capsys):
     assert printed[-2].startswith(f"2 of {len(EXPERIMENTS)} experiments, ")
     text = out.read_text("utf-8")
     assert "part2_mlp/x: a file in it is missing or damaged" in text
-    assert "pictures drawn by code" in text
+    assert "images drawn by code" in text
 
 
 def test_named_runs_and_no_others(runs, tmp_path, capsys):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import write_pictures
+from images import write_images
 
 from experiments import part2_mlp, robustness, robustness_report
 from jaxvision.data.dataset import DataConfig
@@ -20,9 +20,9 @@ TRANSFORMS = ("brighten", "rotation", "invert")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `pictures` and the checkpoint of two seeds in `network`."""
+    """A folder with `images` and the checkpoint of two seeds in `network`."""
     folder = tmp_path_factory.mktemp("trained")
-    root = write_pictures(folder / "pictures")
+    root = write_images(folder / "images")
     config = dataclasses.replace(
         part2_mlp.Config(),
         data=DataConfig(root=root, split=SplitConfig(train=0.5, val=0.25, test=0.25)),
@@ -112,7 +112,7 @@ def test_two_networks_are_compared(trained, tmp_path, capsys) -> None:
         compare=trained / "network",
         label="plain",
         compare_label="augmented",
-        picture="red/03.png",
+        image="red/03.png",
         transforms=("invert",),
     )
     folder, results = run(both, capsys)
@@ -121,7 +121,7 @@ def test_two_networks_are_compared(trained, tmp_path, capsys) -> None:
     report = (folder / "report.md").read_text()
     assert "What augmented gains over plain" in report
     assert "+.000 ± .000" in report
-    assert "on the same pictures, seed by seed" in report
+    assert "on the same images, seed by seed" in report
     assert "red/03.png" in report
     assert {row["network"] for row in read_csv(folder)} == {"plain", "augmented"}
 
@@ -180,7 +180,7 @@ def test_bad_input_is_one_line_and_leaves_no_run_folder(trained, tmp_path) -> No
     no_val = copy("no-val")
     rewrite_splits(no_val, ",val\n", ",train\n")
     others = tmp_path / "others"
-    shutil.copytree(trained / "pictures", others)
+    shutil.copytree(trained / "images", others)
     (others / "red").rename(others / "crimson")
     classes = ["blue", "crimson", "green"]
     mismatched = copy("mismatched", classes=classes)
@@ -191,13 +191,13 @@ def test_bad_input_is_one_line_and_leaves_no_run_folder(trained, tmp_path) -> No
         ({"checkpoint": tmp_path}, "no checkpoint there"),
         ({"checkpoint": tmp_path / "nowhere"}, "no checkpoint there"),
         ({"checkpoint": unfinished}, "has not finished"),
-        ({"checkpoint": no_val}, "--split val: .*no picture"),
+        ({"checkpoint": no_val}, "--split val: .*no image"),
         ({"checkpoint": mismatched}, "classes are not those of the checkpoint"),
         ({"root": others}, "not there"),
         ({"compare": renamed}, "--compare .*classes are not those of --checkpoint"),
         ({"root": tmp_path / "nowhere"}, "nowhere"),
         ({"transforms": ("melt",)}, "--transforms: .*'melt'"),
-        ({"picture": "red/99.png"}, "--picture red/99.png"),
+        ({"image": "red/99.png"}, "--image red/99.png"),
         ({"compare": tmp_path}, "no checkpoint there"),
         ({"compare": trained / "network", "compare_label": "trained"}, "another name"),
         ({"seed": -1}, "seed -1"),

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+from images import write_images
 from optuna.trial import TrialState
-from pictures import write_pictures
 
 from experiments import part2_mlp, trials, tune, tuning
 from experiments.common import Range, RunConfig
@@ -230,7 +230,7 @@ def test_no_password_is_shown(tmp_path, monkeypatch):
 
 @pytest.fixture
 def data(tmp_path):
-    root = write_pictures(tmp_path / "pictures", per_class=8, size=8)
+    root = write_images(tmp_path / "images", per_class=8, size=8)
     return DataConfig(root=root, split=SplitConfig(train=0.5, val=0.25, test=0.25))
 
 

@@ -14,7 +14,7 @@ from jaxvision.models import create_model
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.train.state import init_variables
 
-# The reference implementations, with the pictures and weights that are drawn for them.
+# The reference implementations, with the images and weights that are drawn for them.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pretrained"))
 
 
@@ -30,10 +30,10 @@ def make_network() -> Callable[..., Network]:
         fields: dict | None = None,
         **options: object,
     ) -> Network:
-        fields = {"fit": "squash", **(fields or {})}
+        fields = {"resize_mode": "stretch", **(fields or {})}
         preprocessing = Preprocessing(size=(size, size), **fields)
         model = create_model(name, num_classes, **options)
-        channels = 1 if preprocessing.grey else 3
+        channels = 1 if preprocessing.gray else 3
         variables = init_variables(model, 0, (size, size, channels))
         # Biases and statistics that are not zero and one.
         variables = jax.tree.map(_moved, variables)
@@ -50,7 +50,7 @@ def _moved(leaf: jax.Array) -> jax.Array:
 
 
 @pytest.fixture(scope="session")
-def make_pictures() -> Callable[..., np.ndarray]:
+def make_images() -> Callable[..., np.ndarray]:
     """(count, size, channels) -> uint8 noise, always the same."""
 
     def make(count: int, size: int = 12, channels: int = 3) -> np.ndarray:
@@ -74,6 +74,6 @@ def lite0(tmp_path_factory: pytest.TempPathFactory) -> Network:
 
 
 def resized(network: Network, size: int) -> Network:
-    """The same network for smaller pictures."""
+    """The same network for smaller images."""
     preprocessing = dataclasses.replace(network.preprocessing, size=(size, size))
     return dataclasses.replace(network, preprocessing=preprocessing)

@@ -11,7 +11,7 @@ from jaxvision.explain import (
     guided_backprop,
     guided_grad_cam,
 )
-from jaxvision.explain.network import dissect
+from jaxvision.explain.network import trace_layers
 from jaxvision.models import MODELS, create_model
 
 CAM_LAYERS = {
@@ -24,16 +24,16 @@ CAM_LAYERS = {
 }
 
 
-def test_channels_are_weighed_by_their_mean_gradient(make_network, make_pictures):
-    network, pictures = (
+def test_channels_are_weighed_by_their_mean_gradient(make_network, make_images):
+    network, images = (
         make_network("convnet", blocks=2, pool_kernel=0),
-        (make_pictures(2)),
+        (make_images(2)),
     )
-    inputs = network.preprocessing.normalise(pictures)
+    inputs = network.preprocessing.normalize(images)
     backbone = network.model.backbone
     variables = {"params": network.variables["params"]["backbone"]}
-    output = backbone.apply(variables, inputs, train=False, until="conv1")
-    ours = np.asarray(class_activation(network, pictures, [0, 2], layer="conv1"))
+    output = backbone.apply(variables, inputs, train=False, stop_at="conv1")
+    ours = np.asarray(class_activation(network, images, [0, 2], layer="conv1"))
     assert ours.shape == output.shape[:3]
 
     # The rest of the network from conv1's output, by itself.
@@ -64,13 +64,13 @@ def _dense(values: dict, x: jax.Array, *, relu: bool) -> jax.Array:
     return jax.nn.relu(y) if relu else y
 
 
-def test_guided_grad_cam_is_the_product(make_network, make_pictures):
-    network, pictures = make_network("convnet", blocks=1), make_pictures(2)
-    maps = np.asarray(grad_cam(network, pictures, 1))
+def test_guided_grad_cam_is_the_product(make_network, make_images):
+    network, images = make_network("convnet", blocks=1), make_images(2)
+    maps = np.asarray(grad_cam(network, images, 1))
     assert maps.shape == (2, 12, 12)
     np.testing.assert_allclose(
-        guided_grad_cam(network, pictures, 1),
-        np.asarray(guided_backprop(network, pictures, 1)) * maps[..., None],
+        guided_grad_cam(network, images, 1),
+        np.asarray(guided_backprop(network, images, 1)) * maps[..., None],
         rtol=1e-5,
         atol=1e-9,
     )
@@ -84,27 +84,27 @@ def test_the_layer_is_known_for_each_network(name):
     size = 50 if name in ("simple_cnn", "convnet") else 224
     model = create_model(name, 2)
     channels = 1 if name == "vgg13_bn" else 3
-    anatomy = dissect(model, (size, size, channels))
-    outputs = list(anatomy.outputs)
-    layer = anatomy.cam_layer
-    assert len(anatomy.outputs[layer]) == 3
-    assert outputs.index(layer) >= outputs.index(anatomy.last_convolution)
+    trace = trace_layers(model, (size, size, channels))
+    outputs = list(trace.outputs)
+    layer = trace.cam_layer
+    assert len(trace.outputs[layer]) == 3
+    assert outputs.index(layer) >= outputs.index(trace.last_convolution)
     assert layer == CAM_LAYERS.get(name, layer)
 
 
-def test_a_network_without_convolutions_has_none(make_network, make_pictures):
-    network, pictures = make_network("mlp", hidden=2), make_pictures(1)
+def test_a_network_without_convolutions_has_none(make_network, make_images):
+    network, images = make_network("mlp", hidden=2), make_images(1)
     for method in (grad_cam, guided_grad_cam):
         with pytest.raises(InputError, match="MLP has no convolution; choose another"):
-            method(network, pictures, 0)
+            method(network, images, 0)
 
 
-def test_a_layer_must_be_run_and_have_height_and_width(make_network, make_pictures):
-    network, pictures = make_network("convnet", blocks=1), make_pictures(1)
+def test_a_layer_must_be_run_and_have_height_and_width(make_network, make_images):
+    network, images = make_network("convnet", blocks=1), make_images(1)
     with pytest.raises(InputError, match=r"'conv9' is not run; .*: conv1, pool1"):
-        grad_cam(network, pictures, 0, layer="conv9")
+        grad_cam(network, images, 0, layer="conv9")
     with pytest.raises(InputError, match="'fc1' has no height and width"):
-        grad_cam(network, pictures, 0, layer="fc1")
-    shorter = make_network("convnet", blocks=2, until="conv1")
+        grad_cam(network, images, 0, layer="fc1")
+    shorter = make_network("convnet", blocks=2, stop_at="conv1")
     with pytest.raises(InputError, match="'conv2' is not run"):
-        grad_cam(shorter, pictures, 0, layer="conv2")
+        grad_cam(shorter, images, 0, layer="conv2")

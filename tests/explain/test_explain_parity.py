@@ -3,7 +3,7 @@
 Both sides compute in float64. In float32 the last digits decide now and then on which
 side of a rectifier's kink a value lies, and a gradient that passes there or does not
 differs by more than rounding: between torch's own float32 and float64 by up to 3 % of
-the largest value in one pixel of a picture.
+the largest value in one pixel of an image.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from jaxvision.explain import (
 from jaxvision.models import create_model
 from jaxvision.pretrained import SOURCES
 from jaxvision.pretrained.convert import abstract_variables, convert
-from jaxvision.pretrained.golden import drawn_picture
+from jaxvision.pretrained.golden import drawn_image
 from jaxvision.pretrained.tables import TABLES
 
 torch = pytest.importorskip("torch")
@@ -42,9 +42,9 @@ WORST = 1e-4
 
 
 @pytest.fixture(scope="module")
-def pictures() -> np.ndarray:
-    picture = drawn_picture(224)
-    return np.stack([picture, picture[::-1, :, ::-1]])
+def images() -> np.ndarray:
+    image = drawn_image(224)
+    return np.stack([image, image[::-1, :, ::-1]])
 
 
 def _alexnet() -> tuple[Network, "torch.nn.Module", "torch.nn.Module"]:
@@ -67,7 +67,7 @@ def both(request: pytest.FixtureRequest) -> tuple:
     return request.getfixturevalue("lite0"), reference, reference._swish
 
 
-def test_guided_backprop_and_grad_cam_agree_with_torch(both, pictures):
+def test_guided_backprop_and_grad_cam_agree_with_torch(both, images):
     network, reference, module = both
     model = network.model.clone(
         backbone=network.model.backbone.clone(dtype=jnp.float64)
@@ -76,7 +76,7 @@ def test_guided_backprop_and_grad_cam_agree_with_torch(both, pictures):
     variables = jax.tree.map(lambda leaf: leaf.astype(np.float64), network.variables)
     network = dataclasses.replace(network, model=model, variables=variables)
     reference = reference.double()
-    inputs = network.preprocessing.normalise(pictures).astype(np.float64)
+    inputs = network.preprocessing.normalize(images).astype(np.float64)
     labels = answer(reference, inputs).argmax(-1)
     guided = _torch_guided(reference, inputs, labels)
     maps = _torch_cam(reference, module, inputs, labels)
@@ -91,13 +91,13 @@ def test_guided_backprop_and_grad_cam_agree_with_torch(both, pictures):
             (grad_cam, enlarged),
             (guided_grad_cam, guided * enlarged[..., None]),
         ):
-            found = np.asarray(ours(network, pictures, labels))
+            found = np.asarray(ours(network, images, labels))
             assert found.shape == theirs.shape
             assert _apart(found, theirs) <= WORST, ours.__name__
 
 
 def _apart(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Largest difference, as a share of the largest value, of the worse picture."""
+    """Largest difference, as a share of the largest value, of the worse image."""
     pixels = tuple(range(1, ours.ndim))
     difference = np.abs(ours - theirs).max(pixels) / np.abs(theirs).max(pixels)
     return float(difference.max())

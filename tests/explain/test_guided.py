@@ -45,13 +45,13 @@ def test_what_flows_back_is_cut_at_zero(module, by_input):
     np.testing.assert_array_equal(jax.vjp(forward, X)[1](G)[0], back(G)[0])
 
 
-def test_it_is_the_gradient_that_differs(make_network, make_pictures):
-    network, pictures = make_network("convnet", blocks=1), make_pictures(2)
-    before = np.asarray(gradient(network, pictures, 1))
-    guided = np.asarray(guided_backprop(network, pictures, 1))
-    assert guided.shape == pictures.shape
+def test_it_is_the_gradient_that_differs(make_network, make_images):
+    network, images = make_network("convnet", blocks=1), make_images(2)
+    before = np.asarray(gradient(network, images, 1))
+    guided = np.asarray(guided_backprop(network, images, 1))
+    assert guided.shape == images.shape
     assert np.abs(guided - before).max() > 0.1 * np.abs(before).max()
-    np.testing.assert_array_equal(gradient(network, pictures, 1), before)
+    np.testing.assert_array_equal(gradient(network, images, 1), before)
 
 
 class Smooth(Backbone):
@@ -61,13 +61,13 @@ class Smooth(Backbone):
         return [("fc1", lambda x: nn.swish(x.reshape(x.shape[0], -1)))]
 
 
-def test_a_network_without_rectifiers_is_refused(make_network, make_pictures):
+def test_a_network_without_rectifiers_is_refused(make_network, make_images):
     network = make_network("mlp", hidden=2)
     other = type(network)(
         Classifier(Smooth(), 3), network.variables, network.preprocessing
     )
     with pytest.raises(InputError, match=r"needs rectifiers .*Smooth has none"):
-        guided_backprop(other, make_pictures(1), 0)
+        guided_backprop(other, make_images(1), 0)
 
 
 def test_networks_call_rectifiers_as_modules():

@@ -1,4 +1,4 @@
-"""Weights of units as pictures, and what excites them."""
+"""Weights of units as images, and what excites them."""
 
 import dataclasses
 
@@ -9,11 +9,11 @@ from PIL import Image
 from jaxvision.data.dataset import DataConfig, load_dataset
 from jaxvision.errors import InputError
 from jaxvision.explain.weights import (
-    exciting_pictures,
     first_filters,
     hidden_weights,
-    neighbour_correlation,
-    telling_units,
+    most_weighted_units,
+    neighbor_correlation,
+    top_activating_images,
     unit_responses,
 )
 
@@ -22,25 +22,25 @@ BGR = {"channel_order": "bgr", "mean": (100.0, 120.0, 140.0), "std": (50.0, 60.0
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_hidden_weights_and_responses_are_what_the_unit_adds_up(
-    make_network, make_pictures, batch_norm
+    make_network, make_images, batch_norm
 ):
     """Up to the bias, the sum of weight times value is what goes into the ReLU."""
     network = make_network("mlp", fields=BGR, hidden=5, batch_norm=batch_norm)
-    pictures = make_pictures(2)
+    images = make_images(2)
     weights = hidden_weights(network)
     assert weights.shape == (5, 12, 12, 3)
-    sums = unit_responses(network, pictures, [4, 1]).sum((2, 3, 4))
-    black = unit_responses(network, np.zeros_like(pictures), [4, 1]).sum((2, 3, 4))
-    hidden = _before_relu(network, pictures)[:, [4, 1]]
-    hidden_black = _before_relu(network, np.zeros_like(pictures))[:, [4, 1]]
+    sums = unit_responses(network, images, [4, 1]).sum((2, 3, 4))
+    black = unit_responses(network, np.zeros_like(images), [4, 1]).sum((2, 3, 4))
+    hidden = _before_relu(network, images)[:, [4, 1]]
+    hidden_black = _before_relu(network, np.zeros_like(images))[:, [4, 1]]
     np.testing.assert_allclose(
         sums - black, hidden - hidden_black, rtol=1e-4, atol=1e-4
     )
 
 
-def _before_relu(network, pictures: np.ndarray) -> np.ndarray:
+def _before_relu(network, images: np.ndarray) -> np.ndarray:
     params = network.variables["params"]["backbone"]
-    x = network.preprocessing.normalise(pictures).reshape(len(pictures), -1)
+    x = network.preprocessing.normalize(images).reshape(len(images), -1)
     y = x @ np.asarray(params["fc1"]["kernel"]) + params["fc1"]["bias"]
     if "bn1" in params:
         stats = network.variables["batch_stats"]["backbone"]["bn1"]
@@ -48,14 +48,14 @@ def _before_relu(network, pictures: np.ndarray) -> np.ndarray:
     return np.asarray(y)
 
 
-def test_the_most_telling_units_have_the_largest_outgoing_weights(make_network):
+def test_the_most_most_weighted_units_have_the_largest_outgoing_weights(make_network):
     network = make_network("mlp", hidden=5)
     kernel = np.array([[0, 3, 0], [0, -9, 0], [0, 1, 0], [0, 7, 0], [0, 2, 0]], float)
     params = {**network.variables["params"], "head": {"logits": {"kernel": kernel}}}
     network = dataclasses.replace(network, variables={"params": params})
-    assert telling_units(network, 1, 3).tolist() == [3, 0, 4]
+    assert most_weighted_units(network, 1, 3).tolist() == [3, 0, 4]
     with pytest.raises(InputError, match="no class 3"):
-        telling_units(network, 3, 1)
+        most_weighted_units(network, 3, 1)
 
 
 def test_first_filters(make_network):
@@ -63,33 +63,33 @@ def test_first_filters(make_network):
     filters = first_filters(network)
     kernel = network.variables["params"]["backbone"]["conv1"]["kernel"]
     assert filters.shape == (16, 3, 3, 3)
-    # The network's first channel is blue, a picture's last.
+    # The network's first channel is blue, an image's last.
     np.testing.assert_array_equal(filters[5, 1, 2, 2], kernel[1, 2, 0, 5])
     with pytest.raises(InputError, match="MLP has no convolution"):
         first_filters(make_network("mlp", hidden=2))
 
 
-def test_units_that_do_not_exist_are_refused(make_network, make_pictures):
+def test_units_that_do_not_exist_are_refused(make_network, make_images):
     network = make_network("mlp", hidden=5)
     with pytest.raises(InputError, match="no unit 5; the layer's units are 0 to 4"):
-        unit_responses(network, make_pictures(1), [5])
+        unit_responses(network, make_images(1), [5])
     with pytest.raises(InputError, match="for ConvNet look at its filters"):
         hidden_weights(make_network("convnet", blocks=1))
 
 
-def test_neighbour_correlation_tells_pictures_from_noise():
+def test_neighbor_correlation_tells_images_from_noise():
     generator = np.random.default_rng(0)
     noise = generator.standard_normal((1, 28, 28, 3))
     smooth = np.broadcast_to(np.linspace(-1, 1, 28)[:, None, None], (1, 28, 28, 3))
     both = np.concatenate([noise, smooth])
-    first, second = neighbour_correlation(both)
+    first, second = neighbor_correlation(both)
     assert abs(first) < 0.1
     assert second > 0.85
-    np.testing.assert_allclose(neighbour_correlation(5 * both), [first, second])
+    np.testing.assert_allclose(neighbor_correlation(5 * both), [first, second])
 
 
-def test_the_pictures_that_excite_a_unit_most(make_network, tmp_path):
-    """A filter that answers to red: the reddest picture first, and where it is red."""
+def test_the_images_that_excite_a_unit_most(make_network, tmp_path):
+    """A filter that answers to red: the reddest image first, and where it is red."""
     generator = np.random.default_rng(0)
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
@@ -107,7 +107,7 @@ def test_the_pictures_that_excite_a_unit_most(make_network, tmp_path):
     network = dataclasses.replace(network, variables={"params": params})
     dataset = load_dataset(DataConfig(root=tmp_path), network.preprocessing)
     told = []
-    (found,) = exciting_pictures(
+    (found,) = top_activating_images(
         network,
         dataset,
         np.arange(8, dtype=np.int32),
@@ -117,13 +117,13 @@ def test_the_pictures_that_excite_a_unit_most(make_network, tmp_path):
         batch_size=3,
         progress=lambda done, total: told.append((done, total)),
     )
-    names = [dataset.pictures[index] for index in found.indices]
+    names = [dataset.images[index] for index in found.indices]
     assert names == ["b/3.png", "b/2.png", "b/1.png"]
     assert found.places.tolist() == [[6, 3]] * 3
     assert (np.diff(found.values) < 0).all()
     assert told[-1] == (8, 8)
 
-    (flat,) = exciting_pictures(
+    (flat,) = top_activating_images(
         network, dataset, found.indices, layer="fc1", units=[0], count=9
     )
     assert flat.places is None
@@ -133,4 +133,4 @@ def test_the_pictures_that_excite_a_unit_most(make_network, tmp_path):
         ({"layer": "conv1", "units": [2]}, "no unit 2; the layer's units are 0 to 1"),
     ):
         with pytest.raises(InputError, match=words):
-            exciting_pictures(network, dataset, found.indices, **options)
+            top_activating_images(network, dataset, found.indices, **options)

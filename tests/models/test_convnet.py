@@ -25,7 +25,7 @@ def channels_last(x: Any) -> np.ndarray:
 
 
 def shapes(name: str, **options: Any) -> dict[str, Any]:
-    """Shapes of the activations of a 50x50 picture, by layer."""
+    """Shapes of the activations of a 50x50 image, by layer."""
     model = create_model(name, 11, **options)
     x = jnp.zeros((1, 50, 50, 3))
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
@@ -342,7 +342,7 @@ def test_dropout_rates_are_swept_as_data(pool_kernel):
         ),
     ],
 )
-def test_pictures_that_nothing_is_left_of_are_refused(options, size, message):
+def test_images_that_nothing_is_left_of_are_refused(options, size, message):
     model = create_model("convnet", 2, **options)
     with pytest.raises(InputError) as caught:
         check_fits(model, (size, size, 3))
@@ -355,7 +355,7 @@ def test_pictures_that_nothing_is_left_of_are_refused(options, size, message):
 @pytest.mark.parametrize(
     ("name", "size"), [("mlp", 1), ("simple_cnn", 13), ("convnet", 22), ("alexnet", 63)]
 )
-def test_pictures_that_are_large_enough_fit(name, size):
+def test_images_that_are_large_enough_fit(name, size):
     check_fits(create_model(name, 2), (size, size, 3))
     if name != "mlp":
         with pytest.raises(InputError):

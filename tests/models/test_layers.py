@@ -202,7 +202,7 @@ def test_statistics_after_a_training_step_are_kerass(keras_norm):
 
 @pytest.mark.parametrize("is_trained", [False, True])
 def test_frozen_and_fine_tuned_batch_norm_are_kerass(keras_norm, is_trained):
-    """Frozen: neither parameters nor statistics move. Fine-tuned with `bn_frozen`: as
+    """Frozen: neither parameters nor statistics move. Fine-tuned with `freeze_bn`: as
     Keras's guide has it, called with training=False; the parameters have gradients."""
     layer, x = keras_norm
     layer.trainable = is_trained

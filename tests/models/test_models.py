@@ -115,7 +115,7 @@ def reduced(name: str, num_classes: int = 5, **options: Any) -> Classifier:
     return create_model(name, num_classes, **{**REDUCED[name], **options})
 
 
-def pictures(name: str, batch_size: int = 4) -> jax.Array:
+def images(name: str, batch_size: int = 4) -> jax.Array:
     shape = (batch_size, SIZES[name], SIZES[name], 3)
     return jax.random.normal(jax.random.key(1), shape)
 
@@ -139,8 +139,8 @@ def drawn(model: Classifier, x: jax.Array) -> dict[str, Any]:
         values = rng.standard_normal(leaf.shape, np.float32)
         if path[-1].key == "kernel":
             return jnp.asarray(values * np.prod(leaf.shape[:-1]) ** -0.5)
-        centre = 1.0 if path[-1].key in ("scale", "var") else 0.0
-        return jnp.asarray(centre + 0.1 * values)
+        center = 1.0 if path[-1].key in ("scale", "var") else 0.0
+        return jnp.asarray(center + 0.1 * values)
 
     tree = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
     return jax.tree_util.tree_map_with_path(draw, tree)
@@ -149,15 +149,14 @@ def drawn(model: Classifier, x: jax.Array) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def variables() -> dict[str, dict[str, Any]]:
     """Values of each reduced network, drawn once."""
-    return {name: drawn(reduced(name), pictures(name)) for name in MODELS}
+    return {name: drawn(reduced(name), images(name)) for name in MODELS}
 
 
 @pytest.fixture(scope="module")
 def logits(variables: dict[str, Any]) -> dict[str, jax.Array]:
     """What each of them answers in evaluation."""
     return {
-        name: evaluate(reduced(name), variables[name], pictures(name))
-        for name in MODELS
+        name: evaluate(reduced(name), variables[name], images(name)) for name in MODELS
     }
 
 
@@ -226,10 +225,10 @@ def test_layers_are_named_as_in_the_paper(name):
 @every_model
 def test_every_layer_can_be_the_last(name):
     names = reduced(name).backbone.layer_names()
-    x = pictures(name)
+    x = images(name)
     before = 0
     for i, layer in enumerate(names):
-        model = reduced(name, until=layer)
+        model = reduced(name, stop_at=layer)
         tree = shapes(model, SIZES[name])
         now = count(tree["params"].get("backbone", {}))
         assert now >= before
@@ -250,14 +249,14 @@ def test_every_layer_can_be_the_last(name):
 
 @every_model
 def test_activations_are_those_of_the_forward_pass(name, variables):
-    model, x = reduced(name), pictures(name)
+    model, x = reduced(name), images(name)
     _, state = jax.jit(
         lambda v: model.apply(v, x, train=False, mutable=["activations"])
     )(variables[name])
     first = model.backbone.layer_names()[0]
-    until = reduced(name, until=first)
-    _, alone = until.apply(
-        with_new_head(until, variables[name], x),
+    shorter = reduced(name, stop_at=first)
+    _, alone = shorter.apply(
+        with_new_head(shorter, variables[name], x),
         x,
         train=False,
         mutable=["activations"],
@@ -271,7 +270,7 @@ def test_activations_are_those_of_the_forward_pass(name, variables):
 
 @every_model
 def test_logits_and_gradients(name, variables):
-    model, x = reduced(name), pictures(name)
+    model, x = reduced(name), images(name)
 
     def loss(params: Any) -> tuple[jax.Array, jax.Array]:
         logits, state = model.apply(
@@ -305,7 +304,7 @@ def test_logits_and_gradients(name, variables):
 @every_model
 def test_bfloat16_computes_logits_close_to_float32(name, variables, logits):
     exact = logits[name]
-    half = evaluate(reduced(name, dtype=jnp.bfloat16), variables[name], pictures(name))
+    half = evaluate(reduced(name, dtype=jnp.bfloat16), variables[name], images(name))
     assert half.dtype == jnp.float32
     assert jnp.abs(half - exact).max() <= 0.03 * jnp.abs(exact).max()
     assert (half != exact).any()
@@ -313,7 +312,7 @@ def test_bfloat16_computes_logits_close_to_float32(name, variables, logits):
 
 @every_model
 def test_evaluation_needs_no_key_and_changes_nothing(name, variables, logits):
-    model, x = reduced(name), pictures(name)
+    model, x = reduced(name), images(name)
     again, state = jax.jit(
         lambda v, x: model.apply(v, x, train=False, mutable=["batch_stats"])
     )(variables[name], x[:2])
@@ -327,7 +326,7 @@ def test_evaluation_needs_no_key_and_changes_nothing(name, variables, logits):
 
 @every_model
 def test_frozen_parts_stand_still(name, variables):
-    x = pictures(name)
+    x = images(name)
     model = reduced(name, head_hidden=(6,), head_dropout=0.5)
     fresh = with_new_head(model, variables[name], x)
 
@@ -363,7 +362,7 @@ def test_frozen_parts_stand_still(name, variables):
 @every_model
 def test_the_head_is_swapped_without_the_backbone(name, variables):
     other = reduced(name, 3, head_hidden=(8,), head_dropout=0.1)
-    x = pictures(name)
+    x = images(name)
     mixed = with_new_head(other, variables[name], x)
     assert evaluate(other, mixed, x).shape == (4, 3)
     head = mixed["params"]["head"]
@@ -376,7 +375,7 @@ def test_the_head_is_swapped_without_the_backbone(name, variables):
 
 @pytest.mark.parametrize("name", ["mlp", "convnet", "efficientnet_lite0", "vgg12"])
 def test_the_axis_name_reaches_every_batch_norm(name):
-    x = pictures(name, 8)
+    x = images(name, 8)
     options = {"head_hidden": (6,)}
     if name == "efficientnet_lite0":
         options |= {"drop_connect_rate": 0.0, "dropout_rate": 0.0}
@@ -388,9 +387,9 @@ def test_the_axis_name_reaches_every_batch_norm(name):
     logits, state = jax.jit(
         lambda v, x: alone.apply(v, x, train=True, mutable=["batch_stats"])
     )(fresh, x)
-    synchronised = reduced(name, bn_axis_name="devices", **options)
+    synchronized = reduced(name, bn_axis_name="devices", **options)
     step = jax.vmap(
-        lambda x: synchronised.apply(fresh, x, train=True, mutable=["batch_stats"]),
+        lambda x: synchronized.apply(fresh, x, train=True, mutable=["batch_stats"]),
         axis_name="devices",
     )
     split_logits, split_state = jax.jit(step)(x.reshape(2, 4, *x.shape[1:]))
@@ -413,9 +412,9 @@ def test_the_axis_name_reaches_every_batch_norm(name):
     [
         (("lexnet", 2), {}, "mlp, simple_cnn, convnet, alexnet"),
         (("mlp", 0), {}, "num_classes is 0"),
-        (("alexnet", 2), {"until": "conv9"}, "conv1, pool1, conv2"),
-        (("mlp", 2), {"width": 3}, "hidden, batch_norm, dropout_rate, initialiser"),
-        (("mlp", 2), {"initialiser": "zeros"}, "xavier_uniform, kaiming_uniform"),
+        (("alexnet", 2), {"stop_at": "conv9"}, "conv1, pool1, conv2"),
+        (("mlp", 2), {"width": 3}, "hidden, batch_norm, dropout_rate, initializer"),
+        (("mlp", 2), {"initializer": "zeros"}, "xavier_uniform, kaiming_uniform"),
         (("mlp", 2), {"hidden": 0}, "hidden is 0"),
         (("alexnet", 2), {"dropout_rate": 1.0}, "dropout_rate is 1.0"),
         (("alexnet", 2), {"head_dropout": -0.1}, "head_dropout is -0.1"),
@@ -430,7 +429,7 @@ def test_what_cannot_be_made_is_refused(arguments, options, message):
 
 
 @pytest.mark.parametrize("size", [(62, 63), (63, 62), (28, 28)])
-def test_pictures_that_are_too_small_for_alexnet_are_refused(size):
+def test_images_that_are_too_small_for_alexnet_are_refused(size):
     model = create_model("alexnet", 2)
     with pytest.raises(InputError, match="at least 63x63"):
         jax.eval_shape(
@@ -442,13 +441,13 @@ def test_pictures_that_are_too_small_for_alexnet_are_refused(size):
 def test_unknown_frozen_parts_are_refused(variables):
     with pytest.raises(InputError, match="backbone, head"):
         reduced("mlp").apply(
-            variables["mlp"], pictures("mlp"), train=False, frozen=("body",)
+            variables["mlp"], images("mlp"), train=False, frozen=("body",)
         )
 
 
 # 9,407,169 by hand: 4,684,224 in the convolutions, 3,840 in batch norm,
 # 6 * 6 * 512 * 256 + 256 in fc5 and 256 + 1 in the head.
-def test_vgg13_of_grey_pictures_and_one_logit():
+def test_vgg13_of_gray_images_and_one_logit():
     model = create_model("vgg13_bn", 1)
     x = jnp.zeros((1, 96, 96, 1))
     tree = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
@@ -467,7 +466,7 @@ def test_shortcuts_of_mobilenet_prado():
 
 
 def test_ends_of_mobilenet_prados_blocks_are_linear():
-    model = create_model("mobilenet_prado", 5, until="block1a")
+    model = create_model("mobilenet_prado", 5, stop_at="block1a")
     x = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
     _, state = model.apply(drawn(model, x), x, train=False, mutable=["activations"])
     activations = state["activations"]["backbone"]
@@ -481,7 +480,7 @@ def test_the_three_from_scratch_start_with_kernels_of_he():
         "resnet29": ("conv2_block1", "conv3", "kernel"),
         "mobilenet_prado": ("block1a", "expand_conv", "kernel"),
     }.items():
-        model = create_model(name, 5, until=layer[0])
+        model = create_model(name, 5, stop_at=layer[0])
         x = jnp.zeros((1, 32, 32, 3))
         init = jax.jit(lambda key, m=model, x=x: m.init(key, x, train=False))
         kernel = init(jax.random.key(0))["params"]["backbone"]
@@ -492,13 +491,13 @@ def test_the_three_from_scratch_start_with_kernels_of_he():
         assert jnp.abs(kernel).max() <= 2 * deviation / 0.87
 
 
-def test_mlp_initialisers_reach_the_head():
+def test_mlp_initializers_reach_the_head():
     x = jnp.zeros((1, 28, 28, 3))
-    for initialiser, bounds in {
+    for initializer, bounds in {
         "xavier_uniform": ((6 / (2352 + 300)) ** 0.5, (6 / (300 + 40)) ** 0.5),
         "kaiming_uniform": ((6 / 2352) ** 0.5, (6 / 300) ** 0.5),
     }.items():
-        model = create_model("mlp", 40, initialiser=initialiser)
+        model = create_model("mlp", 40, initializer=initializer)
         params = model.init(jax.random.key(0), x, train=False)["params"]
         kernels = (
             params["backbone"]["fc1"]["kernel"],
@@ -509,7 +508,7 @@ def test_mlp_initialisers_reach_the_head():
 
 
 def test_alexnet_starts_as_torch_does():
-    model = create_model("alexnet", 2, until="conv1")
+    model = create_model("alexnet", 2, stop_at="conv1")
     x = jnp.zeros((1, 64, 64, 3))
     init = jax.jit(lambda key: model.init(key, x, train=False))
     params = init(jax.random.key(0))["params"]["backbone"]
@@ -538,7 +537,7 @@ def test_drop_connect_grows_with_depth(name, rates):
 
 
 def test_a_traced_dropout_rate_sweeps(variables):
-    x = pictures("mlp")
+    x = images("mlp")
 
     def logits(rate: jax.Array) -> jax.Array:
         model = reduced("mlp", dropout_rate=rate, batch_norm=False)

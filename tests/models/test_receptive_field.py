@@ -118,7 +118,7 @@ def test_every_layer_has_an_entry(name):
     assert fields == local + [None] * (len(fields) - len(local))
     sizes = [field.size[0] for field in local]
     assert sizes == sorted(sizes)
-    last = receptive_fields(backbone, (224, 230, 3), until=backbone.layer_names()[0])
+    last = receptive_fields(backbone, (224, 230, 3), stop_at=backbone.layer_names()[0])
     assert last == {backbone.layer_names()[0]: fields[0]}
 
 
@@ -232,7 +232,7 @@ def test_a_wrong_field_would_be_found():
     assert (check.expected.top, check.found.top) == (3, 2)
 
 
-def test_pictures_that_are_too_small_are_refused():
+def test_images_that_are_too_small_are_refused():
     with pytest.raises(InputError, match="conv2: a 5x5 kernel"):
         fields("simple_cnn", 12)
 

@@ -9,17 +9,17 @@ import pytest
 from jaxvision.errors import InputError
 from jaxvision.models import MODELS, create_model
 from jaxvision.models.receptive_field import receptive_fields
-from jaxvision.models.summary import LayerSummary, as_table, summarise_model
+from jaxvision.models.summary import LayerSummary, as_table, summarize_model
 from jaxvision.report.markdown import Table
 
 
 def by_layer(name: str, size: int, **options: Any) -> dict[str, LayerSummary]:
     model = create_model(name, 11, **options)
-    return {row.layer: row for row in summarise_model(model, (size, size, 3))}
+    return {row.layer: row for row in summarize_model(model, (size, size, 3))}
 
 
 def test_the_course_network():
-    rows = summarise_model(create_model("simple_cnn", 11), (50, 50, 3))
+    rows = summarize_model(create_model("simple_cnn", 11), (50, 50, 3))
     assert rows == [
         LayerSummary("conv1", (23, 23, 16), 1216, 23**2 * 16 * 75, (5, 5), (2, 2)),
         LayerSummary("conv2", (10, 10, 16), 6416, 10**2 * 16 * 400, (13, 13), (4, 4)),
@@ -32,7 +32,7 @@ def test_the_course_network():
 def test_rows_are_those_of_the_network(name):
     model = create_model(name, 7)
     shape = (96, 112, 3)
-    rows = summarise_model(model, shape)
+    rows = summarize_model(model, shape)
     assert tuple(row.layer for row in rows) == (
         *model.backbone.layer_names(),
         "head.logits",
@@ -57,7 +57,7 @@ def test_rows_are_those_of_the_network(name):
 # torchvision's AlexNet_Weights.IMAGENET1K_V1.meta["_ops"] is 0.714 GFLOPS, counted as
 # multiply-adds; https://github.com/pytorch/vision/blob/main/torchvision/models/alexnet.py
 def test_multiply_adds_of_alexnet_are_the_published_ones():
-    rows = summarise_model(create_model("alexnet", 1000), (224, 224, 3))
+    rows = summarize_model(create_model("alexnet", 1000), (224, 224, 3))
     assert round(sum(row.multiply_adds for row in rows) / 1e9, 3) == 0.714
 
 
@@ -81,7 +81,7 @@ def test_norms_have_parameters_and_no_multiply_adds():
 
 
 def test_a_head_of_several_layers_has_a_row_each():
-    rows = by_layer("alexnet", 64, until="conv2", head_hidden=(5,))
+    rows = by_layer("alexnet", 64, stop_at="conv2", head_hidden=(5,))
     assert list(rows) == [
         "conv1",
         "pool1",
@@ -99,7 +99,7 @@ def test_a_head_of_several_layers_has_a_row_each():
 
 def test_the_table_ends_with_totals():
     header, cells = as_table(
-        summarise_model(
+        summarize_model(
             create_model("convnet", 2, blocks=1, pool_kernel=2), (10, 12, 3)
         )
     )
@@ -111,13 +111,13 @@ def test_the_table_ends_with_totals():
         "total",
     ]
     assert cells[1] == ["pool1", "4×5×16", 0, 0, "4×4", "2×2"]
-    assert cells[2][-2:] == ["whole picture", "–"]
+    assert cells[2][-2:] == ["whole image", "–"]
     assert cells[-1][2] == sum(row[2] for row in cells[:-1])
     assert cells[-1][3] == sum(row[3] for row in cells[:-1])
     lines = Table(header, cells).render().splitlines()
     assert len(lines) == 2 + len(cells)
 
 
-def test_pictures_that_are_too_small_are_refused():
+def test_images_that_are_too_small_are_refused():
     with pytest.raises(InputError, match="conv1: a 5x5 kernel"):
-        summarise_model(create_model("simple_cnn", 2), (4, 50, 3))
+        summarize_model(create_model("simple_cnn", 2), (4, 50, 3))

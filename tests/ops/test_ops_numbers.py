@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxvision import ops
-from jaxvision.ops import stock, winograd
+from jaxvision.ops import lax as lax_ops
+from jaxvision.ops import winograd
 
 few_examples = settings(max_examples=6, deadline=None, derandomize=True, database=None)
 
@@ -21,7 +22,7 @@ TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
 
 @st.composite
 def windowed(draw: st.DrawFn, pool: bool = False) -> dict:
-    """A window, stride and padding that fit a small picture."""
+    """A window, stride and padding that fit a small image."""
     side = st.integers(1, 3 if pool else 5)
     pair = st.tuples(side, side)
     window = draw(pair)
@@ -72,7 +73,7 @@ def test_depthwise_conv(where: dict, batch: int, channels: int, dtype: str) -> N
     how = {"stride": where["stride"], "padding": where["padding"]}
     assert_same(
         lambda x, kernel: ops.depthwise_conv(x, kernel, **how),
-        lambda x, kernel: stock.depthwise_conv(x, kernel, **how),
+        lambda x, kernel: lax_ops.depthwise_conv(x, kernel, **how),
         x,
         kernel,
     )
@@ -89,7 +90,7 @@ def test_conv(
     how = {"stride": where["stride"], "padding": where["padding"], "groups": groups}
     assert_same(
         lambda x, kernel: ops.conv(x, kernel, **how),
-        lambda x, kernel: stock.conv(x, kernel, **how),
+        lambda x, kernel: lax_ops.conv(x, kernel, **how),
         x,
         kernel,
     )
@@ -101,7 +102,7 @@ def test_pointwise_conv(stride: int) -> None:
     none = ((0, 0), (0, 0))
     assert_same(
         lambda x, kernel: ops.conv(x, kernel, stride=stride, padding=none),
-        lambda x, kernel: stock.conv(
+        lambda x, kernel: lax_ops.conv(
             x, kernel, stride=(stride, stride), padding=none, groups=1
         ),
         x,
@@ -114,7 +115,7 @@ def test_first_layer_of_many_features() -> None:
     padding = ((0, 1), (1, 1))
     assert_same(
         lambda x, kernel: ops.conv(x, kernel, stride=2, padding=padding),
-        lambda x, kernel: stock.conv(
+        lambda x, kernel: lax_ops.conv(
             x, kernel, stride=(2, 2), padding=padding, groups=1
         ),
         x,
@@ -149,7 +150,7 @@ def test_conv_by_winograd(
         assert winograd.pays(x, kernel, padding)
         assert_same(
             lambda x, kernel: ops.conv(x, kernel, padding=padding),
-            lambda x, kernel: stock.conv(
+            lambda x, kernel: lax_ops.conv(
                 x, kernel, stride=(1, 1), padding=padding, groups=1
             ),
             x,
@@ -163,7 +164,7 @@ def test_winograd_of_many_channels_keeps_its_accuracy() -> None:
     assert winograd.pays(x, kernel, padding)
     assert_same(
         lambda x, kernel: ops.conv(x, kernel, padding=padding),
-        lambda x, kernel: stock.conv(
+        lambda x, kernel: lax_ops.conv(
             x, kernel, stride=(1, 1), padding=padding, groups=1
         ),
         x,
@@ -196,7 +197,9 @@ def test_max_pool(where: dict, channels: int, ties: bool, dtype: str) -> None:
     if ties:
         x = jnp.round(x)
     how = {name: where[name] for name in ("window", "stride", "padding")}
-    assert_same(lambda x: ops.max_pool(x, **how), lambda x: stock.max_pool(x, **how), x)
+    assert_same(
+        lambda x: ops.max_pool(x, **how), lambda x: lax_ops.max_pool(x, **how), x
+    )
 
 
 @few_examples
@@ -208,10 +211,10 @@ def test_avg_pool(
     how = {name: where[name] for name in ("window", "stride", "padding")}
 
     def reference(x: jax.Array) -> jax.Array:
-        total = stock.sum_pool(x, **how)
+        total = lax_ops.sum_pool(x, **how)
         if count_include_pad:
             return total / np.prod(how["window"]).item()
-        return total / stock.sum_pool(jnp.ones_like(x), **how)
+        return total / lax_ops.sum_pool(jnp.ones_like(x), **how)
 
     assert_same(
         lambda x: ops.avg_pool(x, count_include_pad=count_include_pad, **how),
@@ -227,7 +230,7 @@ def test_batch_norm_train(shape: list[int], channels: int, dtype: str) -> None:
     scale, bias = random(1, (channels,), "float32"), random(2, (channels,), "float32")
     assert_same(
         lambda *arrays: ops.batch_norm_train(*arrays, epsilon=1e-3),
-        lambda *arrays: stock.batch_norm_train(*arrays, epsilon=1e-3, axis_name=None),
+        lambda *arrays: lax_ops.batch_norm_train(*arrays, epsilon=1e-3, axis_name=None),
         x,
         scale,
         bias,
@@ -249,7 +252,7 @@ def test_local_response_norm(
     how = {"size": size, "alpha": 0.5, "beta": beta, "k": 2.0}
     assert_same(
         lambda x: ops.local_response_norm(x, **how),
-        lambda x: stock.local_response_norm(x, **how),
+        lambda x: lax_ops.local_response_norm(x, **how),
         x,
     )
 
@@ -306,7 +309,7 @@ def test_max_pool_keeps_nan() -> None:
     x = jnp.zeros((1, 4, 4, 1)).at[0, 1, 0, 0].set(jnp.nan).at[0, 1, 1, 0].set(5.0)
     how = {"window": (2, 2), "stride": (2, 2), "padding": ((0, 0), (0, 0))}
     y, vjp = jax.vjp(lambda x: ops.max_pool(x, **how), x)
-    np.testing.assert_array_equal(y, stock.max_pool(x, **how))
+    np.testing.assert_array_equal(y, lax_ops.max_pool(x, **how))
     dx = vjp(jnp.ones_like(y))[0][0, :, :, 0]
     # The NaN has its window's gradient; the first zero has it in the other windows.
     np.testing.assert_array_equal(jnp.argwhere(dx), [[0, 2], [1, 0], [2, 0], [2, 2]])

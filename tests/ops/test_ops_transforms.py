@@ -7,7 +7,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from jaxvision import ops
-from jaxvision.ops import convolution, depthwise, dispatch, stock, winograd
+from jaxvision.ops import convolution, depthwise, dispatch, winograd
+from jaxvision.ops import lax as lax_ops
 
 SAME = ((1, 1), (1, 1))
 NONE = ((0, 0), (0, 0))
@@ -49,7 +50,7 @@ def make_params(seed: int) -> Params:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def winograd_of_small_pictures():
+def winograd_of_small_images():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd, "_LEAST_CHANNELS", 4)
         patch.setattr(winograd, "_LEAST_TILES", 1)
@@ -63,13 +64,13 @@ def params() -> Params:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> jax.Array:
+def images() -> jax.Array:
     return jax.random.normal(jax.random.key(9), (8, 16, 16, 3))
 
 
 @pytest.fixture(scope="module")
-def gradients(params: Params, pictures: jax.Array) -> Params:
-    return jax.jit(jax.grad(loss))(params, pictures)
+def gradients(params: Params, images: jax.Array) -> Params:
+    return jax.jit(jax.grad(loss))(params, images)
 
 
 def assert_close(ours: Params, expected: Params, tolerance: float = 1e-5) -> None:
@@ -80,10 +81,10 @@ def assert_close(ours: Params, expected: Params, tolerance: float = 1e-5) -> Non
         )
 
 
-def test_vmap_over_parameters_and_pictures(pictures: jax.Array) -> None:
+def test_vmap_over_parameters_and_images(images: jax.Array) -> None:
     several = [make_params(seed) for seed in range(2)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *several)
-    halves = pictures.reshape(2, 4, 16, 16, 3)
+    halves = images.reshape(2, 4, 16, 16, 3)
     found = jax.jit(jax.vmap(jax.grad(loss)))(stacked, halves)
     one = jax.jit(jax.grad(loss))
     for index, params in enumerate(several):
@@ -91,29 +92,29 @@ def test_vmap_over_parameters_and_pictures(pictures: jax.Array) -> None:
         assert_close({n: v[index] for n, v in found.items()}, expected)
 
 
-def test_vmap_over_parameters_alone(pictures: jax.Array) -> None:
+def test_vmap_over_parameters_alone(images: jax.Array) -> None:
     several = [make_params(seed) for seed in range(2)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *several)
-    found = jax.jit(jax.vmap(jax.grad(loss), (0, None)))(stacked, pictures)
-    expected = jax.jit(jax.grad(loss))(several[1], pictures)
+    found = jax.jit(jax.vmap(jax.grad(loss), (0, None)))(stacked, images)
+    expected = jax.jit(jax.grad(loss))(several[1], images)
     assert_close({n: v[1] for n, v in found.items()}, expected)
 
 
-def test_scan(params: Params, pictures: jax.Array, gradients: Params) -> None:
+def test_scan(params: Params, images: jax.Array, gradients: Params) -> None:
     @jax.jit
     def scanned(params: Params) -> Params:
         def step(carry: None, x: jax.Array) -> tuple[None, Params]:
             return carry, jax.grad(loss)(params, x)
 
-        return jax.lax.scan(step, None, jnp.stack([pictures, pictures]))[1]
+        return jax.lax.scan(step, None, jnp.stack([images, images]))[1]
 
     assert_close({n: v[1] for n, v in scanned(params).items()}, gradients)
 
 
 def test_pmap_of_shards_is_the_whole_batch(
-    params: Params, pictures: jax.Array, gradients: Params
+    params: Params, images: jax.Array, gradients: Params
 ) -> None:
-    shards = pictures.reshape(4, 2, 16, 16, 3)
+    shards = images.reshape(4, 2, 16, 16, 3)
 
     def shard_gradients(params: Params, x: jax.Array) -> Params:
         return jax.lax.pmean(jax.grad(loss)(params, x, "device"), "device")
@@ -124,7 +125,7 @@ def test_pmap_of_shards_is_the_whole_batch(
 
 @pytest.mark.parametrize("check_vma", [True, False])
 def test_shard_map_of_replicated_parameters(
-    params: Params, pictures: jax.Array, gradients: Params, check_vma: bool
+    params: Params, images: jax.Array, gradients: Params, check_vma: bool
 ) -> None:
     mesh = jax.make_mesh((4,), ("device",), axis_types=(jax.sharding.AxisType.Auto,))
     replicated, sharded = PartitionSpec(), PartitionSpec("device")
@@ -144,17 +145,17 @@ def test_shard_map_of_replicated_parameters(
         out_specs=replicated,
         check_vma=check_vma,
     )
-    assert_close(jax.jit(mapped)(params, pictures), gradients)
+    assert_close(jax.jit(mapped)(params, images), gradients)
 
 
-def test_gradients_through_replicated_pictures_and_bfloat16(
-    params: Params, pictures: jax.Array, gradients: Params
+def test_gradients_through_replicated_images_and_bfloat16(
+    params: Params, images: jax.Array, gradients: Params
 ) -> None:
     half = {
         name: value if name in ("scale", "bias") else value.astype(jnp.bfloat16)
         for name, value in params.items()
     }
-    found = jax.jit(jax.grad(loss))(half, pictures.astype(jnp.bfloat16))
+    found = jax.jit(jax.grad(loss))(half, images.astype(jnp.bfloat16))
     assert found["depthwise"].dtype == jnp.bfloat16
     assert found["scale"].dtype == jnp.float32
     as_float = {name: value.astype(jnp.float32) for name, value in found.items()}
@@ -166,10 +167,10 @@ def test_the_platform_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dispatch._formulation("depthwise_conv") is depthwise.depthwise_conv
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     for name in dispatch._FORMULATIONS["cpu"]:
-        assert dispatch._formulation(name) is getattr(stock, name)
+        assert dispatch._formulation(name) is getattr(lax_ops, name)
 
 
-def test_stock_only_gives_forward_mode(params: Params) -> None:
+def test_lax_only_gives_forward_mode(params: Params) -> None:
     x = jnp.ones((1, 5, 5, 4))
 
     def conv(kernel: jax.Array) -> jax.Array:
@@ -178,6 +179,6 @@ def test_stock_only_gives_forward_mode(params: Params) -> None:
     along = (params["depthwise"],), (params["depthwise"],)
     with pytest.raises(TypeError):
         jax.jvp(conv, *along)
-    with ops.stock_only():
+    with ops.lax_only():
         y, derivative = jax.jvp(conv, *along)
     np.testing.assert_allclose(derivative, y, atol=1e-5)

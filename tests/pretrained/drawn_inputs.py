@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxvision.pretrained import SOURCES
-from jaxvision.pretrained.golden import drawn_picture
+from jaxvision.pretrained.golden import drawn_image
 
 ALEXNET_SHAPES = {
     "features.0": (64, 3, 11, 11),
@@ -36,11 +36,11 @@ VGG19_SHAPES = {
 }
 
 
-def normalised_pictures(name: str) -> np.ndarray:
-    """Two pictures as the network wants them: `[2, 224, 224, 3]` float32."""
-    picture = drawn_picture(224)
-    pictures = np.stack([picture, picture[::-1, :, ::-1]])
-    return SOURCES[name].preprocessing.normalise(pictures)
+def normalized_images(name: str) -> np.ndarray:
+    """Two images as the network wants them: `[2, 224, 224, 3]` float32."""
+    image = drawn_image(224)
+    images = np.stack([image, image[::-1, :, ::-1]])
+    return SOURCES[name].preprocessing.normalize(images)
 
 
 def alexnet_state_dict() -> dict[str, np.ndarray]:

@@ -136,7 +136,7 @@ def _values(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.n
 
 @contextmanager
 def _zeros() -> Iterator[None]:
-    """Within, Keras's usual initialiser gives zeros."""
+    """Within, Keras's usual initializer gives zeros."""
     kind = keras.initializers.VarianceScaling
     drawing = kind.__call__
     kind.__call__ = lambda _, shape, dtype=None: np.zeros(shape, dtype)

@@ -11,7 +11,7 @@ is not installed.
 from pathlib import Path
 
 import numpy as np
-from drawn_inputs import alexnet_state_dict, normalised_pictures
+from drawn_inputs import alexnet_state_dict, normalized_images
 from torch_references import alexnet, answer, efficientnet_lite0
 
 from jaxvision.pretrained.golden import GOLDEN_CLASSES
@@ -20,10 +20,10 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    lite0 = answer(efficientnet_lite0(), normalised_pictures("efficientnet_lite0"))
+    lite0 = answer(efficientnet_lite0(), normalized_images("efficientnet_lite0"))
     np.savez_compressed(HERE / "golden_efficientnet_lite0.npz", logits=lite0)
     print(tuple(round(float(lite0[0, i]), 5) for i in GOLDEN_CLASSES))
-    logits = answer(alexnet(alexnet_state_dict()), normalised_pictures("alexnet"))
+    logits = answer(alexnet(alexnet_state_dict()), normalized_images("alexnet"))
     np.savez_compressed(HERE / "golden_alexnet.npz", logits=logits)
 
 

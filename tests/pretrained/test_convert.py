@@ -107,11 +107,11 @@ def test_a_table_that_misses_or_repeats_a_parameter_is_found():
 
 def test_flattened_kernel_follows_the_channels():
     rng = np.random.default_rng(0)
-    picture = rng.normal(size=(2, 3, 4))  # height, width, channels
+    image = rng.normal(size=(2, 3, 4))  # height, width, channels
     weight = rng.normal(size=(7, 4 * 2 * 3))
     ours = flattened_kernel(weight, channels=4, height=2, width=3)
-    theirs = weight @ picture.transpose(2, 0, 1).reshape(-1)
-    np.testing.assert_allclose(picture.reshape(-1) @ ours, theirs)
+    theirs = weight @ image.transpose(2, 0, 1).reshape(-1)
+    np.testing.assert_allclose(image.reshape(-1) @ ours, theirs)
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -176,9 +176,9 @@ def test_fit_keeps_the_head_when_asked():
         fit_into(pretrained, small(3), replace_head=False)
 
 
-def test_fit_ignores_layers_beyond_until_and_lists_them():
+def test_fit_ignores_layers_beyond_stop_at_and_lists_them():
     source = SOURCES["alexnet"]
-    model = create_model("alexnet", 7, until="conv4", head_hidden=(16,))
+    model = create_model("alexnet", 7, stop_at="conv4", head_hidden=(16,))
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     template = jax.eval_shape(
         lambda key, x: model.init(key, x, train=False), jax.random.key(0), image

@@ -1,7 +1,7 @@
 """Our networks beside Keras's own, each with the same drawn weights, through a file.
 
 Logits and the output of every stage, in float32 on CPU; what batch norm keeps after a
-step of training; pictures as Keras prepares them.
+step of training; images as Keras prepares them.
 """
 
 from typing import Any
@@ -12,13 +12,13 @@ import optax
 import pytest
 from flax import linen as nn
 
-from jaxvision.data.decode import decode_picture
+from jaxvision.data.decode import decode_image
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.models import Classifier, create_model
 from jaxvision.models.layers import BatchNorm
 from jaxvision.pretrained import SOURCES
 from jaxvision.pretrained.convert import Table, convert, read_variables
-from jaxvision.pretrained.golden import drawn_picture
+from jaxvision.pretrained.golden import drawn_image
 from jaxvision.pretrained.keras_file import by_path, read_weights
 from jaxvision.pretrained.tables import TABLES
 from jaxvision.train.state import create_state
@@ -52,8 +52,8 @@ def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
 @pytest.mark.parametrize("name", KERAS)
 def test_logits_and_every_stage_agree_with_keras(name, tmp_path):
     size = SIZES[name]
-    picture = drawn_picture(max(size))[None, : size[0], : size[1]]
-    images = SOURCES[name].preprocessing.normalise(picture)
+    image = drawn_image(max(size))[None, : size[0], : size[1]]
+    images = SOURCES[name].preprocessing.normalize(image)
     model = references.build(name, size)
     stages = references.stages(name, model)
     references.save_as_published(model, tmp_path / "published.h5")
@@ -168,26 +168,26 @@ def test_batch_norm_keeps_after_a_step_what_keras_keeps(regime):
         }
 
     rng = np.random.default_rng(0)
-    pictures = rng.normal(size=(8, 32, 32, 3)).astype(np.float32)
+    images = rng.normal(size=(8, 32, 32, 3)).astype(np.float32)
     labels = np.arange(8) % 5
     model = create_model(
-        "resnet50_v2", 5, until="conv2_block1", bn_frozen=regime == "fine-tuned"
+        "resnet50_v2", 5, stop_at="conv2_block1", freeze_bn=regime == "fine-tuned"
     )
     template = jax.eval_shape(
-        lambda: model.init(jax.random.key(0), pictures, train=False)
+        lambda: model.init(jax.random.key(0), images, train=False)
     )
     table = table_of(base, "predictions")
     before, _ = convert(values(), table, template)
-    whole.train_on_batch(pictures, labels)
+    whole.train_on_batch(images, labels)
     expected, _ = convert(values(), table, template)
 
     tx = optax.sgd(0.01)
     step = make_train_step(
-        model, tx, make_cross_entropy(), normalise=lambda images: images
+        model, tx, make_cross_entropy(), normalize=lambda images: images
     )
     frozen = ("backbone",) if regime == "frozen" else ()
     state = create_state(before, tx, seed=0, frozen=frozen)
-    batch = {"image": pictures, "label": labels, "mask": np.ones(8, bool)}
+    batch = {"image": images, "label": labels, "mask": np.ones(8, bool)}
     state, _ = jax.jit(step)(state, batch)
 
     def close(path: Any, ours: jax.Array, theirs: np.ndarray, old: np.ndarray) -> None:
@@ -205,25 +205,25 @@ def test_batch_norm_keeps_after_a_step_what_keras_keeps(regime):
     jax.tree_util.tree_map_with_path(close, state.variables, expected, before)
 
 
-# -- Pictures -------------------------------------------------------------------------
+# -- Images -------------------------------------------------------------------------
 
 
-def check_preprocessing(name: str, pictures: np.ndarray) -> None:
-    expected = references.PREPROCESS[name](pictures.astype(np.float32))
-    ours = SOURCES[name].preprocessing.normalise(pictures)
+def check_preprocessing(name: str, images: np.ndarray) -> None:
+    expected = references.PREPROCESS[name](images.astype(np.float32))
+    ours = SOURCES[name].preprocessing.normalize(images)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, expected, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", KERAS)
-def test_pictures_are_prepared_as_keras_prepares_them(name):
-    check_preprocessing(name, drawn_picture(64)[None])
+def test_images_are_prepared_as_keras_prepares_them(name):
+    check_preprocessing(name, drawn_image(64)[None])
 
 
 @pytest.mark.parametrize("name", KERAS)
-def test_real_pictures_are_prepared_as_keras_prepares_them(name, shared_data):
+def test_real_images_are_prepared_as_keras_prepares_them(name, shared_data):
     paths = sorted((shared_data / "imagenet_sample").glob("*.jpg"))[:4]
     preprocessing = SOURCES[name].preprocessing
-    pictures = np.stack([decode_picture(path, preprocessing) for path in paths])
-    assert pictures.shape == (4, *preprocessing.size, 3)
-    check_preprocessing(name, pictures)
+    images = np.stack([decode_image(path, preprocessing) for path in paths])
+    assert images.shape == (4, *preprocessing.size, 3)
+    check_preprocessing(name, images)

@@ -9,9 +9,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from drawn_inputs import alexnet_state_dict, normalised_pictures, vgg19_state_dict
+from drawn_inputs import alexnet_state_dict, normalized_images, vgg19_state_dict
 
-from jaxvision.data.decode import decode_picture
+from jaxvision.data.decode import decode_image
 from jaxvision.models import create_model
 from jaxvision.pretrained import SOURCES, load
 from jaxvision.pretrained.convert import abstract_variables, convert, read_variables
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("full_precision")
 
 @pytest.fixture(scope="module")
 def lite0_logits() -> Callable[[dict, np.ndarray], np.ndarray]:
-    """Compiled once: variables and at most 20 pictures in, logits out."""
+    """Compiled once: variables and at most 20 images in, logits out."""
     model = create_model("efficientnet_lite0", 1000)
     apply = jax.jit(lambda v, x: model.apply(v, x, train=False))
 
@@ -60,7 +60,7 @@ def alexnet_variables(alexnet_tensors) -> dict:
 def test_lite0_gives_the_golden_logits(lite0_logits):
     golden = np.load(GOLDEN / "golden_efficientnet_lite0.npz")["logits"]
     variables = load("efficientnet_lite0").variables
-    logits = lite0_logits(variables, normalised_pictures("efficientnet_lite0"))
+    logits = lite0_logits(variables, normalized_images("efficientnet_lite0"))
     difference = np.abs(logits - golden)
     assert difference.max() <= 5e-4
     assert difference.mean() <= 5e-5
@@ -70,7 +70,7 @@ def test_lite0_gives_the_golden_logits(lite0_logits):
 
 
 @pytest.mark.usefixtures("converted_once")
-def test_lite0_agrees_with_torch_on_real_pictures(lite0_logits, shared_data):
+def test_lite0_agrees_with_torch_on_real_images(lite0_logits, shared_data):
     pytest.importorskip("torch")
     pytest.importorskip("efficientnet_lite_pytorch")
     from torch_references import answer, efficientnet_lite0
@@ -83,8 +83,8 @@ def test_lite0_agrees_with_torch_on_real_pictures(lite0_logits, shared_data):
     right = 0
     for start in range(0, len(paths), 20):
         batch = paths[start : start + 20]
-        pictures = np.stack([decode_picture(path, preprocessing) for path in batch])
-        images = preprocessing.normalise(pictures)
+        decoded = np.stack([decode_image(path, preprocessing) for path in batch])
+        images = preprocessing.normalize(decoded)
         logits = lite0_logits(pretrained.variables, images)
         theirs = answer(reference, images)
         difference = np.abs(logits - theirs)
@@ -94,14 +94,14 @@ def test_lite0_agrees_with_torch_on_real_pictures(lite0_logits, shared_data):
         np.testing.assert_array_equal(top1, theirs.argmax(1))
         # Files are named after their class: 0003_n01491361_tiger_shark.jpg
         right += sum(top1 == [int(path.name[:4]) for path in batch])
-    # 0.888 on 1,000 such pictures with the original implementation.
+    # 0.888 on 1,000 such images with the original implementation.
     assert right >= 85
 
 
 def test_alexnet_gives_the_golden_logits(alexnet_variables):
     golden = np.load(GOLDEN / "golden_alexnet.npz")["logits"]
     logits = create_model("alexnet", 1000).apply(
-        alexnet_variables, normalised_pictures("alexnet"), train=False
+        alexnet_variables, normalized_images("alexnet"), train=False
     )
     assert np.abs(logits - golden).max() <= 1e-4
 
@@ -113,7 +113,7 @@ def test_alexnet_agrees_with_torch(alexnet_tensors, alexnet_variables, size):
     pytest.importorskip("efficientnet_lite_pytorch")
     from torch_references import alexnet, answer
 
-    images = np.tile(normalised_pictures("alexnet"), (1, 1, 2, 1))
+    images = np.tile(normalized_images("alexnet"), (1, 1, 2, 1))
     images = np.ascontiguousarray(images[:, : size[0], : size[1]])
     logits, state = create_model("alexnet", 1000).apply(
         alexnet_variables, images, train=False, mutable=["activations"]
@@ -152,7 +152,7 @@ def test_vgg19_agrees_with_torch():
         tensors, TABLES[source.name](), abstract_variables(source)
     )
     assert len(report.kept) == 38
-    images = normalised_pictures(source.name)[:1, :64, :100]
+    images = normalized_images(source.name)[:1, :64, :100]
     run = jax.jit(
         lambda v, x: create_model("vgg19", 1000).apply(
             v, x, train=False, mutable=["activations"]

@@ -57,7 +57,7 @@ def test_an_accuracy_stands_beside_none_of_another_split():
     assert compare([published("blur 2", "test_accuracy")], results("blur 2")) == []
 
 
-def test_drawn_pictures_compare_with_nothing():
+def test_drawn_images_compare_with_nothing():
     (found,) = compare(
         [published("blur 2", "val_accuracy")], results("blur 2", is_demo=True)
     )

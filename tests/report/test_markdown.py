@@ -13,11 +13,11 @@ from jaxvision.report.markdown import (
     DEMO_WARNING,
     LONGEST_LIST,
     Code,
-    Picture,
+    Image,
     Section,
     Table,
     Text,
-    bad_pictures_section,
+    bad_images_section,
     checkpoint_section,
     duplicates_section,
     escape,
@@ -104,9 +104,9 @@ def test_the_report_holds_everything(tmp_path: Path) -> None:
         question="How far does a plain network get?",
         sections=[
             Section(
-                "Learning curves", [Picture("curves.png", "loss, accuracy", "Curves")]
+                "Learning curves", [Image("curves.png", "loss, accuracy", "Curves")]
             ),
-            bad_pictures_section([("a|b.jpg", "truncated")], "bad.csv"),
+            bad_images_section([("a|b.jpg", "truncated")], "bad.csv"),
         ],
     )
     text = path.read_text("utf-8")
@@ -127,7 +127,7 @@ def test_the_report_holds_everything(tmp_path: Path) -> None:
     assert image.attrib == {"src": "curves.png", "alt": "loss, accuracy"}
     headings = [heading.text for heading in page.iter("h2")]
     assert headings == [
-        "Results", "How to run it again", "Data", "Learning curves", "Bad pictures",
+        "Results", "How to run it again", "Data", "Learning curves", "Bad images",
         "Settings", "Versions and machine",
     ]  # fmt: skip
 
@@ -138,11 +138,11 @@ def test_real_data_has_no_warning(tmp_path: Path) -> None:
     assert "Demo" not in path.read_text("utf-8")
 
 
-def test_a_report_needs_results_and_pictures(tmp_path: Path) -> None:
+def test_a_report_needs_results_and_images(tmp_path: Path) -> None:
     empty = RunFolder.create("mlp", root=tmp_path)
     with pytest.raises(InputError, match="has not finished"):
         write_report(empty, title="t", question="q", sections=[])
-    section = Section("x", [Picture("missing.png", "nothing")])
+    section = Section("x", [Image("missing.png", "nothing")])
     run = finished_run(tmp_path, is_demo=False)
     with pytest.raises(FileNotFoundError):
         write_report(run, title="t", question="q", sections=[section])
@@ -150,16 +150,16 @@ def test_a_report_needs_results_and_pictures(tmp_path: Path) -> None:
 
 
 def test_lists_say_none_or_how_many_more() -> None:
-    assert bad_pictures_section([], "bad.csv").blocks == [Text("None.")]
+    assert bad_images_section([], "bad.csv").blocks == [Text("None.")]
     bad = [(f"{n}.jpg", "truncated") for n in range(LONGEST_LIST + 3)]
-    page = html(bad_pictures_section(bad, "all bad.csv").render())
+    page = html(bad_images_section(bad, "all bad.csv").render())
     assert len(cells(page)) == LONGEST_LIST + 1
     assert "and 3 more" in "".join(page.itertext())
     (link,) = page.iter("a")
     assert link.attrib["href"] == "all%20bad.csv"
 
 
-def test_identical_pictures_of_two_classes_come_first() -> None:
+def test_identical_images_of_two_classes_come_first() -> None:
     groups = [("a/1.jpg", "a/2.jpg"), ("a/3.jpg", "b/1.jpg", "b/2.jpg")]
     section = duplicates_section(groups, "d.csv", conflicts=groups[1:])
     assert cells(html(section.render()))[1:] == [
@@ -188,6 +188,6 @@ def test_commands_survive_a_folder_with_spaces() -> None:
     text = section.render()
     assert re.findall(r"^python -m .*$", text, re.MULTILINE) == [
         "python -m experiments.evaluate --checkpoint 'my runs/a'",
-        "python -m experiments.predict --checkpoint 'my runs/a' PICTURE.jpg",
+        "python -m experiments.predict --checkpoint 'my runs/a' IMAGE.jpg",
         "python -m experiments.part2_mlp --resume",
     ]

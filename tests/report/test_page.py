@@ -12,7 +12,7 @@ import pytest
 from finished_runs import write_run
 
 from jaxvision.report.compare import compare
-from jaxvision.report.markdown import Picture, Section, Table, Text
+from jaxvision.report.markdown import Image, Section, Table, Text
 from jaxvision.report.page import Chapter, Entry, Page, render
 from jaxvision.report.runs import read_run
 
@@ -102,7 +102,7 @@ def test_everything_of_a_run_is_there(run):
         "What is asked?",
         "no batch norm",
         "One run.",
-        "artists: 451 pictures of 2 classes",
+        "artists: 451 images of 2 classes",
         "Took 1:15",
         "epochs 5 instead of 50",
         "near validation accuracy .500 ± .020 .500 agrees Niaz, 1.2",
@@ -143,7 +143,7 @@ def test_links_lead_somewhere_and_names_are_unique(run):
     assert {"baseline", "second", "third", "glance", "part-1"} <= wanted
 
 
-def test_pictures_say_what_they_show_and_how_large_they_are(run):
+def test_images_say_what_they_show_and_how_large_they_are(run):
     (image,) = Reader(render(page_of(entry(run)))).all("img")
     assert image["alt"] == "Accuracy over epochs."
     assert (image["width"], image["height"]) == ("45", "30")
@@ -156,7 +156,7 @@ def test_what_runs_say_is_no_html(tmp_path):
             [
                 Text(f"{HOSTILE} ![p](http://a/p.png) [x](javascript:alert(1))"),
                 Table([HOSTILE], [[HOSTILE]]),
-                Picture("curves.png", HOSTILE, HOSTILE),
+                Image("curves.png", HOSTILE, HOSTILE),
             ],
         ),
     )
@@ -183,9 +183,9 @@ def test_files_beside_the_page_are_named_and_not_linked(run):
 def test_demo_data_is_marked_and_not_compared(tmp_path):
     written = write_run(tmp_path, "part1_baseline", FIGURES, is_demo=True)
     text = words(Reader(render(page_of(entry(read_run(written.path)), entry()))).text)
-    assert "All of these experiments ran on pictures drawn by code" in text
+    assert "All of these experiments ran on images drawn by code" in text
     assert "not compared: demo data" in text
-    assert "artists, drawn by code: 451 pictures" in text
+    assert "artists, drawn by code: 451 images" in text
     assert ".500 ± .020 .500 not compared: demo data Niaz, 1.2" in text
     assert "agree " not in text
     assert "Where we differ" not in text
@@ -199,7 +199,7 @@ def test_what_was_not_run_is_listed_with_its_command():
     assert "error: no such folder This command runs it:" in text
 
 
-def test_a_missing_picture_leaves_a_visible_hole(tmp_path, capsys):
+def test_a_missing_image_leaves_a_visible_hole(tmp_path, capsys):
     outside = tmp_path / "outside.png"
     written = write_run(tmp_path / "runs", "part1_baseline", FIGURES)
     shutil.copy(written.path / "curves.png", outside)

@@ -60,17 +60,17 @@ def drive(
     accuracies: list[float],
     seconds: float = 1.0,
 ) -> None:
-    """Epochs of 4 steps of 32 pictures, `seconds` each; the first compiles for 60 s."""
-    progress.started(len(accuracies), 4, 0, 128)
+    """Epochs of 4 steps of 32 images, `seconds` each; the first compiles for 60 s."""
+    progress.on_start(len(accuracies), 4, 0, 128)
     clock.now += 60
     for step in range(4 * len(accuracies)):
         clock.now += seconds
         metrics = None if step < 2 else {"loss": 0.25, "accuracy": 0.875}
-        progress.stepped(step + 1, 32, metrics)
+        progress.on_step(step + 1, 32, metrics)
         if step % 4 == 3:
             epoch = step // 4
-            progress.epoch_ended(row(epoch + 1, accuracies[epoch]))
-    progress.finished(f"{len(accuracies)} epochs; best: epoch 2")
+            progress.on_epoch_end(row(epoch + 1, accuracies[epoch]))
+    progress.on_finish(f"{len(accuracies)} epochs; best: epoch 2")
 
 
 def test_log_has_a_line_an_epoch_and_marks_the_best() -> None:
@@ -78,13 +78,13 @@ def test_log_has_a_line_an_epoch_and_marks_the_best() -> None:
     with TrainingProgress(console=console, clock=clock) as progress:
         drive(progress, clock, [0.5, 0.75, 0.625], seconds=0.1)
     lines = written(console).splitlines()
-    assert lines[0] == "128 pictures, 3 epochs of 4 steps"
+    assert lines[0] == "128 images, 3 epochs of 4 steps"
     # The step that compiles takes longer than the log is silent for.
     assert lines[1].startswith("epoch 1/3  step 1/4")
     assert lines[2:] == [
-        "epoch 1/3  loss .250  train .875  val .500  4.0 s  32 pictures/s  best",
-        "epoch 2/3  loss .250  train .875  val .750  4.0 s  32 pictures/s  best",
-        "epoch 3/3  loss .250  train .875  val .625  4.0 s  32 pictures/s",
+        "epoch 1/3  loss .250  train .875  val .500  4.0 s  32 images/s  best",
+        "epoch 2/3  loss .250  train .875  val .750  4.0 s  32 images/s  best",
+        "epoch 3/3  loss .250  train .875  val .625  4.0 s  32 images/s",
         "training took 1:01: 3 epochs; best: epoch 2",
     ]
 
@@ -96,10 +96,10 @@ def test_log_in_long_epochs() -> None:
     lines = [line for line in written(console).splitlines() if "step " in line]
     assert lines == [
         "seed 1 epoch 1/2  step 1/4",
-        "seed 1 epoch 1/2  step 3/4  loss .250  train .875  6 pictures/s  25.0 s left",
-        "seed 1 epoch 2/2  step 2/4  loss .250  train .875  val .500  6 pictures/s  "
+        "seed 1 epoch 1/2  step 3/4  loss .250  train .875  6 images/s  25.0 s left",
+        "seed 1 epoch 2/2  step 2/4  loss .250  train .875  val .500  6 images/s  "
         "10.0 s left",
-        "seed 1 epoch 2/2  step 4/4  loss .250  train .875  val .500  6 pictures/s  "
+        "seed 1 epoch 2/2  step 4/4  loss .250  train .875  val .500  6 images/s  "
         "0.0 s left",
     ]
 
@@ -107,16 +107,16 @@ def test_log_in_long_epochs() -> None:
 def test_terminal_shows_both_bars_and_leaves_the_lines() -> None:
     console, clock = terminal(), Clock()
     with TrainingProgress(console=console, clock=clock) as progress:
-        progress.started(2, 4, 0, 128)
+        progress.on_start(2, 4, 0, 128)
         for step in (1, 2, 3):
             clock.now += 1
-            progress.stepped(step, 32, {"loss": 0.25, "accuracy": 0.875})
+            progress.on_step(step, 32, {"loss": 0.25, "accuracy": 0.875})
         progress._screen._bars.refresh()  # not to wait for its thread
-        progress.epoch_ended(row(1, 0.5))
-        progress.finished("2 epochs; best: epoch 1")
+        progress.on_epoch_end(row(1, 0.5))
+        progress.on_finish("2 epochs; best: epoch 1")
     text = shown(console)
     assert re.search(r"epoch 1/2 +━.* 3/4 +loss \.250  train \.875", text)
-    assert re.search(r"whole run +━.* 3/8 +32 pictures/s  5\.0 s left", text)
+    assert re.search(r"whole run +━.* 3/8 +32 images/s  5\.0 s left", text)
     assert "epoch 1/2  loss .250  train .875  val .500" in text
     assert "training took 3.0 s: 2 epochs; best: epoch 1" in text
     assert written(console).count(HIDE) == written(console).count(SHOW) == 1
@@ -128,7 +128,7 @@ def test_the_cursor_comes_back(error: type[BaseException]) -> None:
 
     def train() -> None:
         with TrainingProgress(console=console) as progress:
-            progress.started(2, 4, 0, 128)
+            progress.on_start(2, 4, 0, 128)
             raise error
 
     def decode() -> None:
@@ -148,10 +148,10 @@ def test_a_resumed_run_knows_its_best() -> None:
     console, clock = log(), Clock()
     history = [row(1, 0.75), row(2, 0.5)]
     progress = TrainingProgress(history=history, console=console, clock=clock)
-    progress.started(4, 4, 8, 128)
-    progress.stepped(9, 32, None)
-    progress.epoch_ended(row(3, 0.75))
-    progress.epoch_ended(row(4, 0.75, loss=0.25))
+    progress.on_start(4, 4, 8, 128)
+    progress.on_step(9, 32, None)
+    progress.on_epoch_end(row(3, 0.75))
+    progress.on_epoch_end(row(4, 0.75, loss=0.25))
     lines = written(console).splitlines()
     assert lines[0].endswith("; continues after step 8")
     assert [line.endswith("best") for line in lines[1:]] == [False, True]
@@ -161,10 +161,10 @@ def test_a_resumed_run_knows_its_best() -> None:
 def test_nan_is_never_best(broken: str) -> None:
     console = log()
     progress = TrainingProgress(console=console)
-    progress.started(3, 4, 0, 128)
-    progress.epoch_ended(row(1, 0.5))
-    progress.epoch_ended({**row(2, 0.9), broken: math.nan})
-    progress.epoch_ended(row(3, 0.75))
+    progress.on_start(3, 4, 0, 128)
+    progress.on_epoch_end(row(1, 0.5))
+    progress.on_epoch_end({**row(2, 0.9), broken: math.nan})
+    progress.on_epoch_end(row(3, 0.75))
     lines = written(console).splitlines()[1:]
     assert [line.endswith("best") for line in lines] == [True, False, True]
 
@@ -172,8 +172,8 @@ def test_nan_is_never_best(broken: str) -> None:
 def test_without_validation_there_is_no_best() -> None:
     console = log()
     progress = TrainingProgress(console=console)
-    progress.started(1, 4, 0, 128)
-    progress.epoch_ended({"epoch": 1, "train_loss": 0.5, "train_accuracy": 0.5})
+    progress.on_start(1, 4, 0, 128)
+    progress.on_epoch_end({"epoch": 1, "train_loss": 0.5, "train_accuracy": 0.5})
     assert written(console).splitlines()[1] == "epoch 1/1  loss .500  train .500"
 
 
@@ -189,8 +189,8 @@ def test_other_processes_are_silent(make) -> None:
 def test_names_are_no_markup() -> None:
     console = terminal()
     with TrainingProgress(title="[red]x[/]", console=console) as progress:
-        progress.started(1, 4, 0, 128)
-        progress.epoch_ended(row(1, 0.5))
+        progress.on_start(1, 4, 0, 128)
+        progress.on_epoch_end(row(1, 0.5))
     with Progress("[bold]y", total=1, console=console) as other:
         other(1, 1)
     assert "[red]x[/] epoch 1/1" in shown(console)
@@ -204,9 +204,9 @@ def test_other_work_in_a_log() -> None:
             clock.now += 6
             progress(done, 500)
     assert written(console).splitlines() == [
-        "decoding: 200/500 pictures  17 pictures/s  18.0 s left",
-        "decoding: 400/500 pictures  17 pictures/s  6.0 s left",
-        "decoding: 500 pictures in 30.0 s (17/s)",
+        "decoding: 200/500 images  17 images/s  18.0 s left",
+        "decoding: 400/500 images  17 images/s  6.0 s left",
+        "decoding: 500 images in 30.0 s (17/s)",
     ]
 
 
@@ -218,8 +218,8 @@ def test_other_work_on_a_terminal() -> None:
             progress(done, 500)
         progress._screen._bars.refresh()  # not to wait for its thread
     text = shown(console)
-    assert re.search(r"decoding +━.* 300/500 +100 pictures/s  2\.0 s left", text)
-    assert "decoding: 300 pictures in 3.0 s (100/s)" in text
+    assert re.search(r"decoding +━.* 300/500 +100 images/s  2\.0 s left", text)
+    assert "decoding: 300 images in 3.0 s (100/s)" in text
 
 
 def test_work_of_unknown_length() -> None:
@@ -238,21 +238,21 @@ def test_no_work_says_nothing() -> None:
 def test_bars_within_bars() -> None:
     console = terminal()
     with TrainingProgress(console=console) as training:
-        training.started(1, 4, 0, 128)
+        training.on_start(1, 4, 0, 128)
         assert list(track([1, 2], "decoding", console=console)) == [1, 2]
-        training.stepped(1, 32, None)
-        training.finished("1 epochs")
-    assert "decoding: 2 pictures" in shown(console)
+        training.on_step(1, 32, None)
+        training.on_finish("1 epochs")
+    assert "decoding: 2 images" in shown(console)
     assert written(console).rindex(SHOW) > written(console).rindex(HIDE)
 
 
 def test_everything_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with TrainingProgress() as progress:
-        progress.started(1, 4, 0, 128)
-        progress.finished("1 epochs")
+        progress.on_start(1, 4, 0, 128)
+        progress.on_finish("1 epochs")
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("128 pictures, 1 epochs of 4 steps\n")
+    assert captured.err.startswith("128 images, 1 epochs of 4 steps\n")
 
 
 def test_results_on_stdout_are_not_drawn_into_the_bars(

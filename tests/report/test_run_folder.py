@@ -21,7 +21,7 @@ from jaxvision.plain import to_plain
 from jaxvision.report import run_folder
 from jaxvision.report.run_folder import (
     DataSummary,
-    HistoryListener,
+    HistoryCallback,
     Measurement,
     RunFolder,
     command_line,
@@ -143,7 +143,7 @@ def test_resumed_history_has_each_epoch_once(tmp_path: Path) -> None:
     assert [line["epoch"] for line in csv_rows(resumed)] == ["1", "2"]
 
 
-def test_half_a_line_is_mended(tmp_path: Path) -> None:
+def test_half_a_line_is_fixed(tmp_path: Path) -> None:
     path = RunFolder.create("mlp", root=tmp_path).path
     RunFolder.open(path).append_history(row(1))
     for name in ("history.jsonl", "history.csv"):
@@ -159,13 +159,13 @@ def test_half_a_line_is_mended(tmp_path: Path) -> None:
 def test_histories_of_several_seeds(tmp_path: Path) -> None:
     folder = RunFolder.create("mlp", root=tmp_path)
     for seed in (0, 1):
-        listener = HistoryListener(folder, seed=seed)
-        listener.started(2, 10, 0, 100)
+        callback = HistoryCallback(folder, seed=seed)
+        callback.on_start(2, 10, 0, 100)
         for epoch in (1, 2):
-            listener.epoch_ended(row(epoch))
-    resumed = HistoryListener(RunFolder.open(folder.path), seed=1)
-    resumed.started(2, 10, 15, 100)
-    resumed.epoch_ended(row(2, 0.25))
+            callback.on_epoch_end(row(epoch))
+    resumed = HistoryCallback(RunFolder.open(folder.path), seed=1)
+    resumed.on_start(2, 10, 15, 100)
+    resumed.on_epoch_end(row(2, 0.25))
     assert folder.read_history(seed=0) == [{"seed": 0, **row(e)} for e in (1, 2)]
     second = [{"seed": 1, **row(1)}, {"seed": 1, **row(2, 0.25)}]
     assert folder.read_history(seed=1) == second
@@ -174,11 +174,11 @@ def test_histories_of_several_seeds(tmp_path: Path) -> None:
 
 def test_history_of_one_seed_has_no_seed(tmp_path: Path) -> None:
     folder = RunFolder.create("mlp", root=tmp_path)
-    listener = HistoryListener(folder)
-    listener.started(2, 10, 0, 100)
-    listener.epoch_ended(row(1))
-    listener.epoch_ended(row(2))
-    listener.started(2, 10, 10, 100)
+    callback = HistoryCallback(folder)
+    callback.on_start(2, 10, 0, 100)
+    callback.on_epoch_end(row(1))
+    callback.on_epoch_end(row(2))
+    callback.on_start(2, 10, 10, 100)
     assert folder.read_history() == [row(1)]
 
 
@@ -219,7 +219,7 @@ def test_results(tmp_path: Path) -> None:
         "name": "faces",
         "root": "data/faces",
         "is_demo": True,
-        "num_pictures": 12,
+        "num_images": 12,
         "classes": ["ada", "bo|b"],
     }
     assert results["figures"]["accuracy"] == {
@@ -264,14 +264,14 @@ def test_command_line_can_be_pasted(tmp_path: Path) -> None:
     script.write_text(
         "from jaxvision.report.run_folder import command_line\nprint(command_line())"
     )
-    arguments = ["--data.root", "my pictures", "--name", "it's"]
+    arguments = ["--data.root", "my images", "--name", "it's"]
     root = Path(__file__).resolve().parents[2]
     said = subprocess.check_output(
         [sys.executable, str(script), *arguments],
         text=True,
         env={**os.environ, "PYTHONPATH": str(root)},
     )
-    expected = f"""python {script} --data.root 'my pictures' --name 'it'"'"'s'\n"""
+    expected = f"""python {script} --data.root 'my images' --name 'it'"'"'s'\n"""
     assert said == expected
     assert command_line().startswith("python ")
 

@@ -4,7 +4,7 @@ import pytest
 from finished_runs import SECTIONS, write_run
 
 from jaxvision.errors import InputError
-from jaxvision.report.markdown import Picture
+from jaxvision.report.markdown import Image
 from jaxvision.report.run_folder import RunFolder
 from jaxvision.report.runs import find_runs, read_run
 
@@ -20,7 +20,7 @@ def test_a_run_is_read_as_it_was_written(tmp_path):
     assert [(s.heading, s.aside) for s in run.story.sections] == [
         (section.heading, section.aside) for section in SECTIONS
     ]
-    assert run.story.sections[0].blocks[1] == Picture(
+    assert run.story.sections[0].blocks[1] == Image(
         "curves.png", "Accuracy over epochs.", "A caption."
     )
     assert [s.render() for s in run.story.sections] == [s.render() for s in SECTIONS]

@@ -2,8 +2,8 @@
 
     python distributed_run.py COORDINATOR NUM_PROCESSES PROCESS_ID JSON
 
-It goes through `joined`, as experiments do. COORDINATOR "detect" leaves it to JAX. The
-JSON names what `train` is given.
+It goes through `distributed_session`, as experiments do. COORDINATOR "detect" leaves it
+to JAX. The JSON names what `train` is given.
 """
 
 import json
@@ -14,14 +14,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from random_runs import NORMALISE, NUM_CLASSES, SHAPE, small_model
+from random_runs import NORMALIZE, NUM_CLASSES, SHAPE, small_model
 
 from jaxvision.data.loader import Batches
-from jaxvision.distributed import DistributedConfig, is_first, joined
+from jaxvision.distributed import (
+    DistributedConfig,
+    distributed_session,
+    is_main_process,
+)
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.optim import OptimConfig, make_optimizer
 from jaxvision.train.checkpoint import CheckpointFolder, flatten
-from jaxvision.train.loop import FitResult, Interrupted, Listeners, evaluate, fit
+from jaxvision.train.loop import Callbacks, FitResult, Interrupted, evaluate, fit
 from jaxvision.train.parallel import Runner
 from jaxvision.train.state import create_state, init_variables
 
@@ -46,7 +50,7 @@ class SignalAt:
 
 
 def split_batches(split: str, batch_size: int = 8) -> Batches:
-    """22 pictures to train on, in three steps, and 13 others; of three classes."""
+    """22 images to train on, in three steps, and 13 others; of three classes."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, NUM_CLASSES, 35).astype(np.int32)
     images = rng.integers(0, 100, (35, *SHAPE)) + 50 * labels[:, None, None, None]
@@ -57,7 +61,7 @@ def split_batches(split: str, batch_size: int = 8) -> Batches:
         batch_size=batch_size,
         seed=0,
         train=split == "train",
-        **Runner.of_job().part,
+        **Runner.all_devices().shard,
     )
 
 
@@ -68,7 +72,7 @@ def train(
     signal_number: int = signal.SIGKILL,
     batch_size: int = 8,
     seed: int = 0,
-    listener: Listeners | None = None,
+    callback: Callbacks | None = None,
 ) -> FitResult:
     """The run that all tests compare, on all devices of the job.
 
@@ -86,23 +90,23 @@ def train(
         make_cross_entropy(),
         create_state(init_variables(model, seed, SHAPE), tx, seed=0),
         batches,
-        normalise=NORMALISE,
+        normalize=NORMALIZE,
         epochs=EPOCHS,
         val=split_batches("val"),
         checkpoints=None if folder is None else CheckpointFolder(Path(folder)),
         save_seconds=0.0,
-        listener=listener,
+        callback=callback,
     )
 
 
 def measure(result: FitResult) -> np.ndarray:
-    """`[13, K]` logits of the pictures that were not trained on."""
+    """`[13, K]` logits of the images that were not trained on."""
     _, logits = evaluate(
         small_model(batch_norm=True),
         make_cross_entropy(),
         result.state,
         split_batches("val"),
-        normalise=NORMALISE,
+        normalize=NORMALIZE,
     )
     return logits
 
@@ -115,14 +119,14 @@ def main(coordinator: str, num_processes: str, process_id: str, options: str) ->
     config = DistributedConfig(coordinator, int(num_processes), int(process_id))
     if coordinator == "detect":
         config = DistributedConfig(detect=True)
-    with joined(config):
+    with distributed_session(config):
         print("computing")
         try:
             result = train(**given)
         except Interrupted as stop:
             sys.exit(128 + stop.signal_number)
         logits = measure(result)
-        if out is not None and is_first():
+        if out is not None and is_main_process():
             Path(out).with_suffix(".json").write_text(json.dumps(result.history))
             np.savez(out, logits=logits, **flatten(result.state))
         print("done")

@@ -7,13 +7,13 @@ import numpy as np
 from jaxvision.models import create_model
 from jaxvision.preprocessing import Preprocessing
 
-NORMALISE = Preprocessing(size=(6, 6)).normalise
+NORMALIZE = Preprocessing(size=(6, 6)).normalize
 SHAPE = (6, 6, 3)
 NUM_CLASSES = 3
 
 
 class RandomBatches:
-    """Random pictures whose class shows in their brightness; batch i is always i."""
+    """Random images whose class shows in their brightness; batch i is always i."""
 
     def __init__(self, *, num_examples: int, batch_size: int, train: bool) -> None:
         self.num_examples = num_examples

@@ -18,7 +18,7 @@ import pytest
 from distributed_run import STEPS, measure, train
 
 from jaxvision.train.checkpoint import CheckpointFolder, flatten
-from jaxvision.train.loop import FitResult, Interrupted, Listeners
+from jaxvision.train.loop import Callbacks, FitResult, Interrupted
 
 LONG = 300
 """Seconds after which a process that should have ended long ago is given up."""
@@ -156,12 +156,12 @@ def test_killed_process_ends_the_other_and_both_continue_exactly(tmp_path, one, 
     chex.assert_trees_all_close(alone.state, one.state, atol=1e-5)
 
 
-class StopAt(Listeners):
+class StopAt(Callbacks):
     def __init__(self, step: int) -> None:
         super().__init__()
         self._step = step
 
-    def stepped(self, step, images, metrics) -> None:
+    def on_step(self, step, images, metrics) -> None:
         if step == self._step:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -172,7 +172,7 @@ def test_one_process_saves_and_two_go_on_until_one_of_them_is_asked_to_stop(
     """All of them leave after the same step, as the saved one continued shows."""
     folder = tmp_path / "run"
     with pytest.raises(Interrupted):
-        train(str(folder), listener=StopAt(4))
+        train(str(folder), callback=StopAt(4))
     assert CheckpointFolder(folder).load("last").step == 4
     asked = {1: {"signal_at": 8, "signal_number": signal.SIGTERM}}
     ends = start(folder=str(folder), each=asked)

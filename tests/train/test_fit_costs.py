@@ -5,11 +5,11 @@ from collections import Counter
 import jax
 import jax.numpy as jnp
 import pytest
-from random_runs import NORMALISE, SHAPE, RandomBatches, small_model
+from random_runs import NORMALIZE, SHAPE, RandomBatches, small_model
 
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.optim import OptimConfig, make_optimizer
-from jaxvision.train.loop import Listeners, fit
+from jaxvision.train.loop import Callbacks, fit
 from jaxvision.train.parallel import Runner
 from jaxvision.train.state import create_state, init_variables
 
@@ -17,18 +17,18 @@ TRAIN, VAL, EPOCHS = 22, 13, 4
 """Neither is a multiple of the batch size."""
 
 
-class Shown(Listeners):
+class Shown(Callbacks):
     """Counts the steps whose metrics are shown."""
 
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
 
-    def stepped(self, step, images, metrics) -> None:
+    def on_step(self, step, images, metrics) -> None:
         self.count += metrics is not None
 
 
-def run(devices: int, *, normalise=NORMALISE, epochs=EPOCHS) -> Shown:
+def run(devices: int, *, normalize=NORMALIZE, epochs=EPOCHS) -> Shown:
     model = small_model(batch_norm=True, dropout_rate=0.2)
     train = RandomBatches(num_examples=TRAIN, batch_size=8, train=True)
     tx = make_optimizer(OptimConfig(), steps_per_epoch=3, epochs=epochs)
@@ -39,11 +39,11 @@ def run(devices: int, *, normalise=NORMALISE, epochs=EPOCHS) -> Shown:
         make_cross_entropy(),
         create_state(init_variables(model, 0, SHAPE), tx, seed=0),
         train,
-        normalise=normalise,
+        normalize=normalize,
         epochs=epochs,
         val=RandomBatches(num_examples=VAL, batch_size=8, train=False),
         runner=Runner(tuple(jax.local_devices()[:devices])),
-        listener=shown,
+        callback=shown,
     )
     return shown
 
@@ -53,9 +53,9 @@ def test_programs_are_compiled_in_the_first_epoch_and_never_again(devices):
     """Two of our own, to train and to evaluate; and nothing else, whatever its name."""
     traces, compiled = Counter(), Counter()
 
-    def normalise(x):
-        traces["normalise"] += 1
-        return NORMALISE(x)
+    def normalize(x):
+        traces["normalize"] += 1
+        return NORMALIZE(x)
 
     def count(event: str, duration: float, **_: object) -> None:
         compiled[event] += event == "/jax/core/compile/backend_compile_duration"
@@ -65,11 +65,11 @@ def test_programs_are_compiled_in_the_first_epoch_and_never_again(devices):
         counts = []
         for epochs in (1, EPOCHS):
             compiled.clear()
-            run(devices, normalise=normalise, epochs=epochs)
+            run(devices, normalize=normalize, epochs=epochs)
             counts.append(compiled.total())
     finally:
         jax.monitoring.unregister_event_duration_listener(count)
-    assert traces["normalise"] == 2 * 2  # two runs, each of two programs
+    assert traces["normalize"] == 2 * 2  # two runs, each of two programs
     assert 2 <= counts[1] <= counts[0]
 
 

@@ -11,13 +11,13 @@ import chex
 import jax
 import numpy as np
 import pytest
-from random_runs import NORMALISE, SHAPE, RandomBatches, small_model
+from random_runs import NORMALIZE, SHAPE, RandomBatches, small_model
 
 from jaxvision.errors import InputError
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.optim import OptimConfig, make_optimizer
 from jaxvision.train.checkpoint import CheckpointFolder
-from jaxvision.train.loop import FitResult, Interrupted, Listeners, evaluate, fit
+from jaxvision.train.loop import Callbacks, FitResult, Interrupted, evaluate, fit
 from jaxvision.train.parallel import Runner
 from jaxvision.train.state import create_state, init_variables
 
@@ -45,7 +45,7 @@ def run(
         LOSS,
         state,
         train,
-        normalise=NORMALISE,
+        normalize=NORMALIZE,
         epochs=epochs,
         val=RandomBatches(num_examples=13, batch_size=8, train=False) if val else None,
         **{"runner": ONE_DEVICE, **options},
@@ -83,7 +83,7 @@ def test_state_is_that_of_the_best_epoch():
         LOSS,
         result.state,
         val,
-        normalise=NORMALISE,
+        normalize=NORMALIZE,
         runner=ONE_DEVICE,
     )
     assert summary["accuracy"] == max(accuracies)
@@ -97,7 +97,7 @@ def test_without_validation_the_last_epoch_counts():
 
 
 def test_the_last_epoch_is_kept_where_that_is_asked_for():
-    last = run(epochs=5, keep="last")
+    last = run(epochs=5, select="last")
     assert last.best_epoch == 5
     assert "val_accuracy" in last.history[-1]
     chex.assert_trees_all_equal(last.state, run(epochs=5, val=False).state)
@@ -140,7 +140,7 @@ def test_four_devices_equal_one():
     options = {"epochs": 7, "dropout_rate": 0.0, "optimizer": "sgd"}  # 21 steps
     one = run(**options)
     four = run(**options, runner=None)
-    assert len(Runner.of_job().devices) == 4
+    assert len(Runner.all_devices().devices) == 4
     chex.assert_trees_all_close(four.state.params, one.state.params, atol=1e-5)
     for a, b in zip(four.history, one.history, strict=True):
         assert a["val_accuracy"] == b["val_accuracy"]
@@ -155,7 +155,7 @@ def test_batch_that_cannot_be_spread_is_refused():
 
 def test_nothing_recompiles_during_a_run():
     chex.clear_trace_counter()
-    traced = chex.assert_max_traces(NORMALISE, n=2)  # one to train, one to evaluate
+    traced = chex.assert_max_traces(NORMALIZE, n=2)  # one to train, one to evaluate
     model = small_model(batch_norm=True)
     train = RandomBatches(num_examples=22, batch_size=8, train=True)
     tx = make_optimizer(OptimConfig(), steps_per_epoch=3, epochs=4)
@@ -165,21 +165,21 @@ def test_nothing_recompiles_during_a_run():
         LOSS,
         create_state(init_variables(model, 0, SHAPE), tx, seed=0),
         train,
-        normalise=traced,
+        normalize=traced,
         epochs=4,
         val=RandomBatches(num_examples=13, batch_size=8, train=False),
         runner=ONE_DEVICE,
     )
 
 
-class StopAt(Listeners):
+class StopAt(Callbacks):
     """Sends this process a signal when a step is reached."""
 
     def __init__(self, step: int, number: int) -> None:
         super().__init__()
         self._step, self._number = step, number
 
-    def stepped(self, step, images, metrics) -> None:
+    def on_step(self, step, images, metrics) -> None:
         if step == self._step:
             os.kill(os.getpid(), self._number)
 
@@ -197,7 +197,7 @@ def whole():
 def test_interrupted_run_resumes_exactly(tmp_path, whole, step, number):
     """In the middle of an epoch and at its end; 3 steps an epoch."""
     with pytest.raises(Interrupted) as stopped:
-        run(checkpoints=CheckpointFolder(tmp_path), listener=StopAt(step, number))
+        run(checkpoints=CheckpointFolder(tmp_path), callback=StopAt(step, number))
     assert stopped.value.checkpoint == tmp_path
     assert stopped.value.signal_number == number
     assert CheckpointFolder(tmp_path).load("last").step == step
@@ -222,16 +222,16 @@ def test_asked_to_stop_after_the_last_epoch(tmp_path, whole, monkeypatch):
     same(run(checkpoints=CheckpointFolder(tmp_path)), whole)
 
 
-def test_asked_to_stop_when_a_listener_ends_the_training():
+def test_asked_to_stop_when_a_callback_ends_the_training():
     """As tuning does with a trial that it gives up."""
 
-    class GiveUp(Listeners):
-        def epoch_ended(self, row):
+    class GiveUp(Callbacks):
+        def on_epoch_end(self, row):
             signal.raise_signal(signal.SIGINT)
             raise StopIteration
 
     with pytest.raises(KeyboardInterrupt):
-        run(listener=GiveUp())
+        run(callback=GiveUp())
 
 
 def test_finished_run_continued_is_finished(tmp_path, whole):
@@ -261,7 +261,7 @@ def test_damaged_best_is_not_passed_off_as_the_best(tmp_path, damaged):
             LOSS,
             result.state,
             RandomBatches(num_examples=13, batch_size=8, train=False),
-            normalise=NORMALISE,
+            normalize=NORMALIZE,
             runner=ONE_DEVICE,
         )
         assert summary["accuracy"] == accuracy
@@ -273,7 +273,7 @@ def test_resume_on_four_devices_is_exact(tmp_path):
         run(
             runner=None,
             checkpoints=CheckpointFolder(tmp_path),
-            listener=StopAt(5, signal.SIGINT),
+            callback=StopAt(5, signal.SIGINT),
         )
     same(run(runner=None, checkpoints=CheckpointFolder(tmp_path)), whole)
 

@@ -10,7 +10,7 @@ from jaxvision.metrics import class_frequencies, class_logits
 from jaxvision.models import create_model
 from jaxvision.train.state import init_variables, set_output_biases
 
-# The pictures of the Prado: Goya, Bayeu, Haes, Pizarro, Ribera.
+# The images of the Prado: Goya, Bayeu, Haes, Pizarro, Ribera.
 LABELS = np.repeat(np.arange(5), [1080, 446, 326, 290, 222])
 
 
@@ -37,7 +37,7 @@ def test_one_logit_expects_the_second_class():
     assert variables["params"]["head"]["logits"]["bias"] == 0
 
 
-def test_a_class_without_pictures_cannot_be_expected():
+def test_a_class_without_images_cannot_be_expected():
     model = create_model("mlp", 2, hidden=4)
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         set_output_biases(init_variables(model, 0, SHAPE), np.array([1.0, 0.0]))

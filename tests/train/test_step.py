@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from random_runs import NORMALISE, SHAPE, RandomBatches, small_model
+from random_runs import NORMALIZE, SHAPE, RandomBatches, small_model
 
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.optim import OptimConfig, make_optimizer
@@ -15,7 +15,7 @@ from jaxvision.train.parallel import (
     Runner,
     jit_step,
     scan_steps,
-    synchronise,
+    synchronize,
     vmap_step,
 )
 from jaxvision.train.state import create_state, init_variables
@@ -52,7 +52,7 @@ def run(step, state, items):
 @pytest.mark.parametrize("dropout_rate", [0.0, 0.3])
 def test_scan_is_jit(batch_norm, dropout_rate):
     model = small_model(batch_norm=batch_norm, dropout_rate=dropout_rate)
-    step = make_train_step(model, optimizer(), LOSS, normalise=NORMALISE)
+    step = make_train_step(model, optimizer(), LOSS, normalize=NORMALIZE)
     alone, metrics = run(jit_step(step), setup(model), batches())
     stacked = jax.tree.map(lambda *x: np.stack(x), *batches())
     scanned, scan_metrics = scan_steps(step)(setup(model), stacked)
@@ -66,7 +66,7 @@ def test_scan_is_jit(batch_norm, dropout_rate):
 @pytest.mark.parametrize("dropout_rate", [0.0, 0.3])
 def test_vmap_is_each_model_alone(batch_norm, dropout_rate):
     model = small_model(batch_norm=batch_norm, dropout_rate=dropout_rate)
-    step = make_train_step(model, optimizer(), LOSS, normalise=NORMALISE)
+    step = make_train_step(model, optimizer(), LOSS, normalize=NORMALIZE)
     states = [setup(model, seed) for seed in range(3)]
     together = jax.tree.map(lambda *x: jnp.stack(x), *states)
     together, _ = run(vmap_step(step), together, batches())
@@ -81,36 +81,36 @@ def test_vmap_is_each_model_alone(batch_norm, dropout_rate):
 @pytest.mark.parametrize("frozen", [(), ("backbone",)])
 def test_pmap_is_jit(batch_norm, frozen):
     """The batch's last examples are masked, so the devices' shares are uneven."""
-    runner = Runner.of_job()
+    runner = Runner.all_devices()
     assert len(runner.devices) == 4
     model = small_model(batch_norm=batch_norm)
-    step = make_train_step(model, optimizer(), LOSS, normalise=NORMALISE)
+    step = make_train_step(model, optimizer(), LOSS, normalize=NORMALIZE)
     alone, metrics = run(jit_step(step), setup(model, frozen=frozen), batches())
     spread_step = make_train_step(
-        synchronise(model, AXIS),
+        synchronize(model, AXIS),
         optimizer(),
         LOSS,
-        normalise=NORMALISE,
+        normalize=NORMALIZE,
         axis_name=runner.axis_name,
     )
     spread, spread_metrics = run(
         runner.compile_train(spread_step),
-        runner.place(setup(model, frozen=frozen)),
+        runner.replicate(setup(model, frozen=frozen)),
         [runner.place_batch(batch) for batch in batches()],
     )
-    chex.assert_trees_all_close(runner.fetch(spread), alone, atol=1e-6)
+    chex.assert_trees_all_close(runner.unreplicate(spread), alone, atol=1e-6)
     chex.assert_trees_all_close(spread_metrics, metrics, atol=1e-5)
 
 
 def test_devices_of_pmap_drop_different_values():
     """With dropout, pmap cannot equal jit (keys differ by device) but must train."""
-    runner = Runner.of_job()
+    runner = Runner.all_devices()
     model = small_model(batch_norm=True, dropout_rate=0.3)
     step = make_train_step(
-        synchronise(model, AXIS), optimizer(), LOSS, normalise=NORMALISE, axis_name=AXIS
+        synchronize(model, AXIS), optimizer(), LOSS, normalize=NORMALIZE, axis_name=AXIS
     )
     batch = runner.place_batch(batches(1)[0])
-    state, metrics = runner.compile_train(step)(runner.place(setup(model)), batch)
+    state, metrics = runner.compile_train(step)(runner.replicate(setup(model)), batch)
     shards = [
         np.asarray(s.data)
         for s in state.params["head"]["logits"]["kernel"].addressable_shards
@@ -121,15 +121,15 @@ def test_devices_of_pmap_drop_different_values():
 
 
 def test_evaluation_on_devices_is_evaluation_on_one():
-    runner = Runner.of_job()
+    runner = Runner.all_devices()
     model = small_model(batch_norm=True)
     state, batch = setup(model), batches(3)[-1]
-    sums, logits = jax.jit(make_eval_step(model, LOSS, normalise=NORMALISE))(
+    sums, logits = jax.jit(make_eval_step(model, LOSS, normalize=NORMALIZE))(
         state, batch
     )
-    step = make_eval_step(model, LOSS, normalise=NORMALISE, axis_name=AXIS)
+    step = make_eval_step(model, LOSS, normalize=NORMALIZE, axis_name=AXIS)
     spread_sums, spread_logits = runner.compile_eval(step)(
-        runner.place(state), runner.place_batch(batch)
+        runner.replicate(state), runner.place_batch(batch)
     )
     chex.assert_trees_all_close((spread_sums, spread_logits), (sums, logits), atol=1e-6)
     assert sums["count"] == 6  # 22 = 8 + 8 + 6
@@ -140,7 +140,7 @@ def test_frozen_parts_do_not_move(dropout_rate):
     model = small_model(batch_norm=True, dropout_rate=dropout_rate)
     state = setup(model, frozen=("backbone",))
     assert set(state.params) == {"head"}
-    step = make_train_step(model, optimizer(), LOSS, normalise=NORMALISE)
+    step = make_train_step(model, optimizer(), LOSS, normalize=NORMALIZE)
     trained, _ = run(jit_step(step), state, batches())
     state = setup(model, frozen=("backbone",))
     chex.assert_trees_all_equal(trained.frozen, state.frozen)
@@ -152,7 +152,7 @@ def test_frozen_parts_do_not_move(dropout_rate):
 def test_no_gradient_is_computed_for_frozen_parts():
     """The backward pass of a frozen first layer is the product with the input."""
     model = small_model(batch_norm=False)
-    step = make_train_step(model, optimizer(), LOSS, normalise=NORMALISE)
+    step = make_train_step(model, optimizer(), LOSS, normalize=NORMALIZE)
 
     def products(frozen):
         state = setup(model, frozen=frozen)
@@ -164,7 +164,7 @@ def test_no_gradient_is_computed_for_frozen_parts():
 
 def test_fill_of_a_batch_changes_nothing_without_batch_norm():
     model = small_model(batch_norm=False)
-    step = jit_step(make_train_step(model, optimizer(), LOSS, normalise=NORMALISE))
+    step = jit_step(make_train_step(model, optimizer(), LOSS, normalize=NORMALIZE))
     batch = batches(3)[-1]
     other = {
         **batch,
@@ -182,12 +182,12 @@ def test_gradient_is_the_mean_over_the_mask():
     variables = init_variables(model, 0, SHAPE)
     state = create_state(variables, tx, seed=0)
     batch = batches(3)[-1]
-    step = make_train_step(model, tx, LOSS, normalise=NORMALISE)
+    step = make_train_step(model, tx, LOSS, normalize=NORMALIZE)
     new, _ = jax.jit(step)(state, batch)
 
     def mean_loss(params):
         logits = model.apply(
-            {"params": params}, NORMALISE(jnp.asarray(batch["image"][:6])), train=False
+            {"params": params}, NORMALIZE(jnp.asarray(batch["image"][:6])), train=False
         )
         return optax.softmax_cross_entropy_with_integer_labels(
             logits, batch["label"][:6]
@@ -202,7 +202,7 @@ def test_gradient_is_the_mean_over_the_mask():
 def test_step_compiles_once():
     chex.clear_trace_counter()
     model = small_model(batch_norm=True, dropout_rate=0.1)
-    step = make_train_step(model, optimizer(), LOSS, normalise=NORMALISE)
+    step = make_train_step(model, optimizer(), LOSS, normalize=NORMALIZE)
     counted = jit_step(chex.assert_max_traces(step, n=1))
     state, _ = run(counted, setup(model), batches())
     assert int(state.step) == STEPS
@@ -210,7 +210,7 @@ def test_step_compiles_once():
 
 def test_a_step_that_is_not_finite_changes_only_the_counter():
     model = small_model(batch_norm=True)
-    step = jit_step(make_train_step(model, optimizer(), LOSS, normalise=NORMALISE))
+    step = jit_step(make_train_step(model, optimizer(), LOSS, normalize=NORMALIZE))
     state = setup(model)
     state.params["head"]["logits"]["kernel"] = np.full((8, 3), 3e38, np.float32)
     before = jax.tree.map(np.array, state)
@@ -221,13 +221,13 @@ def test_a_step_that_is_not_finite_changes_only_the_counter():
 
 def test_bfloat16_computes_and_float32_stays():
     model = small_model(batch_norm=True, dtype=jnp.bfloat16)
-    step = jit_step(make_train_step(model, optimizer(), LOSS, normalise=NORMALISE))
+    step = jit_step(make_train_step(model, optimizer(), LOSS, normalize=NORMALIZE))
     state, metrics = run(step, setup(model), batches())
     for leaf in jax.tree.leaves((state.params, state.batch_stats)):
         assert leaf.dtype == jnp.float32
     exact = small_model(batch_norm=True)
     exact_step = jit_step(
-        make_train_step(exact, optimizer(), LOSS, normalise=NORMALISE)
+        make_train_step(exact, optimizer(), LOSS, normalize=NORMALIZE)
     )
     _, exact_metrics = run(exact_step, setup(exact), batches())
     np.testing.assert_allclose(

@@ -29,8 +29,8 @@ BATCH = 8
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """30 pictures of three classes; 24 train, so that the last batch is whole."""
-    root = tmp_path_factory.mktemp("pictures")
+    """30 images of three classes; 24 train, so that the last batch is whole."""
+    root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for label, name in enumerate(("a", "b", "c")):
         (root / name).mkdir()
@@ -38,12 +38,12 @@ def dataset(tmp_path_factory):
             pixels = rng.integers(0, 200, (SIZE, SIZE, 3)) + 25 * label
             Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{i}.png")
     config = DataConfig(root=root, split=SplitConfig(train=0.7, val=0.3, test=0.0))
-    return load_dataset(config, Preprocessing(size=(SIZE, SIZE), fit="squash"))
+    return load_dataset(config, Preprocessing(size=(SIZE, SIZE), resize_mode="stretch"))
 
 
 @pytest.fixture
 def datasets(dataset):
-    """Seed -> the pictures in its own split."""
+    """Seed -> the images in its own split."""
     split = dataset.config.split
     return {
         seed: dataset.resplit(dataclasses.replace(split, seed=seed)) for seed in (0, 3)
@@ -96,7 +96,7 @@ def test_models_at_once_end_as_each_alone(datasets, tmp_path):
             VARIED,
             datasets,
             store=tmp_path / str(models),
-            keep=VARIED,
+            save=VARIED,
             models_at_once=models,
         )
         for models in (4, 1)  # 10 models: blocks of 4, 4 and 2 filled up
@@ -112,7 +112,7 @@ def test_a_sweep_ends_as_fit_does(datasets, tmp_path, augment):
     optim = OptimConfig("adam", 3e-3, schedule="step", decay_epochs=2)
     configuration = network(0.3, optim=optim, augment=augment)
     ((run, _),) = run_sweep(
-        [configuration], datasets, store=tmp_path, keep=[configuration]
+        [configuration], datasets, store=tmp_path, save=[configuration]
     )
     data = datasets[0]
     model = create_model("convnet", 3, **configuration.options)
@@ -125,10 +125,10 @@ def test_a_sweep_ends_as_fit_does(datasets, tmp_path, augment):
         make_cross_entropy(),
         create_state(variables, tx, seed=0),
         train,
-        normalise=data.preprocessing.normalise,
+        normalize=data.preprocessing.normalize,
         epochs=4,
         val=data.batches("val", batch_size=BATCH, train=False),
-        runner=Runner(tuple(Runner.of_job().devices[:1])),
+        runner=Runner(tuple(Runner.all_devices().devices[:1])),
     )
     for row, same in zip(run.rows, result.history, strict=True):
         for name, value in row.items():
@@ -149,7 +149,7 @@ def test_batch_norm_in_a_sweep(datasets, tmp_path):
             [configuration],
             datasets,
             store=tmp_path / str(models),
-            keep=[configuration],
+            save=[configuration],
             models_at_once=models,
         )
         for models in (2, 1)
@@ -202,7 +202,7 @@ def test_damaged_or_foreign_results_are_replaced(datasets, tmp_path):
     (third,) = run_sweep([quick()], {0: datasets[3]}, store=tmp_path)
     assert not third[0].reused
     # A network that is wanted now and was not kept then is trained again.
-    (fourth,) = run_sweep([quick()], {0: datasets[3]}, store=tmp_path, keep=[quick()])
+    (fourth,) = run_sweep([quick()], {0: datasets[3]}, store=tmp_path, save=[quick()])
     assert not fourth[0].reused
     assert final(fourth[0].folder)
 

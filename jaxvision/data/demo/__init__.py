@@ -1,8 +1,8 @@
-"""Built-in demo sets: pictures drawn by code, written as a folder of classes.
+"""Built-in demo sets: images drawn by code, written as a folder of classes.
 
 Nothing here is a photograph or a painting, and the people and painters are invented.
-A picture depends on (seed, kind, class, index) alone, so that a larger set begins
-with the pictures of the smaller one, and the number of processes changes nothing.
+An image depends on (seed, kind, class, index) alone, so that a larger set begins
+with the images of the smaller one, and the number of processes changes nothing.
 
     python -m jaxvision.data.demo --kind faces --out data/demo_faces
     python -m jaxvision.data.demo --kind comics --out data/comics --size 1024
@@ -30,7 +30,7 @@ MARKER = "DEMO.json"
 UNFINISHED_MARKER = "DEMO.json.partial"
 """Written first, and gone once the set is complete."""
 VERSION = 1
-"""Rises whenever the same seed would draw other pictures."""
+"""Rises whenever the same seed would draw other images."""
 NOTE = (
     "Drawn by jaxvision.data.demo: neither photographs nor paintings; "
     "the people and the painters are invented."
@@ -42,13 +42,13 @@ class Kind:
     """One demo set."""
 
     counts: dict[str, int]
-    """Pictures of each class by default."""
+    """Images of each class by default."""
     size: int
     """Width and height by default, in pixels."""
     draw: Callable[[str, np.random.Generator, int], np.ndarray]
     """(class name, generator, size) to `[size, size, 3]` uint8."""
     paired: bool = False
-    """Whether picture i of every class is drawn with the same generator."""
+    """Whether image i of every class is drawn with the same generator."""
 
 
 KINDS: dict[str, Kind] = {
@@ -58,16 +58,16 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def draw_picture(
+def draw_image(
     kind: str, name: str, index: int, *, size: int | None = None, seed: int = 0
 ) -> np.ndarray:
-    """Draws one picture of a demo set.
+    """Draws one image of a demo set.
 
     Args:
       kind: a key of `KINDS`.
       name: a class of that kind.
-      index: which of the class's pictures, from 0.
-      size: S; the kind's own by default. The same picture, larger or smaller.
+      index: which of the class's images, from 0.
+      size: S; the kind's own by default. The same image, larger or smaller.
 
     Returns:
       `[S, S, 3]` uint8.
@@ -79,7 +79,7 @@ def draw_picture(
 
 
 def class_counts(kind: str, count: int | None = None) -> dict[str, int]:
-    """Pictures of each class when the largest class has `count` (default: as drawn)."""
+    """Images of each class when the largest class has `count` (default: as drawn)."""
     counts = _kind(kind).counts
     most = max(counts.values())
     wanted = most if count is None else count
@@ -98,20 +98,20 @@ def write_demo(
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> bool:
-    """Writes a demo set: one sub-folder of JPEGs a class, and last `DEMO.json`.
+    """Writes a demo set: one subfolder of JPEGs per class, and last `DEMO.json`.
 
-    A set that was interrupted is completed, and pictures missing from a complete one
+    A set that was interrupted is completed, and images missing from a complete one
     are drawn again; nothing is ever deleted or overwritten but files of its own.
 
     Args:
       kind: a key of `KINDS`.
       out: a new or empty folder, or one of an earlier call with the same parameters.
-      count: pictures of the largest class; the other classes keep their proportion.
+      count: images of the largest class; the other classes keep their proportion.
       size: width and height in pixels, 16 to 4096.
-      seed: another seed, other pictures of the same classes.
+      seed: another seed, other images of the same classes.
       processes: worker processes; 1 draws in this one. Default: as
         `workers.default_processes` says.
-      progress: called with (pictures done, pictures to draw) now and then.
+      progress: called with (images done, images to draw) now and then.
 
     Returns:
       Whether anything had to be drawn.
@@ -133,7 +133,7 @@ def write_demo(
     whole = (out / MARKER).is_file() and not (out / UNFINISHED_MARKER).exists()
     if whole and not missing:
         return False
-    write = partial(_write_picture, out, kind, parameters["size"], seed)
+    write = partial(_write_image, out, kind, parameters["size"], seed)
     with files.writing(out):
         out.mkdir(parents=True, exist_ok=True)
         files.write_json(out / UNFINISHED_MARKER, parameters)
@@ -152,12 +152,12 @@ def write_demo(
 
 
 def contact_sheet(root: Path, per_class: int = 8, tile: int = 128) -> Image.Image:
-    """The first pictures of every class of a folder, a labelled row a class.
+    """The first images of every class of a folder, a labeled row a class.
 
     Args:
-      root: a folder with one sub-folder of pictures a class.
-      per_class: pictures in a row.
-      tile: width and height of a picture on the sheet, in pixels.
+      root: a folder with one subfolder per class.
+      per_class: images in a row.
+      tile: width and height of an image on the sheet, in pixels.
 
     Raises:
       InputError: no such folder, or no class in it.
@@ -183,10 +183,10 @@ def contact_sheet(root: Path, per_class: int = 8, tile: int = 128) -> Image.Imag
         label = folder.name.replace("_", " ")
         position = (2 * gap, top + tile / 2)
         draw.text(position, label, (40, 36, 40), font=font, anchor="lm")
-        pictures = sorted(p for p in folder.iterdir() if p.suffix == ".jpg")
-        for column, path in enumerate(pictures[:per_class]):
-            with Image.open(path) as picture:
-                small = picture.convert("RGB").resize((tile, tile))
+        images = sorted(p for p in folder.iterdir() if p.suffix == ".jpg")
+        for column, path in enumerate(images[:per_class]):
+            with Image.open(path) as image:
+                small = image.convert("RGB").resize((tile, tile))
             sheet.paste(small, (label_width + column * step, top))
     return sheet
 
@@ -200,7 +200,7 @@ def _kind(name: str) -> Kind:
 def _parameters(
     kind: str, count: int | None, size: int | None, seed: int
 ) -> dict[str, Any]:
-    """The marker's content: everything the pictures depend on."""
+    """The marker's content: everything the images depend on."""
     chosen = _kind(kind)
     count = max(chosen.counts.values()) if count is None else count
     size = chosen.size if size is None else size
@@ -259,13 +259,13 @@ def _file(name: str, index: int) -> Path:
     return Path(name) / f"{index:04d}.jpg"
 
 
-def _write_picture(
+def _write_image(
     out: Path, kind: str, size: int, seed: int, task: tuple[str, int]
 ) -> None:
     name, index = task
-    picture = Image.fromarray(draw_picture(kind, name, index, size=size, seed=seed))
+    image = Image.fromarray(draw_image(kind, name, index, size=size, seed=seed))
     content = io.BytesIO()
-    picture.save(content, "JPEG", quality=92, comment=NOTE)
+    image.save(content, "JPEG", quality=92, comment=NOTE)
     files.write_atomically(out / _file(name, index), content.getvalue())
 
 

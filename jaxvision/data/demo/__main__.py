@@ -23,13 +23,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--count",
         type=int,
         metavar="N",
-        help="pictures of the largest class; the others keep their proportion",
+        help="images of the largest class; the others keep their proportion",
     )
     parser.add_argument(
         "--size", type=int, metavar="S", help="width and height in pixels"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="K", help="another seed, other pictures"
+        "--seed", type=int, default=0, metavar="K", help="another seed, other images"
     )
     parser.add_argument(
         "--processes", type=int, metavar="N", help="default: one a core, at most 8"
@@ -38,7 +38,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--contact-sheet",
         type=Path,
         metavar="FILE.png",
-        help="also write a picture with a labelled row of examples a class",
+        help="also write an image with a labeled row of examples a class",
     )
     return parser.parse_args(arguments)
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     counts = class_counts(args.kind, args.count)
     state = "drawn" if drawn else "already complete, nothing to do"
     print(
-        f"{args.out}: {sum(counts.values())} pictures of {len(counts)} classes, {state}"
+        f"{args.out}: {sum(counts.values())} images of {len(counts)} classes, {state}"
     )
     if args.contact_sheet:
         _write_sheet(args.out, args.contact_sheet)

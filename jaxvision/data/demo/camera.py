@@ -1,4 +1,4 @@
-"""What stands around a person and how the picture is taken: wall, light, camera."""
+"""What stands around a person and how the image is taken: wall, light, camera."""
 
 import math
 
@@ -9,7 +9,7 @@ from jaxvision.data.demo.canvas import (
     Canvas,
     grid,
     points,
-    random_colour,
+    random_color,
     rotation,
     smooth_noise,
     to_uint8,
@@ -47,11 +47,11 @@ def wall(rng: np.random.Generator, size: int) -> Canvas:
 
 
 def _stripes(canvas: Canvas, rng: np.random.Generator) -> None:
-    turn, colour = rotation(rng.uniform(0, 180)), random_colour(rng)
+    turn, color = rotation(rng.uniform(0, 180)), random_color(rng)
     pace, alpha = rng.uniform(0.07, 0.2), rng.uniform(0.2, 0.7)
     for offset in np.arange(-0.75, 0.75, pace):
         bar = points((-0.75, offset), (0.75, offset)) @ turn + 0.5
-        canvas.line(bar, colour, pace / 2, alpha=alpha)
+        canvas.line(bar, color, pace / 2, alpha=alpha)
 
 
 def _tiles(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -61,7 +61,7 @@ def _tiles(canvas: Canvas, rng: np.random.Generator) -> None:
         low = rng.integers(0, cells, 2) / cells
         high = low + rng.integers(1, 3, 2) / cells
         corners = points(tuple(low), (high[0], low[1]), tuple(high), (low[0], high[1]))
-        canvas.fill(corners, random_colour(rng), alpha=rng.uniform(0.2, 0.8))
+        canvas.fill(corners, random_color(rng), alpha=rng.uniform(0.2, 0.8))
 
 
 def lit(
@@ -94,7 +94,7 @@ def lit(
 
 
 def _moved(mask: np.ndarray, right: float, down: float) -> np.ndarray:
-    """The mask shifted by shares of the picture; what enters repeats the edge."""
+    """The mask shifted by shares of the image; what enters repeats the edge."""
     size = len(mask)
     columns = (np.arange(size) - round(right * size)).clip(0, size - 1)
     rows = (np.arange(size) - round(down * size)).clip(0, size - 1)
@@ -114,7 +114,7 @@ def _cast_shadow(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def photographed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Takes the picture: exposure, contrast, white balance, saturation, blur, noise.
+    """Takes the image: exposure, contrast, white balance, saturation, blur, noise.
 
     Args:
       image: `[S, S, 3]` float32, 0 to 255 and above.
@@ -128,9 +128,9 @@ def photographed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     saturation = 0.0 if rng.random() < 0.07 else rng.uniform(0.5, 1.2)
     contrast, middle = rng.uniform(0.65, 1.15), rng.uniform(110, 140)
     gain = contrast * math.exp(rng.normal(0, 0.25))
-    grey = np.full((3, 3), (1 - saturation) / 3)
-    colours = gain * balance[:, None] * (grey + saturation * np.eye(3))
-    image = image @ colours.astype(np.float32)
+    gray = np.full((3, 3), (1 - saturation) / 3)
+    colors = gain * balance[:, None] * (gray + saturation * np.eye(3))
+    image = image @ colors.astype(np.float32)
     image += np.float32(middle - 118 * contrast)
     if rng.random() < 0.35:
         soft = ImageFilter.GaussianBlur(rng.uniform(0, 0.012) * size)

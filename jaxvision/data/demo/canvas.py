@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 """Red, green and blue from 0 to 255."""
 Points = np.ndarray
 """`[N, 2]` float64: x to the right, y down."""
@@ -27,7 +27,7 @@ def points(*pairs: tuple[float, float]) -> Points:
 
 @functools.cache
 def _spline_basis(steps: int) -> np.ndarray:
-    """`[steps, 4]`: how a span's points weigh its four neighbouring knots."""
+    """`[steps, 4]`: how a span's points weigh its four neighboring knots."""
     t = np.arange(steps)[:, None] / steps
     powers = np.concatenate([t**0, t, t**2, t**3], 1)
     catmull_rom = [[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]
@@ -52,8 +52,8 @@ def curve(through: Points, *, closed: bool = False, steps: int = 6) -> Points:
     else:
         knots = np.concatenate([through[:1], through, through[-1:]])
     spans = len(knots) - 3
-    neighbours = np.stack([knots[i : spans + i] for i in range(4)], 1)
-    smooth = (_spline_basis(steps) @ neighbours).reshape(-1, 2)
+    neighbors = np.stack([knots[i : spans + i] for i in range(4)], 1)
+    smooth = (_spline_basis(steps) @ neighbors).reshape(-1, 2)
     return smooth if closed else np.concatenate([smooth, through[-1:]])
 
 
@@ -87,7 +87,7 @@ def rounded_box(half_width: float, half_height: float) -> Points:
 
 
 def ellipse(
-    centre: tuple[float, float] | Points,
+    center: tuple[float, float] | Points,
     radius_x: float,
     radius_y: float | None = None,
     *,
@@ -97,10 +97,10 @@ def ellipse(
 ) -> Points:
     """An ellipse, or an arc of it: degrees, clockwise from the right."""
     radii = (radius_x, radius_x if radius_y is None else radius_y)
-    return _unit_arc(start, end, corners) * radii + centre
+    return _unit_arc(start, end, corners) * radii + center
 
 
-def mix(first: Colour, second: Colour, share: float) -> Colour:
+def mix(first: Color, second: Color, share: float) -> Color:
     """`first` at share 0, `second` at share 1."""
     return tuple(
         round(min(255, max(0, a + (b - a) * share)))
@@ -108,21 +108,21 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
     )
 
 
-def shade(colour: Colour, factor: float) -> Colour:
+def shade(color: Color, factor: float) -> Color:
     """Darker for a factor below 1; lighter, towards white, above 1."""
     if factor <= 1:
-        return mix((0, 0, 0), colour, factor)
-    return mix(colour, (255, 255, 255), factor - 1)
+        return mix((0, 0, 0), color, factor)
+    return mix(color, (255, 255, 255), factor - 1)
 
 
-def jitter(rng: np.random.Generator, colour: Colour, spread: float) -> Colour:
-    """A colour near this one; `spread` is a standard deviation on 0 to 255."""
-    moved = np.asarray(colour) + rng.normal(0, spread, 3)
+def jitter(rng: np.random.Generator, color: Color, spread: float) -> Color:
+    """A color near this one; `spread` is a standard deviation on 0 to 255."""
+    moved = np.asarray(color) + rng.normal(0, spread, 3)
     return tuple(int(value) for value in np.clip(moved, 0, 255))
 
 
-def random_colour(rng: np.random.Generator) -> Colour:
-    """Any colour but the darkest and the brightest."""
+def random_color(rng: np.random.Generator) -> Color:
+    """Any color but the darkest and the brightest."""
     return tuple(rng.integers(20, 236, 3).tolist())
 
 
@@ -133,12 +133,12 @@ def resized(field: np.ndarray, size: int) -> np.ndarray:
 
 
 def smooth_noise(rng: np.random.Generator, cells: int, size: int) -> np.ndarray:
-    """`[size, size]` float32 about -2 to 2, varying over 1/`cells` of the picture."""
+    """`[size, size]` float32 about -2 to 2, varying over 1/`cells` of the image."""
     return resized(rng.standard_normal((cells + 1, cells + 1), np.float32), size)
 
 
 def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The x `[1, size]` and y `[size, 1]` of pixel centres, float32."""
+    """The x `[1, size]` and y `[size, 1]` of pixel centers, float32."""
     at = (np.arange(size, dtype=np.float32) + 0.5) / size
     return at[None, :], at[:, None]
 
@@ -150,7 +150,7 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 class Canvas:
-    """A square picture being drawn, with a mask of what is not background."""
+    """A square image being drawn, with a mask of what is not background."""
 
     def __init__(self, size: int, ground: np.ndarray) -> None:
         """Starts from `ground` `[n, n, 3]` uint8, enlarged smoothly to any size."""
@@ -165,21 +165,21 @@ class Canvas:
     def fill(
         self,
         outline: Points,
-        colour: Colour,
+        color: Color,
         *,
         alpha: float = 1.0,
         solid: bool = False,
     ) -> None:
         """Fills a polygon; `solid` adds it to the mask."""
         corners = (outline * self._scale).ravel().tolist()
-        self._draw.polygon(corners, fill=(*colour, round(255 * alpha)))
+        self._draw.polygon(corners, fill=(*color, round(255 * alpha)))
         if solid:
             self._draw_mask.polygon(corners, fill=255)
 
     def line(
         self,
         along: Points,
-        colour: Colour,
+        color: Color,
         widths: float | Sequence[float],
         *,
         alpha: float = 1.0,
@@ -188,28 +188,28 @@ class Canvas:
         """Draws a stroke, at least about a pixel wide."""
         least = 1.0 / self._scale
         widths = np.maximum(np.atleast_1d(widths), least)
-        self.fill(ribbon(along, widths), colour, alpha=alpha, solid=solid)
+        self.fill(ribbon(along, widths), color, alpha=alpha, solid=solid)
 
-    def dab(self, along: Points, colour: Colour, width: float) -> None:
+    def dab(self, along: Points, color: Color, width: float) -> None:
         """A plain straight brush stroke: much faster than `line`, for thousands."""
         pixels = max(1, round(width * self._scale))
         corners = (along * self._scale).ravel().tolist()
-        self._draw.line(corners, fill=colour, width=pixels)
+        self._draw.line(corners, fill=color, width=pixels)
 
     def dot(
         self,
-        centre: tuple[float, float] | Points,
+        center: tuple[float, float] | Points,
         radius: float,
-        colour: Colour,
+        color: Color,
         *,
         alpha: float = 1.0,
         solid: bool = False,
     ) -> None:
         """Fills a circle."""
-        x, y = (float(value) * self._scale for value in centre)
+        x, y = (float(value) * self._scale for value in center)
         reach = max(radius * self._scale, 0.5)
         box = (x - reach, y - reach, x + reach, y + reach)
-        self._draw.ellipse(box, fill=(*colour, round(255 * alpha)))
+        self._draw.ellipse(box, fill=(*color, round(255 * alpha)))
         if solid:
             self._draw_mask.ellipse(box, fill=255)
 
@@ -223,6 +223,6 @@ class Canvas:
 
 
 def rotation(degrees: float) -> np.ndarray:
-    """`[2, 2]`; `points @ rotation(d)` turns the points clockwise on the picture."""
+    """`[2, 2]`; `points @ rotation(d)` turns the points clockwise on the image."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return np.array([[cos, sin], [-sin, cos]])

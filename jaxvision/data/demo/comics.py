@@ -1,6 +1,6 @@
-"""Faces or comics: the drawn people of `faces`, and each picture again as a comic.
+"""Faces or comics: the drawn people of `faces`, and each image again as a comic.
 
-Picture i of both classes shows the same: one is the other, drawn with the filter.
+Image i of both classes shows the same: one is the other, drawn with the filter.
 """
 
 import functools
@@ -28,7 +28,7 @@ def draw(name: str, rng: np.random.Generator, size: int) -> np.ndarray:
     return face if name == "face" else draw_comic(face)
 
 
-# The two pictures of a pair are drawn one after the other, the face only once.
+# The two images of a pair are drawn one after the other, the face only once.
 @functools.lru_cache(maxsize=1)
 def _face(key: tuple[int, ...], size: int) -> np.ndarray:
     rng = np.random.default_rng(key)

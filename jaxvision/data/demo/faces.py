@@ -1,9 +1,9 @@
-"""Twelve invented people, drawn: who they are is fixed, the rest varies by picture.
+"""Twelve invented people, drawn: who they are is fixed, the rest varies by image.
 
 A person is a head shape, a hair style, eyes, brows, nose, mouth, ears, and perhaps
 glasses, a beard, freckles. Pose, expression, light, background, clothes, occlusion,
-blur and noise are drawn anew for each picture. Skin and hair colours are shared by
-several people and the light moves them further, so that colour alone names nobody.
+blur and noise are drawn anew for each image. Skin and hair colors are shared by
+several people and the light moves them further, so that color alone names nobody.
 """
 
 import dataclasses
@@ -63,13 +63,13 @@ PEOPLE: dict[str, Person] = {
     "cleo_marrow": Person(
         BROWN, BLACK, "afro", width=0.74, jaw=0.78, chin=0.36, eye=0.17,
         eye_open=0.68, eye_gap=0.35, lashes=True, brow=0.05, brow_slant=0.06,
-        nose=0.29, nose_width=0.16, mouth=0.3, lips=0.12, lip_colour=(158, 62, 70),
+        nose=0.29, nose_width=0.16, mouth=0.3, lips=0.12, lip_color=(158, 62, 70),
         earrings=True,
     ),
     "dov_lantern": Person(
         OLIVE, SILVER, "tonsure", width=0.8, jaw=0.9, chin=0.5, eye=0.11,
         eye_gap=0.31, brow=0.09, brow_slant=-0.06, nose=0.42, nose_width=0.22,
-        mouth=0.27, ear=0.24, beard="moustache", wrinkles=True,
+        mouth=0.27, ear=0.24, beard="mustache", wrinkles=True,
     ),
     "edda_fjord": Person(
         PALE, BLOND, "braids", width=0.86, jaw=0.88, chin=0.46, length=0.94,
@@ -79,7 +79,7 @@ PEOPLE: dict[str, Person] = {
     "femi_okapi": Person(
         DARK, BLACK, "buzz", width=0.68, jaw=0.84, chin=0.5, length=1.1, eye=0.14,
         eye_gap=0.31, brow=0.07, brow_slant=0.03, nose=0.34, nose_width=0.2,
-        mouth=0.3, lips=0.1, lip_colour=(128, 70, 66), beard="goatee",
+        mouth=0.3, lips=0.1, lip_color=(128, 70, 66), beard="goatee",
     ),
     "goro_pebble": Person(
         OLIVE, BLACK, "bowl", width=0.9, jaw=0.9, chin=0.52, length=0.93, eye=0.11,
@@ -89,7 +89,7 @@ PEOPLE: dict[str, Person] = {
     "hana_nettle": Person(
         FAIR, BLACK, "long_fringe", width=0.74, jaw=0.76, chin=0.3, eye=0.15,
         eye_open=0.5, eye_gap=0.34, eye_slant=9, lashes=True, brow=0.04,
-        nose=0.27, nose_width=0.1, mouth=0.22, lips=0.09, lip_colour=(196, 54, 64),
+        nose=0.27, nose_width=0.1, mouth=0.22, lips=0.09, lip_color=(196, 54, 64),
         mole=True,
     ),
     "ivo_saffron": Person(
@@ -101,13 +101,13 @@ PEOPLE: dict[str, Person] = {
     "juno_bracken": Person(
         TAN, CHESTNUT, "bob", width=0.79, jaw=0.92, chin=0.44, eye=0.15,
         eye_gap=0.36, brow=0.1, brow_slant=-0.02, brow_height=0.23, nose=0.3,
-        nose_width=0.15, mouth=0.34, lips=0.1, lip_colour=(170, 74, 84),
+        nose_width=0.15, mouth=0.34, lips=0.1, lip_color=(170, 74, 84),
     ),
     "kiri_ember": Person(
         BROWN, CHESTNUT, "waves", width=0.76, jaw=0.74, chin=0.24, length=1.04,
         eye=0.17, eye_open=0.46, eye_gap=0.38, eye_slant=12, iris=(120, 100, 50),
         lashes=True, brow=0.05, brow_slant=0.1, nose=0.31, nose_width=0.11,
-        mouth=0.28, lips=0.09, lip_colour=(160, 70, 76), mole=True,
+        mouth=0.28, lips=0.09, lip_color=(160, 70, 76), mole=True,
     ),
     "lumi_tarn": Person(
         TAN, SILVER, "spikes", width=0.76, jaw=0.86, chin=0.4, length=1.02,
@@ -119,7 +119,7 @@ PEOPLE: dict[str, Person] = {
 
 
 def draw(name: str, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Draws a new picture of a person.
+    """Draws a new image of a person.
 
     Args:
       name: a key of `PEOPLE`.
@@ -133,7 +133,7 @@ def draw(name: str, rng: np.random.Generator, size: int) -> np.ndarray:
     person = dataclasses.replace(
         person,
         skin=jitter(rng, person.skin, 9),
-        hair_colour=jitter(rng, person.hair_colour, 12),
+        hair_color=jitter(rng, person.hair_color, 12),
     )
     canvas = camera.wall(rng, size)
     sitter = Sitter(person, pose, mood, canvas)

@@ -12,7 +12,7 @@ from jaxvision.data.demo.canvas import (
     mix,
     moved,
     points,
-    random_colour,
+    random_color,
     rotation,
     rounded_box,
     shade,
@@ -24,17 +24,17 @@ def eyes(sitter: Sitter) -> None:
     person, mood, scale = sitter.person, sitter.mood, sitter.pose.scale
     height = person.eye * person.eye_open * mood.lids
     for side in (-1, 1):
-        centre = np.array([side * person.eye_gap, 0.0])
+        center = np.array([side * person.eye_gap, 0.0])
         turn = rotation(-side * person.eye_slant)
         upper = ellipse((0, 0), person.eye, height, start=180, end=360, corners=12)
         lower = ellipse((0, 0), person.eye, 0.75 * height, start=0, end=180, corners=12)
-        almond = np.concatenate([upper, lower]) @ turn + centre
-        socket = ellipse(centre, 1.5 * person.eye, 1.5 * person.eye * 0.75)
+        almond = np.concatenate([upper, lower]) @ turn + center
+        socket = ellipse(center, 1.5 * person.eye, 1.5 * person.eye * 0.75)
         sitter.skin(sitter.on_face(socket), 0.8, alpha=0.3)
         sitter.canvas.fill(sitter.on_face(almond), (246, 243, 238))
         if mood.lids > 0.3:
-            _iris(sitter, centre, almond)
-        crease = upper @ turn + centre
+            _iris(sitter, center, almond)
+        crease = upper @ turn + center
         lid_width = [0.2, 1.0, 1.2] if side > 0 else [1.2, 1.0, 0.2]
         weight = (0.055 if person.lashes else 0.035) * scale
         sitter.canvas.line(sitter.on_face(crease), INK, np.array(lid_width) * weight)
@@ -42,37 +42,37 @@ def eyes(sitter: Sitter) -> None:
             for x in (0.7, 0.95, 1.1):
                 root = np.array([side * x * person.eye * 0.9, -0.5 * height])
                 tip = np.add(root, (side * 0.06, -0.07))
-                lash = np.stack([root, tip]) @ turn + centre
+                lash = np.stack([root, tip]) @ turn + center
                 sitter.canvas.line(sitter.on_face(lash), INK, [0.03 * scale, 0])
         if person.wrinkles:
             for angle in (-25, 5):
                 fold = points((1.25 * person.eye, 0), (1.7 * person.eye, 0))
-                fold = fold @ rotation(angle) * [side, 1] + centre
+                fold = fold @ rotation(angle) * [side, 1] + center
                 sitter.canvas.line(
                     sitter.on_face(fold), shade(person.skin, 0.6), 0.018 * scale
                 )
 
 
-def _iris(sitter: Sitter, centre: np.ndarray, almond: Points) -> None:
+def _iris(sitter: Sitter, center: np.ndarray, almond: Points) -> None:
     """Iris, pupil and highlight, cut off by the lids."""
     person = sitter.person
-    middle = np.add(centre, (0.35 * sitter.mood.gaze * person.eye, 0.0))
+    middle = np.add(center, (0.35 * sitter.mood.gaze * person.eye, 0.0))
     low, high = almond[:, 1].min(), almond[:, 1].max()
-    for share, colour in (
+    for share, color in (
         (0.62, shade(person.iris, 0.7)),
         (0.52, person.iris),
         (0.28, (20, 16, 18)),
     ):
         disc = ellipse(middle, share * person.eye, corners=18)
         disc[:, 1] = disc[:, 1].clip(low, high)
-        sitter.canvas.fill(sitter.on_face(disc), colour)
+        sitter.canvas.fill(sitter.on_face(disc), color)
     shine = sitter.on_face(np.add(middle, (-0.04, -0.035))[None])[0]
     sitter.canvas.dot(shine, 0.17 * person.eye * sitter.pose.scale, (255, 255, 255))
 
 
 def brows(sitter: Sitter) -> None:
     person, mood = sitter.person, sitter.mood
-    colour = shade(person.hair_colour, 0.8)
+    color = shade(person.hair_color, 0.8)
     base = -person.brow_height - 0.06 * mood.brow_raise
     for side in (-1, 1):
         inner, outer = person.eye_gap - 0.16, person.eye_gap + 0.2
@@ -84,7 +84,7 @@ def brows(sitter: Sitter) -> None:
             )
         )
         widths = np.array([0.8, 1.0, 0.25]) * person.brow * sitter.pose.scale
-        sitter.canvas.line(sitter.on_face(bow), colour, widths, alpha=0.92)
+        sitter.canvas.line(sitter.on_face(bow), color, widths, alpha=0.92)
 
 
 def nose(sitter: Sitter) -> None:
@@ -147,18 +147,18 @@ def mouth(sitter: Sitter) -> None:
             (0.5 * half, middle + gap + 0.9 * lip), right,
         )
     )  # fmt: skip
-    colour = mix(person.lip_colour, person.skin, 0.25)
+    color = mix(person.lip_color, person.skin, 0.25)
     below = np.concatenate([top, lower_lip[::-1]])
-    sitter.canvas.fill(sitter.on_face(below), shade(colour, 1.08))
+    sitter.canvas.fill(sitter.on_face(below), shade(color, 1.08))
     above = np.concatenate([top, upper_lip[::-1]])
-    sitter.canvas.fill(sitter.on_face(above), shade(colour, 0.86))
+    sitter.canvas.fill(sitter.on_face(above), shade(color, 0.86))
     if gap:
         sitter.canvas.fill(sitter.on_face(np.concatenate([top, low])), (70, 26, 32))
         teeth = np.concatenate([top, moved(top, 0, 0.4 * gap)[::-1]])
         sitter.canvas.fill(sitter.on_face(teeth * [0.82, 1]), (244, 240, 230))
     else:
         widths = np.array([0.3, 1.0, 0.3]) * 0.04 * scale
-        sitter.canvas.line(sitter.on_face(top), shade(colour, 0.45), widths)
+        sitter.canvas.line(sitter.on_face(top), shade(color, 0.45), widths)
     if person.wrinkles or mood.smile > 0.6:
         for side in (-1, 1):
             x = side * (half + 0.08)
@@ -183,8 +183,8 @@ def ears(sitter: Sitter) -> None:
 def earrings(sitter: Sitter) -> None:
     person, scale = sitter.person, sitter.pose.scale
     for side in (-1, 1):
-        centre = (side * (person.width + 0.06), 0.42)
-        ring = ellipse(centre, 0.13, start=-80, end=260, corners=20)
+        center = (side * (person.width + 0.06), 0.42)
+        ring = ellipse(center, 0.13, start=-80, end=260, corners=20)
         width = 0.045 * scale
         sitter.canvas.line(sitter.flat(ring, -0.1), (226, 190, 92), width, solid=True)
 
@@ -198,7 +198,7 @@ def skin_marks(sitter: Sitter) -> None:
                 sitter.on_face(cheek), (226, 110, 104), alpha=0.4 * person.blush
             )
     if person.freckles:
-        # The same freckles in every picture: they are the person's.
+        # The same freckles in every image: they are the person's.
         spots = np.random.default_rng(7).uniform((-0.5, 0.06), (0.5, 0.36), (34, 2))
         for spot in sitter.on_face(spots * [person.width / 0.72, 1]):
             sitter.canvas.dot(spot, 0.017 * scale, (166, 96, 62), alpha=0.75)
@@ -229,8 +229,8 @@ def _beard_mask(sitter: Sitter, high: float, alpha: float) -> None:
         )
     )  # fmt: skip
     outline = np.concatenate([sitter.flat(jaw), sitter.on_face(inner)])
-    colour = shade(person.hair_colour, 0.92)
-    sitter.canvas.fill(outline, colour, alpha=alpha)
+    color = shade(person.hair_color, 0.92)
+    sitter.canvas.fill(outline, color, alpha=alpha)
 
 
 def _full_beard(sitter: Sitter) -> None:
@@ -240,14 +240,14 @@ def _full_beard(sitter: Sitter) -> None:
         (0, 1.24 * person.length), (-0.66 * person.width, 1.0),
         (-0.8 * person.width, 0.5),
     )  # fmt: skip
-    colour = shade(person.hair_colour, 0.85)
-    sitter.canvas.fill(sitter.flat(curve(below), 0.2), colour, solid=True)
+    color = shade(person.hair_color, 0.85)
+    sitter.canvas.fill(sitter.flat(curve(below), 0.2), color, solid=True)
     _beard_mask(sitter, 0.15, 1.0)
     for x in np.linspace(-0.5, 0.5, 9):
         strand = points((0.7 * x, 0.86), (x, 1.12 - 0.3 * abs(x)))
         sitter.canvas.line(
             sitter.flat(strand, 0.3),
-            shade(person.hair_colour, 1.2),
+            shade(person.hair_color, 1.2),
             0.025 * sitter.pose.scale,
             alpha=0.5,
         )
@@ -259,14 +259,14 @@ def _goatee(sitter: Sitter) -> None:
         (-0.3, y + 0.1), (-0.2, y), (0, y + 0.02), (0.2, y), (0.3, y + 0.1),
         (0.3, 0.8 * low), (0.16, 1.03 * low), (-0.16, 1.03 * low), (-0.3, 0.8 * low),
     )  # fmt: skip
-    colour = sitter.person.hair_colour
+    color = sitter.person.hair_color
     outline = sitter.on_face(curve(ring, closed=True))
-    sitter.canvas.fill(outline, colour, alpha=0.9, solid=True)
+    sitter.canvas.fill(outline, color, alpha=0.9, solid=True)
     inside = ellipse((0, y + 0.19), 0.22, 0.13)
     sitter.skin(sitter.on_face(inside), 0.98)
 
 
-def _moustache(sitter: Sitter) -> None:
+def _mustache(sitter: Sitter) -> None:
     y = sitter.person.nose + 0.12
     bar = curve(
         points((-0.44, y + 0.04), (-0.24, y + 0.08), (0, y), (0.24, y + 0.08),
@@ -274,9 +274,9 @@ def _moustache(sitter: Sitter) -> None:
     )  # fmt: skip
     widths = np.array([0.0, 0.17, 0.13, 0.17, 0.0]) * sitter.pose.scale
     placed = sitter.on_face(bar, lift=0.05)
-    sitter.canvas.line(placed, sitter.person.hair_colour, widths)
+    sitter.canvas.line(placed, sitter.person.hair_color, widths)
     fine = np.array([0.0, 0.04, 0.02, 0.04, 0.0]) * sitter.pose.scale
-    sitter.canvas.line(placed, shade(sitter.person.hair_colour, 0.7), fine, alpha=0.6)
+    sitter.canvas.line(placed, shade(sitter.person.hair_color, 0.7), fine, alpha=0.6)
 
 
 def _stubble(sitter: Sitter) -> None:
@@ -286,7 +286,7 @@ def _stubble(sitter: Sitter) -> None:
 BEARDS: dict[str, Callable[[Sitter], None]] = {
     "full": _full_beard,
     "goatee": _goatee,
-    "moustache": _moustache,
+    "mustache": _mustache,
     "stubble": _stubble,
 }
 
@@ -307,18 +307,18 @@ def glasses(sitter: Sitter, *, dark: bool = False) -> None:
         else:
             sitter.canvas.fill(placed, (220, 236, 244), alpha=0.14)
         loop = np.concatenate([placed, placed[:2]])
-        sitter.canvas.line(loop, person.glasses_colour, weight)
+        sitter.canvas.line(loop, person.glasses_color, weight)
         arm = points((x + side * 0.26, -0.02), (side * person.width, -0.06))
         sitter.canvas.line(
-            sitter.on_face(arm, lift=0.06), person.glasses_colour, 0.8 * weight
+            sitter.on_face(arm, lift=0.06), person.glasses_color, 0.8 * weight
         )
     gap = person.eye_gap - 0.25
     bridge = curve(points((-gap, 0.0), (0, -0.05), (gap, 0.0)))
-    sitter.canvas.line(sitter.on_face(bridge, lift=0.14), person.glasses_colour, weight)
+    sitter.canvas.line(sitter.on_face(bridge, lift=0.14), person.glasses_color, weight)
 
 
 def body(sitter: Sitter, rng: np.random.Generator) -> None:
-    """Neck, shoulders and this picture's clothes; they turn less than the head."""
+    """Neck, shoulders and this image's clothes; they turn less than the head."""
     person, scale = sitter.person, sitter.pose.scale
     width = person.width
     neck = points(
@@ -329,7 +329,7 @@ def body(sitter: Sitter, rng: np.random.Generator) -> None:
     sitter.canvas.fill(neck, shade(person.skin, 0.84), solid=True)
     shadow = sitter.flat(ellipse((0, 0.95 * person.length), 0.58 * width, 0.3), -0.1)
     sitter.skin(shadow, 0.62, alpha=0.6)
-    colour = random_colour(rng)
+    color = random_color(rng)
     slope = rng.uniform(1.3, 1.5)
     shoulders = curve(
         points(
@@ -340,8 +340,8 @@ def body(sitter: Sitter, rng: np.random.Generator) -> None:
         closed=True,
     )  # fmt: skip
     upright = dataclasses.replace(sitter.pose, roll=0.4 * sitter.pose.roll)
-    sitter.canvas.fill(upright.place(shoulders), colour, solid=True)
-    other = random_colour(rng)
+    sitter.canvas.fill(upright.place(shoulders), color, solid=True)
+    other = random_color(rng)
     pattern = rng.choice(["plain", "stripes", "collar", "dots"])
     if pattern == "stripes":
         for y in np.arange(slope + 0.3, 3.0, 0.3):

@@ -22,18 +22,18 @@ def _cap(sitter: Sitter, grow: float, hairline: Points, reach: float = 0.0) -> N
     outer = sitter.flat(crown(sitter, grow, 180 - reach, 360 + reach))
     inner = sitter.on_face(curve(hairline, steps=5))
     outline = np.concatenate([outer, inner])
-    sitter.canvas.fill(outline, sitter.person.hair_colour, solid=True)
+    sitter.canvas.fill(outline, sitter.person.hair_color, solid=True)
     _strands(sitter, grow)
 
 
 def _strands(sitter: Sitter, grow: float) -> None:
     """A few lighter and darker lines along the top of the head."""
-    colour = sitter.person.hair_colour
+    color = sitter.person.hair_color
     for share, factor in ((0.9, 1.16), (0.97, 0.72), (0.84, 0.78)):
         arc = crown(sitter, grow * share, 215, 325)
         sitter.canvas.line(
             sitter.flat(arc, 0.1),
-            shade(colour, factor),
+            shade(color, factor),
             [0, 0.03 * sitter.pose.scale, 0],
             alpha=0.5,
         )
@@ -46,23 +46,23 @@ def _fall(sitter: Sitter, half: Points, *, ripple: float = 0.0) -> None:
         wave = np.sin(np.linspace(0, 7 * np.pi, len(edge)))
         edge = edge + np.stack([ripple * wave, np.zeros_like(wave)], 1)
     outline = np.concatenate([edge, edge[::-1] * [-1, 1]])
-    colour = shade(sitter.person.hair_colour, 0.78)
-    sitter.canvas.fill(sitter.flat(outline, -0.3), colour, solid=True)
+    color = shade(sitter.person.hair_color, 0.78)
+    sitter.canvas.fill(sitter.flat(outline, -0.3), color, solid=True)
 
 
 def _locks(
-    sitter: Sitter, centres: Points, radius: float, *, depth: float = 0.0
+    sitter: Sitter, centers: Points, radius: float, *, depth: float = 0.0
 ) -> None:
     """Round tufts: curls, an afro's edge, a braid's links."""
     scale = sitter.pose.scale
-    placed = sitter.flat(centres, depth)
-    colour = sitter.person.hair_colour
-    for i, centre in enumerate(placed):
-        tone = shade(colour, (1.0, 1.1, 0.84)[i % 3])
-        sitter.canvas.dot(centre, radius * scale, tone, solid=True)
-    for centre in placed:
-        shine = centre - 0.3 * radius * scale
-        sitter.canvas.dot(shine, 0.35 * radius * scale, shade(colour, 1.22), alpha=0.4)
+    placed = sitter.flat(centers, depth)
+    color = sitter.person.hair_color
+    for i, center in enumerate(placed):
+        tone = shade(color, (1.0, 1.1, 0.84)[i % 3])
+        sitter.canvas.dot(center, radius * scale, tone, solid=True)
+    for center in placed:
+        shine = center - 0.3 * radius * scale
+        sitter.canvas.dot(shine, 0.35 * radius * scale, shade(color, 1.22), alpha=0.4)
 
 
 def _no_hair(sitter: Sitter) -> None:
@@ -87,12 +87,12 @@ def _parted_hairline(sitter: Sitter, low: float) -> Points:
 
 
 def _bun_back(sitter: Sitter) -> None:
-    colour = sitter.person.hair_colour
+    color = sitter.person.hair_color
     knot = ellipse((0, -1.2), 0.36, 0.32)
-    sitter.canvas.fill(sitter.flat(knot, -0.2), shade(colour, 0.9), solid=True)
+    sitter.canvas.fill(sitter.flat(knot, -0.2), shade(color, 0.9), solid=True)
     swirl = ellipse((0.02, -1.22), 0.2, 0.17, start=150, end=400, corners=16)
     width = 0.05 * sitter.pose.scale
-    sitter.canvas.line(sitter.flat(swirl, -0.2), shade(colour, 0.68), [0, width, 0])
+    sitter.canvas.line(sitter.flat(swirl, -0.2), shade(color, 0.68), [0, width, 0])
 
 
 def _bun_front(sitter: Sitter) -> None:
@@ -109,14 +109,14 @@ def _side_part_front(sitter: Sitter) -> None:
     w = sitter.person.width
     part = curve(points((-0.45 * w, -0.78), (-0.46 * w, -0.92), (-0.36 * w, -1.03)))
     width = 0.03 * sitter.pose.scale
-    colour = shade(sitter.person.hair_colour, 0.6)
-    sitter.canvas.line(sitter.on_face(part), colour, width)
+    color = shade(sitter.person.hair_color, 0.6)
+    sitter.canvas.line(sitter.on_face(part), color, width)
 
 
 def _afro_back(sitter: Sitter) -> None:
     halo = ellipse((0, -0.42), sitter.person.width + 0.48, 1.0)
-    colour = sitter.person.hair_colour
-    sitter.canvas.fill(sitter.flat(halo, -0.2), colour, solid=True)
+    color = sitter.person.hair_color
+    sitter.canvas.fill(sitter.flat(halo, -0.2), color, solid=True)
     rim = ellipse((0, -0.42), sitter.person.width + 0.44, 0.96, corners=26)
     _locks(sitter, rim, 0.16, depth=-0.2)
 
@@ -182,11 +182,11 @@ def _fringe_front(sitter: Sitter) -> None:
         (-1.1 * w, 0.75),
     )  # fmt: skip
     _cap(sitter, 1.1, hairline)
-    colour = shade(sitter.person.hair_colour, 1.25)
+    color = shade(sitter.person.hair_color, 1.25)
     for x in (-0.4, -0.15, 0.12, 0.38):
         strand = points((0.7 * x, -0.8), (x, -0.4))
         sitter.canvas.line(
-            sitter.on_face(strand), colour, 0.025 * sitter.pose.scale, alpha=0.5
+            sitter.on_face(strand), color, 0.025 * sitter.pose.scale, alpha=0.5
         )
 
 
@@ -228,7 +228,7 @@ def _waves_front(sitter: Sitter) -> None:
 
 
 def _spikes_front(sitter: Sitter) -> None:
-    w, colour = sitter.person.width, sitter.person.hair_colour
+    w, color = sitter.person.width, sitter.person.hair_color
     _cap(sitter, 1.03, _high_hairline(sitter, -0.64))
     # Two rows of tufts that lean to one side, the nearer one lighter.
     for row, depth, factor in ((1.42, 0.0, 0.86), (1.3, 0.25, 1.08)):
@@ -239,13 +239,11 @@ def _spikes_front(sitter: Sitter) -> None:
             )
             tuft = np.stack([root_left, tip[0], root_right])
             outline = sitter.flat(tuft, depth)
-            sitter.canvas.fill(outline, shade(colour, factor), solid=True)
-            colour_line = shade(colour, 0.66)
+            sitter.canvas.fill(outline, shade(color, factor), solid=True)
+            color_line = shade(color, 0.66)
             middle = np.stack([(root_left + root_right) / 2, tip[0]])
             width = [0.02 * sitter.pose.scale, 0]
-            sitter.canvas.line(
-                sitter.flat(middle, depth), colour_line, width, alpha=0.6
-            )
+            sitter.canvas.line(sitter.flat(middle, depth), color_line, width, alpha=0.6)
 
 
 HAIR: dict[str, tuple[Callable[[Sitter], None], Callable[[Sitter], None]]] = {

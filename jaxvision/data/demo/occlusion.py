@@ -9,7 +9,7 @@ from jaxvision.data.demo.canvas import (
     curve,
     ellipse,
     points,
-    random_colour,
+    random_color,
     rotation,
     shade,
 )
@@ -35,7 +35,7 @@ def _hand(sitter: Sitter, rng: np.random.Generator) -> None:
 
 def _scarf(sitter: Sitter, rng: np.random.Generator) -> None:
     """A scarf up to the mouth."""
-    width, colour = sitter.person.width, random_colour(rng)
+    width, color = sitter.person.width, random_color(rng)
     high = rng.uniform(0.62, 0.9)
     wrap = curve(
         points(
@@ -44,29 +44,29 @@ def _scarf(sitter: Sitter, rng: np.random.Generator) -> None:
         ),
         closed=True,
     )  # fmt: skip
-    sitter.canvas.fill(sitter.flat(wrap, 0.3), colour, solid=True)
+    sitter.canvas.fill(sitter.flat(wrap, 0.3), color, solid=True)
     for y in (0.2, 0.45):
         fold = curve(
             points((-width, high + y), (0, high + y + 0.14), (width, high + y))
         )
         sitter.canvas.line(
-            sitter.flat(fold, 0.4), shade(colour, 0.65), 0.05 * sitter.pose.scale
+            sitter.flat(fold, 0.4), shade(color, 0.65), 0.05 * sitter.pose.scale
         )
 
 
 def _hat(sitter: Sitter, rng: np.random.Generator) -> None:
     """A knitted cap or a hat with a brim."""
-    colour = random_colour(rng)
+    color = random_color(rng)
     brim_y = -0.48
     dome = crown(sitter, rng.uniform(1.12, 1.22), 200, 340)
     edge = points((sitter.person.width, brim_y), (0, brim_y - 0.06),
                   (-sitter.person.width, brim_y))  # fmt: skip
     outline = np.concatenate([sitter.flat(dome), sitter.on_face(curve(edge))])
-    sitter.canvas.fill(outline, colour, solid=True)
+    sitter.canvas.fill(outline, color, solid=True)
     wide = 1.0 if rng.random() < 0.5 else 1.45
     band = curve(edge * [1.08 * wide, 1])
     sitter.canvas.line(
-        sitter.flat(band, 0.35), shade(colour, 0.7), 0.2 * sitter.pose.scale, solid=True
+        sitter.flat(band, 0.35), shade(color, 0.7), 0.2 * sitter.pose.scale, solid=True
     )
 
 
@@ -76,14 +76,14 @@ def _sunglasses(sitter: Sitter, rng: np.random.Generator) -> None:
 
 
 def _bar(sitter: Sitter, rng: np.random.Generator) -> None:
-    """Something long in front of the picture: a post, a rail, a leaf's edge."""
+    """Something long in front of the image: a post, a rail, a leaf's edge."""
     angle, offset = rng.uniform(0, 180), rng.uniform(-0.3, 0.3)
     along = points((-1, offset), (1, offset)) @ rotation(angle) + 0.5
     width = rng.uniform(0.04, 0.1)
-    colour = random_colour(rng)
-    sitter.canvas.line(along, colour, width, solid=True)
+    color = random_color(rng)
+    sitter.canvas.line(along, color, width, solid=True)
     edge = along + np.array([[0, width / 3]]) @ rotation(angle)
-    sitter.canvas.line(edge, shade(colour, 0.7), width / 3)
+    sitter.canvas.line(edge, shade(color, 0.7), width / 3)
 
 
 OCCLUSIONS: dict[str, Callable[[Sitter, np.random.Generator], None]] = {

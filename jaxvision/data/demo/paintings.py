@@ -1,7 +1,7 @@
 """Ten invented painters, told apart by palette, brush, format and subject.
 
 No single trait names a painter: palettes and subjects are shared, and only a painter's
-brush is wholly their own. As in sets of reproductions, pictures are square, padded
+brush is wholly their own. As in sets of reproductions, images are square, padded
 with black, and some painters left many more than others.
 """
 
@@ -47,7 +47,7 @@ PALETTES: dict[str, Palette] = {
 
 @dataclasses.dataclass(frozen=True)
 class Painter:
-    """A painter's habits; each is drawn anew for each picture."""
+    """A painter's habits; each is drawn anew for each image."""
 
     palettes: tuple[str, ...]
     """Keys of `PALETTES`, equally likely."""
@@ -56,7 +56,7 @@ class Painter:
     brush: str
     """A key of `BRUSHES`."""
     formats: tuple[float, ...]
-    """Favourite widths over heights; half the pictures have one of `FORMATS`."""
+    """Favorite widths over heights; half the images have one of `FORMATS`."""
 
 
 FORMATS = (0.75, 0.8, 1.0, 1.25, 1.4, 1.6)
@@ -109,7 +109,7 @@ PAINTERS: dict[str, Painter] = {
 COUNTS: dict[str, int] = dict(
     zip(PAINTERS, (40, 54, 36, 63, 28, 40, 70, 37, 20, 23), strict=True)
 )
-"""Pictures of each painter by default."""
+"""Images of each painter by default."""
 
 
 # --- brushes ----------------------------------------------------------------------
@@ -117,11 +117,11 @@ COUNTS: dict[str, int] = dict(
 
 @dataclasses.dataclass(frozen=True)
 class _Strokes:
-    """Places, colours and directions of brush strokes over a design."""
+    """Places, colors and directions of brush strokes over a design."""
 
     at: np.ndarray
     """`[N, 2]` x, y in pixels."""
-    colour: np.ndarray
+    color: np.ndarray
     """`[N, 3]` uint8."""
     angle: np.ndarray
     """`[N]` radians."""
@@ -135,11 +135,11 @@ def _strokes(
     angle: np.ndarray,
     spread: float,
 ) -> _Strokes:
-    """Strokes spread evenly over the picture in random order.
+    """Strokes spread evenly over the image in random order.
 
     Args:
       angle: `[h, w]` radians, a field of directions of any resolution.
-      spread: how far colours stray from the design, on 0 to 255.
+      spread: how far colors stray from the design, on 0 to 255.
     """
     width, height = design.size
     across = max(1, round(math.sqrt(count * width / height)))
@@ -149,17 +149,17 @@ def _strokes(
     column, row = (unit * (width, height)).astype(int).T
     below = np.asarray(design)[row, column].astype(np.float32)
     lightness = rng.normal(0, spread, (len(unit), 1))
-    colour = below + lightness + rng.normal(0, 0.5 * spread, (len(unit), 3))
+    color = below + lightness + rng.normal(0, 0.5 * spread, (len(unit), 3))
     field = (unit[:, ::-1] * angle.shape).astype(int)
     return _Strokes(
-        unit * (width, height), to_uint8(colour), angle[field[:, 0], field[:, 1]]
+        unit * (width, height), to_uint8(color), angle[field[:, 0], field[:, 1]]
     )
 
 
 def _paint(
     design: Image.Image, strokes: _Strokes, *, length: float, width: float
 ) -> Image.Image:
-    """Lays straight strokes over the design; lengths as shares of the picture."""
+    """Lays straight strokes over the design; lengths as shares of the image."""
     large = design.resize(tuple(SUPERSAMPLE * side for side in design.size))
     unit = max(large.size)
     draw = ImageDraw.Draw(large)
@@ -168,15 +168,15 @@ def _paint(
     middle = strokes.at * SUPERSAMPLE
     ends = np.concatenate([middle - half, middle + half], 1).tolist()
     thick = max(1, round(width * unit))
-    for end, colour in zip(ends, strokes.colour.tolist(), strict=True):
-        draw.line(end, fill=tuple(colour), width=thick)
+    for end, color in zip(ends, strokes.color.tolist(), strict=True):
+        draw.line(end, fill=tuple(color), width=thick)
     return large.reduce(SUPERSAMPLE)
 
 
 def _contours(design: Image.Image) -> np.ndarray:
     """`[32, 32]` radians: along the design's edges, as one models a form."""
-    grey = design.convert("L").resize((32, 32), Image.Resampling.BOX)
-    down, right = np.gradient(np.asarray(grey, np.float32))
+    gray = design.convert("L").resize((32, 32), Image.Resampling.BOX)
+    down, right = np.gradient(np.asarray(gray, np.float32))
     return np.arctan2(right, -down)
 
 
@@ -194,23 +194,23 @@ def _glaze(design: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _wash(design: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Watercolour: pale flowing colour with darker rims on rough paper."""
+    """Watercolor: pale flowing color with darker rims on rough paper."""
     extent = max(design.size)
     flowing = design.filter(ImageFilter.GaussianBlur(0.006 * extent))
     flowing = flowing.filter(ImageFilter.ModeFilter(5))
-    colour = np.asarray(flowing, np.float32)
+    color = np.asarray(flowing, np.float32)
     wider = flowing.filter(ImageFilter.GaussianBlur(0.02 * extent))
-    rim = np.abs(colour - np.asarray(wider, np.float32)).mean(2)
+    rim = np.abs(color - np.asarray(wider, np.float32)).mean(2)
     pools = smooth_noise(rng, 9, extent)[: design.height, : design.width]
     paper = smooth_noise(rng, 90, extent)[: design.height, : design.width]
     strength = np.clip(0.62 + 0.12 * pools, 0.2, 1)[..., None]
-    washed = 246 + (colour - 246) * strength
+    washed = 246 + (color - 246) * strength
     washed -= (1.8 * np.minimum(rim, 30) - 3 * paper)[..., None]
     return Image.fromarray(to_uint8(washed))
 
 
 def _swirls(design: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Long strokes that turn around a few centres."""
+    """Long strokes that turn around a few centers."""
     x, y = grid(48)
     angle = 0.35 * smooth_noise(rng, 3, 48)
     for cx, cy in rng.uniform(0.1, 0.9, (3, 2)):
@@ -223,7 +223,7 @@ def _swirls(design: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _dots(design: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Points of pure, unmixed colour."""
+    """Points of pure, unmixed color."""
     pale = Image.blend(design, Image.new("RGB", design.size, (250, 244, 226)), 0.35)
     flat = np.zeros((2, 2))
     strokes = _strokes(design, rng, count=1100, angle=flat, spread=22)
@@ -238,21 +238,21 @@ def _knife(design: Image.Image, rng: np.random.Generator) -> Image.Image:
     ridge = dataclasses.replace(
         slabs,
         at=slabs.at + np.array([0.009 * max(design.size), 0]),
-        colour=to_uint8(slabs.colour * 0.75 + 50.0),
+        color=to_uint8(slabs.color * 0.75 + 50.0),
     )
     kept = rng.random(len(slabs.at)) < 0.35
-    ridge = _Strokes(ridge.at[kept], ridge.colour[kept], ridge.angle[kept])
+    ridge = _Strokes(ridge.at[kept], ridge.color[kept], ridge.angle[kept])
     return _paint(painted, ridge, length=0.05, width=0.005)
 
 
 def _outlines(design: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Flat areas of few colours inside dark outlines."""
+    """Flat areas of few colors inside dark outlines."""
     del rng
     extent = max(design.size)
     smooth = design.filter(ImageFilter.GaussianBlur(0.004 * extent))
     flat = np.round(np.asarray(smooth, np.float32) / 26) * 26 + 8
-    grey = np.asarray(smooth.convert("L"), np.float32)
-    down, right = np.gradient(grey * (extent / 256))
+    gray = np.asarray(smooth.convert("L"), np.float32)
+    down, right = np.gradient(gray * (extent / 256))
     line = to_uint8(255 * np.clip(np.hypot(down, right) / 14 - 0.9, 0, 1))
     soft = Image.fromarray(line).filter(ImageFilter.GaussianBlur(0.0022 * extent))
     strength = np.clip(np.asarray(soft, np.float32) / 120, 0, 1)[..., None]
@@ -282,9 +282,9 @@ def _ink(design: Image.Image, rng: np.random.Generator) -> Image.Image:
     paper = np.array([(206, 170, 126), (222, 200, 164), (190, 176, 156)])
     paper = paper[rng.integers(0, 3)] + 6 * smooth_noise(rng, 40, extent)[..., None]
     sheet = Image.fromarray(to_uint8(paper[:height, :width]))
-    grey = np.asarray(design.convert("L"), np.float32)
-    low, high = np.percentile(grey, (2, 90))
-    shade = np.clip((high - grey) / (high - low + 1), 0, 1) ** 2
+    gray = np.asarray(design.convert("L"), np.float32)
+    low, high = np.percentile(gray, (2, 90))
+    shade = np.clip((high - gray) / (high - low + 1), 0, 1) ** 2
     slant = np.full((2, 2), rng.choice([0.9, -0.9, 2.4]))
     hatch = _strokes(design, rng, count=900, angle=slant, spread=0)
     column, row = hatch.at.astype(int).T
@@ -292,14 +292,14 @@ def _ink(design: Image.Image, rng: np.random.Generator) -> Image.Image:
     pen = np.full((int(dark.sum()), 3), (74, 54, 44), np.uint8)
     hatch = _Strokes(hatch.at[dark], pen, hatch.angle[dark])
     drawn = _paint(sheet, hatch, length=0.035, width=0.003)
-    down, right = np.gradient(grey * (extent / 256))
+    down, right = np.gradient(gray * (extent / 256))
     edge = np.clip(np.hypot(down, right) / 9 - 0.35, 0, 0.85)[..., None]
     image = np.asarray(drawn, np.float32)
     return Image.fromarray(to_uint8(image + edge * ((58, 42, 36) - image)))
 
 
 def _facets(design: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The plane cut into slanting quadrilaterals, each of nearly one colour."""
+    """The plane cut into slanting quadrilaterals, each of nearly one color."""
     width, height = design.size
     cells = 9
     knots = np.stack(np.meshgrid(*2 * [np.arange(-2, cells + 4)]), -1).astype(float)
@@ -310,12 +310,12 @@ def _facets(design: Image.Image, rng: np.random.Generator) -> Image.Image:
     middle = quads.mean(1).clip(0, 0.999) * (width, height)
     column, row = middle.astype(int).T
     tilt = rng.normal(0, 18, (len(quads), 1))
-    colours = to_uint8(np.asarray(design)[row, column] + tilt).tolist()
+    colors = to_uint8(np.asarray(design)[row, column] + tilt).tolist()
     size = (SUPERSAMPLE * width, SUPERSAMPLE * height)
     cut = design.resize(size)
     draw = ImageDraw.Draw(cut, "RGBA")
-    for corners, colour in zip((quads * size).reshape(-1, 8), colours, strict=True):
-        draw.polygon(corners.tolist(), fill=(*colour, 120))
+    for corners, color in zip((quads * size).reshape(-1, 8), colors, strict=True):
+        draw.polygon(corners.tolist(), fill=(*color, 120))
     return cut.reduce(SUPERSAMPLE)
 
 
@@ -343,7 +343,7 @@ BRUSHES: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = 
 
 
 def draw(name: str, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Paints a new picture in a painter's manner.
+    """Paints a new image in a painter's manner.
 
     Args:
       name: a key of `PAINTERS`.
@@ -367,7 +367,7 @@ def draw(name: str, rng: np.random.Generator, size: int) -> np.ndarray:
     return np.asarray(_reproduced(square, rng))
 
 
-def _reproduced(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+def _reproduced(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """The photographer's exposure and white balance; black bars stay black."""
     gain = np.exp(rng.normal(0, 0.05, 3) + rng.normal(-0.06, 0.17))
-    return Image.fromarray(to_uint8(np.asarray(picture) * gain.astype(np.float32)))
+    return Image.fromarray(to_uint8(np.asarray(image) * gain.astype(np.float32)))

@@ -1,4 +1,4 @@
-"""A person to be drawn: what is theirs, and the pose and mood of one picture.
+"""A person to be drawn: what is theirs, and the pose and mood of one image.
 
 The head has its own coordinates: x to the right and y down from the middle of the
 face, whose crown is at y = -1 and whose chin is near y = 1. The face is an ellipsoid,
@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxvision.data.demo.canvas import (
     Canvas,
-    Colour,
+    Color,
     Points,
     curve,
     grid,
@@ -30,8 +30,8 @@ HEAD_DEPTH = 0.8
 class Person:
     """What makes a face this person's; lengths in head coordinates."""
 
-    skin: Colour
-    hair_colour: Colour
+    skin: Color
+    hair_color: Color
     hair: str
     """A key of `HAIR`."""
     width: float = 0.78
@@ -50,7 +50,7 @@ class Person:
     """From the middle of the face to the middle of an eye."""
     eye_slant: float = 0.0
     """Degrees by which the outer corners rise."""
-    iris: Colour = (92, 62, 40)
+    iris: Color = (92, 62, 40)
     lashes: bool = False
     brow: float = 0.06
     """Thickness of the brows."""
@@ -63,11 +63,11 @@ class Person:
     mouth: float = 0.3
     """Half the width of the mouth."""
     lips: float = 0.07
-    lip_colour: Colour = (188, 96, 92)
+    lip_color: Color = (188, 96, 92)
     ear: float = 0.17
     glasses: str = ""
     """"round", "square" or none."""
-    glasses_colour: Colour = INK
+    glasses_color: Color = INK
     beard: str = ""
     """A key of `BEARDS` or none."""
     freckles: bool = False
@@ -90,7 +90,7 @@ class Mood:
     lids: float
     """Factor on how far the eyes are open; near 0 in a blink."""
     gaze: float
-    """-1 (the picture's left) to 1."""
+    """-1 (the image's left) to 1."""
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> "Mood":
@@ -104,11 +104,11 @@ class Mood:
 class Pose:
     """Where the head is and where it looks."""
 
-    centre: tuple[float, float]
+    center: tuple[float, float]
     scale: float
-    """Length of one head unit, as a share of the picture."""
+    """Length of one head unit, as a share of the image."""
     yaw: float
-    """Degrees to the side; positive looks to the picture's right."""
+    """Degrees to the side; positive looks to the image's right."""
     pitch: float
     """Degrees down."""
     roll: float
@@ -118,7 +118,7 @@ class Pose:
     def random(cls, rng: np.random.Generator) -> "Pose":
         x, y, yaw, pitch, roll = rng.normal(0, 1, 5).clip(-2.2, 2.2).tolist()
         return cls(
-            centre=(0.5 + 0.075 * x, 0.51 + 0.05 * y),
+            center=(0.5 + 0.075 * x, 0.51 + 0.05 * y),
             scale=0.285 * math.exp(rng.uniform(-0.32, 0.24)),
             yaw=16 * yaw,
             pitch=9 * pitch,
@@ -126,15 +126,15 @@ class Pose:
         )
 
     def place(self, drawn: Points) -> Points:
-        """From the plane of the picture in head units to the unit square."""
-        return (drawn * self.scale) @ rotation(self.roll) + self.centre
+        """From the plane of the image in head units to the unit square."""
+        return (drawn * self.scale) @ rotation(self.roll) + self.center
 
     def unplace(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Head units x, y `[S, S]` float32 of each pixel."""
         x, y = grid(size)
         # Python's floats: NumPy's would make all that follows float64, and slow.
         turn = (rotation(-self.roll) / self.scale).tolist()
-        x, y = x - self.centre[0], y - self.centre[1]
+        x, y = x - self.center[0], y - self.center[1]
         return x * turn[0][0] + y * turn[1][0], x * turn[0][1] + y * turn[1][1]
 
 

@@ -1,7 +1,7 @@
 """What the invented painters paint: the plain design under the brush strokes.
 
 Every subject draws a fresh composition on a canvas, in the unit square, with a
-palette's colours.
+palette's colors.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxvision.data.demo.canvas import (
     Canvas,
-    Colour,
+    Color,
     Points,
     curve,
     ellipse,
@@ -26,24 +26,24 @@ from jaxvision.data.demo.canvas import (
 
 @dataclasses.dataclass(frozen=True)
 class Palette:
-    """The colours of a picture, by what they are for in a landscape."""
+    """The colors of an image, by what they are for in a landscape."""
 
-    sky: Colour
-    horizon: Colour
-    far: Colour
-    middle: Colour
-    near: Colour
-    accent: Colour
-    light: Colour
+    sky: Color
+    horizon: Color
+    far: Color
+    middle: Color
+    near: Color
+    accent: Color
+    light: Color
 
     def varied(self, rng: np.random.Generator, spread: float = 12.0) -> "Palette":
         """The same palette on another day."""
-        colours = dataclasses.astuple(self)
-        return Palette(*(jitter(rng, colour, spread) for colour in colours))
+        colors = dataclasses.astuple(self)
+        return Palette(*(jitter(rng, color, spread) for color in colors))
 
 
-def _ground(size: int, top: Colour, bottom: Colour) -> Canvas:
-    """A canvas shaded from the first colour to the second."""
+def _ground(size: int, top: Color, bottom: Color) -> Canvas:
+    """A canvas shaded from the first color to the second."""
     steps = [mix(top, bottom, share) for share in np.linspace(0, 1, 8)]
     column = np.array(steps, np.uint8)[:, None]
     return Canvas(size, np.repeat(column, 2, axis=1))
@@ -276,15 +276,15 @@ def _bust(
 
 def _hat(
     canvas: Canvas,
-    colour: Colour,
+    color: Color,
     rng: np.random.Generator,
     head: np.ndarray,
     tall: float,
 ) -> None:
     high = rng.uniform(0.4, 0.8)
-    canvas.fill(ellipse(head - [0, 0.75 * tall], 0.82 * tall, high * tall), colour)
+    canvas.fill(ellipse(head - [0, 0.75 * tall], 0.82 * tall, high * tall), color)
     brim = ellipse(head - [0, 0.62 * tall], rng.uniform(0.95, 1.5) * tall, 0.2 * tall)
-    canvas.fill(brim, shade(colour, 0.8))
+    canvas.fill(brim, shade(color, 0.8))
 
 
 def still_life(size: int, palette: Palette, rng: np.random.Generator) -> Canvas:
@@ -306,14 +306,12 @@ def still_life(size: int, palette: Palette, rng: np.random.Generator) -> Canvas:
     for _ in range(int(rng.integers(3, 10))):
         at = rng.uniform((0.12, edge + 0.04), (0.88, 0.85))
         radius = rng.uniform(0.045, 0.085)
-        colour = mix(
-            fruit[int(rng.integers(0, 4))], palette.accent, rng.uniform(0, 0.7)
-        )
+        color = mix(fruit[int(rng.integers(0, 4))], palette.accent, rng.uniform(0, 0.7))
         canvas.fill(ellipse(moved(at, 0.02, 0.8 * radius), 1.1 * radius, 0.3 * radius),
                     shade(palette.middle, 0.6))  # fmt: skip
-        canvas.dot(at, radius, shade(colour, 0.7))
-        canvas.dot(at - 0.15 * radius, 0.82 * radius, colour)
-        canvas.dot(at - 0.38 * radius, 0.24 * radius, shade(colour, 1.5))
+        canvas.dot(at, radius, shade(color, 0.7))
+        canvas.dot(at - 0.15 * radius, 0.82 * radius, color)
+        canvas.dot(at - 0.38 * radius, 0.24 * radius, shade(color, 1.5))
     return canvas
 
 
@@ -327,12 +325,12 @@ def _vessel(
                   (neck * wide, -tall))  # fmt: skip
     side = moved(curve(half), x, foot)
     other = moved(curve(half * [-1, 1]), x, foot)
-    colour = mix(palette.sky, palette.near, rng.uniform(0.1, 0.6))
-    canvas.fill(np.concatenate([side, other[::-1]]), colour)
+    color = mix(palette.sky, palette.near, rng.uniform(0.1, 0.6))
+    canvas.fill(np.concatenate([side, other[::-1]]), color)
     shine = points(
         (x - 0.5 * wide, foot - 0.1 * tall), (x - 0.5 * wide, foot - 0.5 * tall)
     )
-    canvas.line(shine, shade(colour, 1.45), [0, 0.02, 0])
+    canvas.line(shine, shade(color, 1.45), [0, 0.02, 0])
 
 
 def city(size: int, palette: Palette, rng: np.random.Generator) -> Canvas:
@@ -376,7 +374,7 @@ def _building(
     foot: float,
     wide: float,
     tall: float,
-    tone: Colour,
+    tone: Color,
 ) -> None:
     top = foot - tall
     wall = points((x, foot), (x, top), (x + wide, top), (x + wide, foot))
@@ -417,8 +415,8 @@ def _peak(
     canvas: Canvas,
     rng: np.random.Generator,
     foot: tuple[float, float],
-    tone: Colour,
-    snow: Colour,
+    tone: Color,
+    snow: Color,
 ) -> None:
     """One mountain with ragged slopes, its right side in the shade."""
     tall = rng.uniform(0.2, 0.5)
@@ -441,17 +439,17 @@ def _peak(
 def abstract(size: int, palette: Palette, rng: np.random.Generator) -> Canvas:
     """Overlapping rectangles, discs and bars."""
     canvas = _ground(size, palette.light, mix(palette.light, palette.horizon, 0.5))
-    colours = dataclasses.astuple(palette)
+    colors = dataclasses.astuple(palette)
     lean = rng.uniform(-35, 35)
     for _ in range(int(rng.integers(7, 14))):
-        at, colour = rng.uniform(0.05, 0.95, 2), colours[int(rng.integers(0, 6))]
+        at, color = rng.uniform(0.05, 0.95, 2), colors[int(rng.integers(0, 6))]
         wide, tall = rng.uniform(0.05, 0.28, 2)
         if rng.random() < 0.65:
             corners = points((-wide, -tall), (wide, -tall), (wide, tall), (-wide, tall))
             turned = corners @ rotation(lean + rng.normal(0, 5)) + at
-            canvas.fill(turned, colour, alpha=0.9)
+            canvas.fill(turned, color, alpha=0.9)
         else:
-            canvas.dot(at, 0.7 * wide, colour, alpha=0.9)
+            canvas.dot(at, 0.7 * wide, color, alpha=0.9)
     for _ in range(int(rng.integers(2, 6))):
         bar = points((-0.6, 0), (0.6, 0)) @ rotation(lean + 90 * rng.integers(0, 2))
         canvas.line(

@@ -1,4 +1,4 @@
-"""Pictures within a page: sharp where they are drawn, small where they are not."""
+"""Images within a page: sharp where they are drawn, small where they are not."""
 
 import base64
 import io
@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.report.pictures import MAX_SIZE, SHOWN, embed
+from jaxvision.report.images import MAX_SIZE, SHOWN, embed
 
 
 def embedded_pixels(path):
     embedded = embed(path)
     kind, _, encoded = embedded.uri.partition(",")
     assert kind == "data:image/webp;base64"
-    with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
-        shown = tuple(round(SHOWN * length) for length in picture.size)
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        shown = tuple(round(SHOWN * length) for length in image.size)
         assert (embedded.width, embedded.height) == shown
-        return np.asarray(picture.convert("RGB"))
+        return np.asarray(image.convert("RGB"))
 
 
 def test_drawings_are_kept_exactly(tmp_path):
@@ -41,7 +41,7 @@ def test_photographs_become_small(tmp_path):
     assert error < 8
 
 
-def test_large_pictures_are_made_smaller(tmp_path):
+def test_large_images_are_made_smaller(tmp_path):
     Image.new("RGB", (3 * MAX_SIZE[0], 900), "white").save(tmp_path / "a.png")
     embedded = embed(tmp_path / "a.png")
     assert (embedded.width, embedded.height) == (SHOWN * MAX_SIZE[0], SHOWN * 300)
@@ -52,8 +52,8 @@ def test_transparent_places_become_white(tmp_path):
     assert embedded_pixels(tmp_path / "a.png").min() == 255
 
 
-def test_what_is_no_picture(tmp_path):
-    (tmp_path / "a.png").write_text("no picture")
+def test_what_is_no_image(tmp_path):
+    (tmp_path / "a.png").write_text("no image")
     for name in ("a.png", "missing.png"):
         with pytest.raises(OSError, match=name):
             embed(tmp_path / name)

@@ -7,8 +7,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-Pictures = Literal["artists", "faces", "prado", "comics"]
-"""The sets of pictures that the seeds are about."""
+Images = Literal["artists", "faces", "prado", "comics"]
+"""The sets of images that the seeds are about."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Experiment:
         it. Empty: beyond them.
     title, question: in words.
     reference: what was published of it, in words; empty: nothing.
-    pictures: the set it trains on; None: it needs none, or a checkpoint.
+    images: the set it trains on; None: it needs none, or a checkpoint.
     variants: settings by which runs of it differ as answers; of each combination the
         report shows one run.
     rows: for an experiment whose run is one configuration, which published row it is.
@@ -44,7 +44,7 @@ class Experiment:
     title: str
     question: str
     reference: str = ""
-    pictures: Pictures | None = None
+    images: Images | None = None
     variants: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
     arguments: str = ""
@@ -74,7 +74,7 @@ CHAPTERS = (
                 "receptive_field",
                 "1.1",
                 "Receptive field",
-                "How much of the picture does each layer see?",
+                "How much of the image does each layer see?",
                 "Two convolutions of stride 1 see (f₁ + f₂ − 1)² pixels, 7×7 for 5 "
                 "and 3.",
                 variants=("model", "image-size"),
@@ -85,7 +85,7 @@ CHAPTERS = (
                 "The first network",
                 "What is the assignment's network, and how well does it do?",
                 "Two convolutions and two dense layers, Adam at 1e-4, batches of 16, "
-                "50 epochs; 91 validation pictures, one run.",
+                "50 epochs; 91 validation images, one run.",
                 "artists",
             ),
             Experiment(
@@ -99,7 +99,7 @@ CHAPTERS = (
             Experiment(
                 "part1_regularization",
                 "1.4",
-                "Regularisation",
+                "Regularization",
                 "What do dropout, optimizers, weight decay, early stopping and "
                 "schedules change?",
                 "Dropout of 0 to .5; Adam, SGD and RMSProp at one learning rate; "
@@ -120,7 +120,7 @@ CHAPTERS = (
                 "part1_tuning",
                 "1.6",
                 "Tuning",
-                "Which batch size, learning rate and normalisation, and how good is "
+                "Which batch size, learning rate and normalization, and how good is "
                 "the best network?",
                 "Batches of 8 to 128, rates of 1e-2 to 1e-5, 10 epochs; the best "
                 "network of each report.",
@@ -129,8 +129,8 @@ CHAPTERS = (
             Experiment(
                 "part1_robustness",
                 "1.7",
-                "Changed pictures",
-                "What do changed pictures do to the best network?",
+                "Changed images",
+                "What do changed images do to the best network?",
                 "Validation accuracy under jitter, flips, rotation, blur and others, "
                 "of other networks and with changes that PyTorch drew.",
                 "artists",
@@ -154,7 +154,7 @@ CHAPTERS = (
                 variants=("hidden", "batch-norm"),
                 rows=(
                     Row("300 hidden", {"hidden": 300, "batch-norm": False}),
-                    Row("300 hidden, regularised", {"hidden": 300, "batch-norm": True}),
+                    Row("300 hidden, regularized", {"hidden": 300, "batch-norm": True}),
                 ),
             ),
             Experiment(
@@ -175,9 +175,9 @@ CHAPTERS = (
             Experiment(
                 "part2_weights",
                 "2.3",
-                "Weights as pictures",
+                "Weights as images",
                 "What do hidden units look for?",
-                "300 and 800 hidden units with L2: pictures of two units each, in "
+                "300 and 800 hidden units with L2: images of two units each, in "
                 "which outlines of heads, eyes and mouths were seen.",
                 "faces",
             ),
@@ -197,9 +197,9 @@ CHAPTERS = (
             Experiment(
                 "part2_saliency",
                 "2.5",
-                "Gradients as pictures",
+                "Gradients as images",
                 "Which pixels of a face speak for its name?",
-                "Guided backpropagation for one face and its class: colour, grey, "
+                "Guided backpropagation for one face and its class: color, gray, "
                 "positive and negative saliency.",
             ),
         ),
@@ -207,7 +207,7 @@ CHAPTERS = (
     Chapter(
         "prado",
         "Prado: five Spanish painters",
-        "2,364 pictures of the Prado by Goya, Bayeu, Haes, Pizarro and Ribera, 224×224 "
+        "2,364 images of the Prado by Goya, Bayeu, Haes, Pizarro and Ribera, 224×224 "
         "pixels: three networks from scratch, and pretrained ones.",
         (
             Experiment(
@@ -215,7 +215,7 @@ CHAPTERS = (
                 "Prado",
                 "Three networks from scratch",
                 "How well do VGG, ResNet and MobileNet tell five painters apart?",
-                "About .95 on the test pictures for each of the three, 50 epochs.",
+                "About .95 on the test images for each of the three, 50 epochs.",
                 "prado",
             ),
             Experiment(
@@ -231,7 +231,7 @@ CHAPTERS = (
                 "prado_ablation",
                 "Prado",
                 "What each measure brings",
-                "What do class weights, output biases, colour augmentation, mirror "
+                "What do class weights, output biases, color augmentation, mirror "
                 "images and a falling learning rate bring?",
                 "All of them were used; none was left out for comparison.",
                 "prado",
@@ -241,8 +241,8 @@ CHAPTERS = (
     Chapter(
         "comics",
         "Faces or comics",
-        "20,000 pictures of faces and of comics drawn from them, 96×96 pixels, grey: "
-        "two classes, many pictures.",
+        "20,000 images of faces and of comics drawn from them, 96×96 pixels, gray: "
+        "two classes, many images.",
         (
             Experiment(
                 "comics_baseline",
@@ -256,7 +256,7 @@ CHAPTERS = (
                 "comics_tune",
                 "Comics",
                 "Tuning",
-                "Which learning rate and dropout does Bayesian optimisation find?",
+                "Which learning rate and dropout does Bayesian optimization find?",
                 "Learning rate 1e-4 and dropout .1.",
                 "comics",
                 rows=(Row("tuned"),),
@@ -265,7 +265,7 @@ CHAPTERS = (
                 "comics_final",
                 "Comics",
                 "The tuned network",
-                "How well does it do on the test pictures?",
+                "How well does it do on the test images?",
                 "Test accuracy .999.",
                 "comics",
                 rows=(Row("tuned"),),
@@ -282,14 +282,14 @@ CHAPTERS = (
                 "",
                 "Painters by transfer",
                 "And a network that knows ImageNet, on the same paintings?",
-                pictures="artists",
+                images="artists",
                 variants=("backbone",),
             ),
             Experiment(
                 "robustness",
                 "",
-                "Any network, changed pictures",
-                "What does a trained network make of changed pictures?",
+                "Any network, changed images",
+                "What does a trained network make of changed images?",
                 variants=("checkpoint", "compare"),
                 arguments="--checkpoint DIR",
             ),
@@ -297,9 +297,9 @@ CHAPTERS = (
                 "explain",
                 "",
                 "Any network, explained",
-                "What in a picture speaks for the name that a network gives it?",
+                "What in an image speaks for the name that a network gives it?",
                 variants=("checkpoint", "method"),
-                arguments="--checkpoint DIR PICTURE.jpg",
+                arguments="--checkpoint DIR IMAGE.jpg",
             ),
         ),
     ),

@@ -1,9 +1,9 @@
-"""PCA colour augmentation, on the device (Krizhevsky et al. 2012, section 4.1).
+"""PCA color augmentation, on the device (Krizhevsky et al. 2012, section 4.1).
 
-To every picture is added P (alpha * lambda), where the columns of P and lambda are the
+To every image is added P (alpha * lambda), where the columns of P and lambda are the
 eigenvectors and eigenvalues of the covariance of all RGB values of the training
-pictures, and alpha is normal, three numbers a picture. All of it is of values as the
-network sees them: before a standardisation of each picture, most of what is added would
+images, and alpha is normal, three numbers an image. All of it is of values as the
+network sees them: before a standardization of each image, most of what is added would
 only be taken out again, and uint8 would round the rest away.
 """
 
@@ -18,8 +18,8 @@ from jaxvision.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class ColourComponents:
-    """Principal components of the RGB values of some pictures.
+class ColorComponents:
+    """Principal components of the RGB values of some images.
 
     mean: of each channel.
     eigenvalues: of the covariance, the largest first.
@@ -31,24 +31,24 @@ class ColourComponents:
     eigenvectors: tuple[tuple[float, ...], ...]
 
 
-def colour_components(pictures: Iterable[np.ndarray]) -> ColourComponents:
-    """The components of all pixels of all pictures, in one pass that holds one picture.
+def color_components(images: Iterable[np.ndarray]) -> ColorComponents:
+    """The components of all pixels of all images, in one pass that holds one image.
 
     Args:
-      pictures: `[H, W, 3]`, any number type; sizes may differ.
+      images: `[H, W, 3]`, any number type; sizes may differ.
 
     Raises:
-      InputError: grey pictures.
+      InputError: gray images.
     """
     count, total, products = 0, np.zeros(3), np.zeros((3, 3))
     origin = None
-    for picture in pictures:
-        if picture.shape[-1] != 3:
+    for image in images:
+        if image.shape[-1] != 3:
             raise InputError(
-                "--augment.pca-colour: needs colours, and the pictures are grey; leave "
+                "--augment.pca-color: needs colors, and the images are gray; leave "
                 "it at 0"
             )
-        pixels = picture.reshape(-1, 3).astype(np.float64)
+        pixels = image.reshape(-1, 3).astype(np.float64)
         # Sums about a value of the data: the difference below does not cancel.
         origin = pixels.mean(0) if origin is None else origin
         pixels -= origin
@@ -60,24 +60,24 @@ def colour_components(pictures: Iterable[np.ndarray]) -> ColourComponents:
     # Ascending and of either sign, as LAPACK has them.
     eigenvalues, vectors = eigenvalues[::-1], vectors.T[::-1]
     signs = np.where(vectors.sum(1, keepdims=True) < 0, -1.0, 1.0)
-    return ColourComponents(
+    return ColorComponents(
         tuple((mean + origin).tolist()),
         tuple(eigenvalues.clip(0).tolist()),
         tuple(map(tuple, (vectors * signs).tolist())),
     )
 
 
-def make_colour_augment(
-    components: ColourComponents, deviation: float, *, per_pixel: bool = False
+def make_color_augment(
+    components: ColorComponents, deviation: float, *, per_pixel: bool = False
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """What adds random multiples of the components.
 
     Args:
       deviation: of alpha, which is normal around zero; the paper's 0.1.
-      per_pixel: one alpha a pixel, in place of one a picture.
+      per_pixel: one alpha a pixel, in place of one an image.
 
     Returns:
-      (key, pictures `[B, H, W, 3]` float32, normalised) -> the changed pictures.
+      (key, images `[B, H, W, 3]` float32, normalized) -> the changed images.
     """
     values = np.asarray(components.eigenvalues, np.float32)
     # [3, 3]: what a unit of each alpha adds to each channel.

@@ -1,33 +1,33 @@
-"""PCA colour augmentation against its definition."""
+"""PCA color augmentation against its definition."""
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from random_runs import NORMALISE, SHAPE, RandomBatches, small_model
+from random_runs import NORMALIZE, SHAPE, RandomBatches, small_model
 
 from jaxvision.errors import InputError
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.optim import OptimConfig, make_optimizer
-from jaxvision.train.colour import (
-    ColourComponents,
-    colour_components,
-    make_colour_augment,
+from jaxvision.train.color import (
+    ColorComponents,
+    color_components,
+    make_color_augment,
 )
 from jaxvision.train.parallel import jit_step
 from jaxvision.train.state import create_state, init_variables
 from jaxvision.train.step import make_train_step
 
-COMPONENTS = ColourComponents(
+COMPONENTS = ColorComponents(
     mean=(0.0, 0.0, 0.0),
     eigenvalues=(3.0, 0.5, 0.1),
     eigenvectors=((0.6, 0.8, 0.0), (-0.8, 0.6, 0.0), (0.0, 0.0, 1.0)),
 )
 
 
-def coloured(count=7):
-    """Pictures of several sizes with correlated channels, far from zero."""
+def colored(count=7):
+    """Images of several sizes with correlated channels, far from zero."""
     rng = np.random.default_rng(0)
     mixing = np.array([[20.0, 18, 15], [0, 6, 3], [0, 0, 2]])
     for i in range(count):
@@ -36,8 +36,8 @@ def coloured(count=7):
 
 
 def test_components_are_those_of_all_pixels_together():
-    pixels = np.concatenate([p.reshape(-1, 3) for p in coloured()]).astype(float)
-    components = colour_components(coloured())  # an iterator: one pass is enough
+    pixels = np.concatenate([p.reshape(-1, 3) for p in colored()]).astype(float)
+    components = color_components(colored())  # an iterator: one pass is enough
     np.testing.assert_allclose(components.mean, pixels.mean(0))
     covariance = np.cov(pixels.T, bias=True)
     values, vectors = components.eigenvalues, np.array(components.eigenvectors)
@@ -48,21 +48,21 @@ def test_components_are_those_of_all_pixels_together():
     )
 
 
-def test_pictures_of_one_colour_have_no_components():
-    components = colour_components(np.full((2, 4, 4, 3), 77, np.uint8))
+def test_images_of_one_color_have_no_components():
+    components = color_components(np.full((2, 4, 4, 3), 77, np.uint8))
     assert components.eigenvalues == (0.0, 0.0, 0.0)
 
 
-def test_grey_pictures_are_refused():
-    with pytest.raises(InputError, match=r"--augment.pca-colour: needs colours"):
-        colour_components([np.zeros((4, 4, 1), np.uint8)])
+def test_gray_images_are_refused():
+    with pytest.raises(InputError, match=r"--augment.pca-color: needs colors"):
+        color_components([np.zeros((4, 4, 1), np.uint8)])
 
 
 def test_what_is_added_has_the_papers_distribution():
-    augment = jax.jit(make_colour_augment(COMPONENTS, 0.1))
+    augment = jax.jit(make_color_augment(COMPONENTS, 0.1))
     images = jnp.ones((4000, 2, 3, 3))
     added = np.asarray(augment(jax.random.key(0), images) - images)
-    # One colour over the whole of each picture.
+    # One color over the whole of each image.
     np.testing.assert_allclose(added, added[:, :1, :1] + np.zeros((2, 3, 1)), atol=1e-6)
     along = added[:, 0, 0] @ np.array(COMPONENTS.eigenvectors).T
     expected = 0.1 * np.array(COMPONENTS.eigenvalues)
@@ -72,7 +72,7 @@ def test_what_is_added_has_the_papers_distribution():
 
 
 def test_an_alpha_a_pixel():
-    augment = make_colour_augment(COMPONENTS, 0.1, per_pixel=True)
+    augment = make_color_augment(COMPONENTS, 0.1, per_pixel=True)
     images = jnp.zeros((2, 40, 50, 3))
     added = np.asarray(augment(jax.random.key(0), images))
     along = added.reshape(-1, 3) @ np.array(COMPONENTS.eigenvectors).T
@@ -86,11 +86,11 @@ def test_the_training_step_draws_by_its_number_and_never_in_evaluation():
     tx = make_optimizer(config, steps_per_epoch=3, epochs=1)
     state = create_state(init_variables(model, 0, SHAPE), tx, seed=0)
     batch = next(RandomBatches(num_examples=8, batch_size=8, train=True).iterate())
-    augment = make_colour_augment(COMPONENTS, 0.1)
+    augment = make_color_augment(COMPONENTS, 0.1)
 
     def after(state, augment):
         step = make_train_step(
-            model, tx, make_cross_entropy(), normalise=NORMALISE, augment=augment
+            model, tx, make_cross_entropy(), normalize=NORMALIZE, augment=augment
         )
         copy = jax.tree.map(jnp.array, state)
         return jit_step(step)(copy, batch)

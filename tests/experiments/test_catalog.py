@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import tyro
 
-from experiments import catalogue
+from experiments import catalog
 from experiments.all import STEPS
-from experiments.catalogue import COMMANDS, EXPERIMENTS
+from experiments.catalog import COMMANDS, EXPERIMENTS
 from experiments.report import settings
 from experiments.tables import PUBLISHED
 from jaxvision.plain import to_plain
 
-FOLDER = Path(catalogue.__file__).parent
+FOLDER = Path(catalog.__file__).parent
 
 
 def runnable() -> set[str]:
@@ -52,7 +52,7 @@ def test_its_settings_exist(name):
     assert set(experiment.variants) <= flags
     for row in experiment.rows:
         assert set(settings(row.settings)) <= flags
-    if experiment.pictures:
+    if experiment.images:
         assert "data" in flags
 
 

@@ -1,7 +1,7 @@
-"""Explanations as pictures: colour, grey, positive and negative saliency, overlay.
+"""Explanations as images: color, gray, positive and negative saliency, overlay.
 
-Maps are float `[B, H, W, 3]` (colour), or `[B, H, W, 1]` or `[B, H, W]` (one value a
-pixel); pictures are uint8 `[B, H, W, 3]`. Each map is scaled by its own strongest
+Maps are float `[B, H, W, 3]` (color), or `[B, H, W, 1]` or `[B, H, W]` (one value a
+pixel); images are uint8 `[B, H, W, 3]`. Each map is scaled by its own strongest
 values, so that weak explanations are as visible as strong ones: shades are not to be
 compared from map to map.
 """
@@ -17,12 +17,12 @@ STRONGEST = 99.5
 would leave the rest of the map invisible."""
 
 OVERLAY_BLUR = 1 / 64
-"""Standard deviation of the overlay's blur, as a share of the picture's side: gradients
+"""Standard deviation of the overlay's blur, as a share of the image's side: gradients
 are too grainy to show regions."""
 
 
-def colour(maps: np.ndarray) -> np.ndarray:
-    """Grey where the value is zero; lighter above in each channel, darker below. Maps
+def color(maps: np.ndarray) -> np.ndarray:
+    """Gray where the value is zero; lighter above in each channel, darker below. Maps
     of one value a pixel are blue below zero, white at it and red above."""
     signed = _scaled(maps)
     if _channels(signed) == 3:
@@ -30,10 +30,10 @@ def colour(maps: np.ndarray) -> np.ndarray:
     return _to_bytes(colormaps["RdBu_r"]((_one_channel(signed) + 1) / 2)[..., :3])
 
 
-def grey(maps: np.ndarray) -> np.ndarray:
+def gray(maps: np.ndarray) -> np.ndarray:
     """How strong each pixel is, whatever its sign: absolute values, channels added up;
     black is zero."""
-    return _grey_picture(_scaled(strength(maps)))
+    return _gray_image(_scaled(strength(maps)))
 
 
 def positive(maps: np.ndarray) -> np.ndarray:
@@ -47,10 +47,10 @@ def negative(maps: np.ndarray) -> np.ndarray:
 
 
 def overlay(maps: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """The picture in pale grey, and where the map is strong a glow over it.
+    """The image in pale gray, and where the map is strong a glow over it.
 
     Maps of one value a pixel glow where they are above zero, which is what speaks for
-    the class; maps in colour where their absolute values are high.
+    the class; maps in color where their absolute values are high.
 
     Args:
       maps: `[B, H, W]` or `[B, H, W, C]`.
@@ -73,15 +73,15 @@ def strength(maps: np.ndarray) -> np.ndarray:
 
 
 VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "colour": colour,
-    "grey": grey,
+    "color": color,
+    "gray": gray,
     "positive saliency": positive,
     "negative saliency": negative,
 }
-"""Name of a view -> maps to pictures."""
+"""Name of a view -> maps to images."""
 
 OVERLAY = "overlay"
-"""The view that needs the pictures too."""
+"""The view that needs the images too."""
 
 VIEW_NAMES = (*VIEWS, OVERLAY)
 
@@ -93,28 +93,28 @@ def all_views(maps: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def mosaic(
-    pictures: np.ndarray, columns: int, *, enlarge: int = 1, gap: int = 1
+    images: np.ndarray, columns: int, *, enlarge: int = 1, gap: int = 1
 ) -> np.ndarray:
-    """Many small pictures as one, in rows with a white gap around each.
+    """Many small images as one, in rows with a white gap around each.
 
     Args:
-      pictures: uint8 `[N, h, w, C]`.
-      columns: pictures in a row.
+      images: uint8 `[N, h, w, C]`.
+      columns: images in a row.
       enlarge: pixels for each of theirs, down and across.
       gap: pixels between them.
 
     Returns:
       uint8 `[H, W, C]`.
     """
-    rows = -(-len(pictures) // columns)
-    large = pictures.repeat(enlarge, 1).repeat(enlarge, 2)
+    rows = -(-len(images) // columns)
+    large = images.repeat(enlarge, 1).repeat(enlarge, 2)
     height, width = large.shape[1] + gap, large.shape[2] + gap
-    size = (rows * height + gap, columns * width + gap, pictures.shape[-1])
+    size = (rows * height + gap, columns * width + gap, images.shape[-1])
     sheet = np.full(size, 255, np.uint8)
-    for number, picture in enumerate(large):
+    for number, image in enumerate(large):
         row, column = divmod(number, columns)
         top, left = gap + row * height, gap + column * width
-        sheet[top : top + large.shape[1], left : left + large.shape[2]] = picture
+        sheet[top : top + large.shape[1], left : left + large.shape[2]] = image
     return sheet
 
 
@@ -122,7 +122,7 @@ def _half(maps: np.ndarray) -> np.ndarray:
     scaled = _scaled(maps)
     if _channels(scaled) == 3:
         return _to_bytes(scaled)
-    return _grey_picture(_one_channel(scaled))
+    return _gray_image(_one_channel(scaled))
 
 
 def _scaled(maps: np.ndarray) -> np.ndarray:
@@ -145,7 +145,7 @@ def _one_channel(maps: np.ndarray) -> np.ndarray:
     return maps[..., 0] if maps.ndim == 4 else maps
 
 
-def _grey_picture(values: np.ndarray) -> np.ndarray:
+def _gray_image(values: np.ndarray) -> np.ndarray:
     """`[B, H, W]` from 0 to 1 -> uint8 `[B, H, W, 3]`."""
     return np.repeat(_to_bytes(values)[..., None], 3, axis=-1)
 

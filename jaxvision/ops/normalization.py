@@ -1,4 +1,4 @@
-"""Normalisation for CPUs: over the batch, and over neighbouring channels.
+"""Normalization for CPUs: over the batch, and over neighboring channels.
 
 Batch norm goes backward in one pass and keeps nothing but its input. Its sums are plain
 ones: XLA adds contiguous channels-last arrays up pairwise, with relative errors of
@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 Statistics = tuple[jax.Array, jax.Array, jax.Array]
-"""The normalised array, and the mean and variance that it was normalised by."""
+"""The normalized array, and the mean and variance that it was normalized by."""
 
 
 def batch_norm_train(
@@ -39,7 +39,7 @@ def _batch_norm(
 ) -> Statistics:
     wide = _wide(x)
     mean = _mean(x.astype(wide), axis_name)
-    # Centred, and not the mean of squares less the squared mean, which cancels.
+    # Centered, and not the mean of squares less the squared mean, which cancels.
     variance = _mean(lax.square(x.astype(wide) - mean), axis_name)
     factor = lax.rsqrt(variance + epsilon) * scale
     y = (x.astype(wide) - mean) * factor + bias
@@ -67,14 +67,14 @@ def _backward(
     # Statistics are constants to whoever asks for them: theirs are left out.
     g = cotangents[0].astype(_wide(x))
     inverse = lax.rsqrt(variance + epsilon)
-    centred = x.astype(g.dtype) - mean
+    centered = x.astype(g.dtype) - mean
     count = x.size // x.shape[-1]
     g_bias = _channel_sum(g)
-    g_scale = _channel_sum(g * centred) * inverse
+    g_scale = _channel_sum(g * centered) * inverse
     # Every example of every device has a part in the statistics.
     from_mean = _across(g_bias * scale * inverse / count, axis_name)
     from_variance = _across(g_scale * scale * inverse**2 / count, axis_name)
-    dx = g * (scale * inverse) - centred * from_variance - from_mean
+    dx = g * (scale * inverse) - centered * from_variance - from_mean
     return dx.astype(x.dtype), g_scale.astype(scale.dtype), g_bias.astype(bias.dtype)
 
 

@@ -72,9 +72,9 @@ def batch_norm_train(
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     axes = tuple(range(x.ndim - 1))
     mean = _across(wide.mean(axes), axis_name)
-    centred = wide - mean
-    variance = _across(lax.square(centred).mean(axes), axis_name)
-    y = centred * (lax.rsqrt(variance + epsilon) * scale) + bias
+    centered = wide - mean
+    variance = _across(lax.square(centered).mean(axes), axis_name)
+    y = centered * (lax.rsqrt(variance + epsilon) * scale) + bias
     return y.astype(x.dtype), lax.stop_gradient(mean), lax.stop_gradient(variance)
 
 

@@ -1,4 +1,4 @@
-"""The comic filter: flat, few colours, dark outlines; and the folders it writes."""
+"""The comic filter: flat, few colors, dark outlines; and the folders it writes."""
 
 from pathlib import Path
 
@@ -7,29 +7,29 @@ import pytest
 from PIL import Image, ImageFilter
 
 from jaxvision.data import comics, decode
-from jaxvision.data.demo import draw_picture
+from jaxvision.data.demo import draw_image
 from jaxvision.data.demo.faces import PEOPLE
 from jaxvision.errors import InputError
 
 FACES = [
-    draw_picture("faces", name, index, size=256)
+    draw_image("faces", name, index, size=256)
     for index, name in enumerate(list(PEOPLE)[:4])
 ]
 
 
-def in_few_colours(picture: np.ndarray) -> float:
-    """Share of the pixels that have one of the most common `COLOURS` + 1."""
-    _, counts = np.unique(picture.reshape(-1, 3) // 4, axis=0, return_counts=True)
-    return np.sort(counts)[-comics.COLOURS - 1 :].sum() / counts.sum()
+def in_few_colors(image: np.ndarray) -> float:
+    """Share of the pixels that have one of the most common `COLORS` + 1."""
+    _, counts = np.unique(image.reshape(-1, 3) // 4, axis=0, return_counts=True)
+    return np.sort(counts)[-comics.COLORS - 1 :].sum() / counts.sum()
 
 
 @pytest.mark.parametrize("face", FACES)
-def test_flat_areas_few_colours_dark_lines(face: np.ndarray) -> None:
+def test_flat_areas_few_colors_dark_lines(face: np.ndarray) -> None:
     comic = comics.draw_comic(face)
     assert comic.shape == face.shape
     assert comic.dtype == np.uint8
-    assert in_few_colours(comic) > 0.9 > 0.6 > in_few_colours(face)
-    # Most neighbours are equal in a comic, hardly any in a photograph.
+    assert in_few_colors(comic) > 0.9 > 0.6 > in_few_colors(face)
+    # Most neighbors are equal in a comic, hardly any in a photograph.
     same = (comic[:, 1:] == comic[:, :-1]).all(2).mean()
     assert same > 0.8 > 0.5 > (face[:, 1:] == face[:, :-1]).all(2).mean()
     ink = np.abs(comic.astype(int) - comics.INK).max(2) < 8
@@ -46,8 +46,8 @@ def test_an_edge_stays_sharp_where_a_blur_would_soften_it() -> None:
     smooth = comics._smooth(comics._smooth(noisy))
     assert np.abs(smooth - step).mean() < np.abs(noisy - step).mean() / 2
     rise = smooth[:, 32].mean() - smooth[:, 31].mean()
-    picture = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
-    soft = np.asarray(picture.filter(ImageFilter.GaussianBlur(1.5)), float)
+    image = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+    soft = np.asarray(image.filter(ImageFilter.GaussianBlur(1.5)), float)
     assert rise > 150 > soft[:, 32].mean() - soft[:, 31].mean()
 
 
@@ -62,7 +62,7 @@ def fill(folder: Path) -> None:
     for index, face in enumerate(FACES[:3]):
         name = f"{index}.{('jpg', 'png')[index % 2]}"
         Image.fromarray(face).resize((50, 40)).save(folder / name)
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     (folder / ".hidden.jpg").write_bytes(b"")
 
 
@@ -81,7 +81,7 @@ def test_a_folder_of_faces_becomes_pairs(
     comics.main(arguments)
     said = capsys.readouterr().out
     assert "3 faces and their comics" in said
-    assert "9.jpg: not a picture" in said
+    assert "9.jpg: not an image" in said
     assert sorted(contents(out)) == [
         *(f"comic/{i}.jpg" for i in range(3)),
         *("face/0.jpg", "face/1.png", "face/2.jpg"),
@@ -105,10 +105,10 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         comics.write_comics(tmp_path / "none", out)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no picture in it"):
+    with pytest.raises(InputError, match="no image in it"):
         comics.write_comics(tmp_path / "empty", out)
     (tmp_path / "empty" / "a.png").write_bytes(b"x")
-    with pytest.raises(InputError, match="no picture can be read; the first: "):
+    with pytest.raises(InputError, match="no image can be read; the first: "):
         comics.write_comics(tmp_path / "empty", out)
     (tmp_path / "empty" / "a.jpg").write_bytes(b"x")
     with pytest.raises(InputError, match=r"a\.jpg and a\.png would be one pair"):
@@ -122,5 +122,5 @@ def test_real_faces(shared_data: Path) -> None:
     path = sorted((shared_data / "real_faces").glob("*.jpg"))[7]
     face = decode.decode_whole(path)
     comic = comics.draw_comic(face)
-    assert in_few_colours(comic) > 0.9 > 0.6 > in_few_colours(face)
+    assert in_few_colors(comic) > 0.9 > 0.6 > in_few_colors(face)
     assert np.abs(comic.astype(int) - face).mean() < 40
