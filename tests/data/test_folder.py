@@ -133,7 +133,7 @@ def test_missing_root_and_root_that_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such folder; give one with --data.root"):
         index_folder(tmp_path / "none")
     fill(tmp_path, "file")
-    with pytest.raises(InputError, match=r"is a file; --data.root wants a folder"):
+    with pytest.raises(InputError, match=r"is a file; --data.root needs a folder"):
         index_folder(tmp_path / "file")
 
 
