@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from jaxvision.config import to_plain
 from jaxvision.errors import InputError, exit_on_input_error
-from jaxvision.files import write_json
-from jaxvision.plain import to_plain
 from jaxvision.report.formats import format_duration
 from jaxvision.report.markdown import Section, Table, Text
 from jaxvision.report.run_folder import RunFolder, environment
+from jaxvision.storage import write_json
 
 if TYPE_CHECKING:
     from benchmarks.harness import Result

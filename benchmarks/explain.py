@@ -35,7 +35,7 @@ def main(config: Config) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from jaxvision.explain import METHODS, Network, find_method
+    from jaxvision.explain import METHODS, TrainedNetwork, find_method
     from jaxvision.models import create_model
     from jaxvision.pretrained import load
     from jaxvision.pretrained.golden import drawn_image
@@ -46,7 +46,7 @@ def main(config: Config) -> None:
     pretrained = load("efficientnet_lite0")
     source = pretrained.source
     model = create_model(source.model, source.num_classes)
-    network = Network(model, pretrained.variables, source.preprocessing)
+    network = TrainedNetwork(model, pretrained.variables, source.preprocessing)
     image = drawn_image(source.preprocessing.size[0])
     images = np.stack([np.roll(image, 9 * n, 1) for n in range(config.batch_size)])
     device = jax.devices()[0].device_kind

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from jaxvision.errors import InputError, exit_on_input_error
-from jaxvision.manifest import MANIFEST, find_damage
+from jaxvision.storage import MANIFEST, find_damage
 
 SECONDS_TO_DIE = 5.0
 """In which the workers of a killed process must be gone."""

@@ -24,7 +24,7 @@ from benchmarks.harness import (
 from benchmarks.torch_twin import channels_first, torch_twin
 from jaxvision import ops
 from jaxvision.metrics import make_cross_entropy
-from jaxvision.models import MODELS, Classifier, create_model
+from jaxvision.models import MODELS, Network, create_model
 from jaxvision.models.layers import WINDOWED, Dense
 from jaxvision.models.summary import summarize_model
 from jaxvision.optim import OptimConfig, make_optimizer
@@ -71,7 +71,7 @@ CASES = {
 class Problem:
     """A network with weights and one batch, for all contestants the same."""
 
-    model: Classifier
+    model: Network
     variables: dict[str, Any]
     images: np.ndarray
     labels: np.ndarray
@@ -110,7 +110,7 @@ def make_problem(
 
 
 def draw_variables(
-    model: Classifier, image_shape: tuple[int, int, int], rng: np.random.Generator
+    model: Network, image_shape: tuple[int, int, int], rng: np.random.Generator
 ) -> dict[str, Any]:
     """Like fresh ones of any network, but without the wait for a compiler."""
 

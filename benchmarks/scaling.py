@@ -30,12 +30,12 @@ from PIL import Image
 from jaxvision.data import decode
 from jaxvision.data.demo import draw_image, faces
 from jaxvision.data.loader import Batches
-from jaxvision.files import write_atomically, write_json
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.models import create_model
 from jaxvision.optim import OptimConfig, make_optimizer
 from jaxvision.plotting import BLUE, DPI, GRAY, GREEN, ORANGE, VERMILION
 from jaxvision.preprocessing import Preprocessing
+from jaxvision.storage import write_atomically, write_json
 from jaxvision.train.parallel import AXIS, jit_step
 from jaxvision.train.state import TrainState, create_state, init_variables
 from jaxvision.train.step import TrainStep, make_train_step

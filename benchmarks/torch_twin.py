@@ -21,7 +21,7 @@ from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 from torch import fx, nn
 
 from jaxvision import ops
-from jaxvision.models import Classifier, layers
+from jaxvision.models import Network, layers
 from jaxvision.models.layers import explicit_pads
 
 Build = Callable[
@@ -33,7 +33,7 @@ that) -> torch's layer."""
 
 
 def torch_twin(
-    model: Classifier, variables: dict[str, Any], image_shape: tuple[int, int, int]
+    model: Network, variables: dict[str, Any], image_shape: tuple[int, int, int]
 ) -> nn.Module:
     """The network in torch: `[B, C, H, W]` -> `[B, num_classes]` logits.
 

@@ -255,7 +255,7 @@ def _newest(runs: "Runs", experiment: str) -> "FinishedRun":
 
 def _an_image(folder: Path) -> str:
     """The first test image of a training run's first seed."""
-    from jaxvision.inference import ModelCard, seed_folders
+    from jaxvision.classifier import ModelCard, seed_folders
 
     seed = seed_folders(folder)[0]
     root = ModelCard.read(seed).data["root"]
@@ -326,7 +326,7 @@ class _Children:
         Returns:
           Its exit status and the last line that is not empty.
         """
-        from jaxvision.files import writing
+        from jaxvision.storage import writing
 
         log = log.with_suffix(".log")
         with writing(log.parent):

@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
+from jaxvision.classifier import Classifier, load_classifier
 from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
 from jaxvision.errors import InputError, flags_renamed
-from jaxvision.inference import TrainedClassifier, load_classifier
 from jaxvision.report.progress import Progress
 
 
-def load_trained(
-    folder: Path, root: Path | None = None
-) -> tuple[TrainedClassifier, Dataset]:
+def load_trained(folder: Path, root: Path | None = None) -> tuple[Classifier, Dataset]:
     """The network of one seed and its data set, in the splits of its training.
 
     Args:

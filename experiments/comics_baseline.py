@@ -17,7 +17,7 @@ from jaxvision.optim import OptimConfig
 from jaxvision.preprocessing import Preprocessing, ResizeMode
 
 if TYPE_CHECKING:
-    from jaxvision.inference import TrainedClassifier
+    from jaxvision.classifier import Classifier
 
 SECTION = "Comics"
 """Of the published figures."""
@@ -63,7 +63,7 @@ def prepare(config: Config) -> Task:
             "halve to one pixel"
         )
 
-    def train(run: SeedRun) -> "TrainedClassifier":
+    def train(run: SeedRun) -> "Classifier":
         model, variables = make_network(
             run,
             "vgg13_bn",

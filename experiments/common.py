@@ -15,9 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
+from jaxvision.config import from_plain, to_plain
 from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
 from jaxvision.data.transforms import AugmentConfig
-from jaxvision.distributed import (
+from jaxvision.errors import InputError, exit_on_input_error
+from jaxvision.optim import OptimConfig
+from jaxvision.preprocessing import Preprocessing, ResizeMode
+from jaxvision.storage import write_json, writing
+from jaxvision.train.distributed import (
     DistributedConfig,
     broadcast,
     check_same,
@@ -25,17 +30,12 @@ from jaxvision.distributed import (
     is_main_process,
     main_process_first,
 )
-from jaxvision.errors import InputError, exit_on_input_error
-from jaxvision.files import write_json, writing
-from jaxvision.optim import OptimConfig
-from jaxvision.plain import from_plain, to_plain
-from jaxvision.preprocessing import Preprocessing, ResizeMode
 
 if typing.TYPE_CHECKING:
     import numpy as np
 
     from experiments.run_report import Outcome
-    from jaxvision.inference import TrainedClassifier
+    from jaxvision.classifier import Classifier
     from jaxvision.report.run_folder import RunFolder
     from jaxvision.train.checkpoint import CheckpointFolder
     from jaxvision.train.loop import Callback
@@ -153,9 +153,7 @@ class SeedRun:
         return CheckpointFolder(self.folder)
 
 
-Evaluate = Callable[
-    ["TrainedClassifier", Dataset, str], tuple[dict[str, float], "np.ndarray"]
-]
+Evaluate = Callable[["Classifier", Dataset, str], tuple[dict[str, float], "np.ndarray"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +168,7 @@ class Task:
     """
 
     preprocessing: Preprocessing
-    train: Callable[[SeedRun], "TrainedClassifier"]
+    train: Callable[[SeedRun], "Classifier"]
     notes: str
     evaluate: Evaluate | None = None
 
@@ -355,7 +353,7 @@ def run_seed(
 ) -> "Outcome":
     """Trains and measures one seed, or reads it if that has been done."""
     from experiments.run_report import Outcome
-    from jaxvision.inference import load_classifier
+    from jaxvision.classifier import load_classifier
     from jaxvision.report.progress import TrainingProgress
     from jaxvision.report.run_folder import HistoryCallback
     from jaxvision.train.loop import Callbacks
@@ -387,7 +385,7 @@ def run_seed(
 
 def _is_done(folder: Path) -> bool:
     """Whether a seed has been trained and measured; its card is there then."""
-    from jaxvision.inference import CARD, ModelCard
+    from jaxvision.classifier import CARD, ModelCard
 
     path, card = folder / CARD, None
     if is_main_process() and path.is_file() and ModelCard.read(folder).recorded:

@@ -24,8 +24,8 @@ from experiments.common import (
     resumed,
     run_seed,
 )
-from jaxvision.distributed import is_main_process, main_process_first
 from jaxvision.errors import InputError
+from jaxvision.train.distributed import is_main_process, main_process_first
 
 if TYPE_CHECKING:
     from experiments.run_report import Outcome

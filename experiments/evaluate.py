@@ -24,7 +24,7 @@ class Config:
 
 def main(config: Config) -> None:
     from experiments.checkpoints import load_trained
-    from jaxvision.inference import best_seed
+    from jaxvision.classifier import best_seed
 
     folder = best_seed(config.checkpoint)
     classifier, dataset = load_trained(folder, config.root)

@@ -49,7 +49,7 @@ class Config:
 def main(config: Config) -> Path:
     """The run folder, whose path is also the last line on standard output."""
     from experiments.explain_report import explain_images, write_explanations
-    from jaxvision.inference import load_classifier
+    from jaxvision.classifier import load_classifier
     from jaxvision.report.run_folder import RunFolder
 
     began = time.monotonic()

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from jaxvision import plotting
+from jaxvision.classifier import Classifier
 from jaxvision.data.decode import BadImage, decode_image
 from jaxvision.errors import InputError
 from jaxvision.explain import (
@@ -19,12 +20,11 @@ from jaxvision.explain import (
     find_method,
 )
 from jaxvision.explain.images import VIEW_NAMES, all_views
-from jaxvision.files import write_atomically
-from jaxvision.inference import TrainedClassifier
 from jaxvision.report import markdown
 from jaxvision.report.formats import format_figure
 from jaxvision.report.progress import Progress
 from jaxvision.report.run_folder import DataSummary, Measurement, RunFolder
+from jaxvision.storage import write_atomically
 
 BATCH = 4
 """Images that are explained at once, at most."""
@@ -63,7 +63,7 @@ class Answer:
 
 
 def explain_images(
-    classifier: TrainedClassifier,
+    classifier: Classifier,
     paths: Sequence[Path],
     *,
     method: str,
@@ -213,7 +213,7 @@ ABOUT_VIEWS = (
 
 def write_explanations(
     run: RunFolder,
-    classifier: TrainedClassifier,
+    classifier: Classifier,
     explained: Sequence[Answer],
     *,
     layer: str | None,
@@ -279,7 +279,7 @@ def write_explanations(
     )
 
 
-def _decode(path: Path, classifier: TrainedClassifier) -> np.ndarray:
+def _decode(path: Path, classifier: Classifier) -> np.ndarray:
     try:
         return decode_image(path, classifier.card.preprocessing)
     except BadImage as bad:

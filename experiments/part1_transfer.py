@@ -23,7 +23,7 @@ from jaxvision.optim import OptimConfig
 
 if TYPE_CHECKING:
     from jaxvision.data.dataset import Dataset
-    from jaxvision.models import Classifier
+    from jaxvision.models import Network
     from jaxvision.typing import PyTree
 
 
@@ -76,7 +76,7 @@ class Config(StudyConfig):
 
 def fold_logits(
     config: Config,
-    model: "Classifier",
+    model: "Network",
     variables: "PyTree",
     dataset: "Dataset",
     features: np.ndarray,

@@ -19,7 +19,7 @@ from experiments.common import (
 from jaxvision.optim import OptimConfig
 
 if TYPE_CHECKING:
-    from jaxvision.inference import TrainedClassifier
+    from jaxvision.classifier import Classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ def prepare(config: Config) -> Task:
     name = start.pretrained.source.model
     create_model(name, 2, stop_at=config.layer)  # refuses an unknown layer
 
-    def train(run: SeedRun) -> "TrainedClassifier":
+    def train(run: SeedRun) -> "Classifier":
         model, variables = make_network(
             run,
             name,

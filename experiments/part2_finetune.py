@@ -20,7 +20,7 @@ from jaxvision.data.transforms import AugmentConfig
 from jaxvision.optim import OptimConfig
 
 if TYPE_CHECKING:
-    from jaxvision.inference import TrainedClassifier
+    from jaxvision.classifier import Classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ def prepare(config: Config) -> Task:
 
     start = choose_start(config)
 
-    def train(run: SeedRun) -> "TrainedClassifier":
+    def train(run: SeedRun) -> "Classifier":
         model, variables = make_network(
             run,
             start.pretrained.source.model,

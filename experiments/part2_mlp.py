@@ -21,7 +21,7 @@ from jaxvision.optim import OptimConfig
 from jaxvision.preprocessing import Preprocessing, ResizeMode
 
 if TYPE_CHECKING:
-    from jaxvision.inference import TrainedClassifier
+    from jaxvision.classifier import Classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ def prepare(config: Config) -> Task:
     """The network as the config has it, from fresh weights."""
     from experiments.training import make_network, train_network
 
-    def train(run: SeedRun) -> "TrainedClassifier":
+    def train(run: SeedRun) -> "Classifier":
         model, variables = make_network(
             run,
             "mlp",

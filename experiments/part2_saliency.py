@@ -66,7 +66,7 @@ def main(config: Config) -> Path:
 
 def _newest(checkpoints: Path) -> Path:
     """The newest run of `TRAINED_BY` whose seeds are all trained and measured."""
-    from jaxvision.inference import CARD, ModelCard, seed_folders
+    from jaxvision.classifier import CARD, ModelCard, seed_folders
 
     for folder in sorted((checkpoints / TRAINED_BY).glob("*"), reverse=True):
         if not any(folder.glob(f"seed-*/{CARD}")):

@@ -22,7 +22,7 @@ from jaxvision.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jaxvision.inference import TrainedClassifier
+    from jaxvision.classifier import Classifier
     from jaxvision.report import markdown
 
 Network = Literal["vgg12", "resnet29", "mobilenet_prado"]
@@ -110,7 +110,7 @@ def from_scratch(config: PradoConfig, network: Network) -> Task:
     """One of the networks, from fresh weights."""
     from experiments.training import make_network, train_network
 
-    def train(run: SeedRun) -> "TrainedClassifier":
+    def train(run: SeedRun) -> "Classifier":
         return train_network(run, *make_network(run, network), select=config.select)
 
     size = f"{config.image_size}×{config.image_size}"

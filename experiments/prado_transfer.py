@@ -19,7 +19,7 @@ from jaxvision.errors import InputError
 from jaxvision.preprocessing import ResizeMode
 
 if TYPE_CHECKING:
-    from jaxvision.inference import TrainedClassifier
+    from jaxvision.classifier import Classifier
     from jaxvision.report import markdown
 
 Backbone = Literal[
@@ -117,7 +117,7 @@ def frozen(config: Config, backbone: str) -> Task:
     pretrained = load(backbone, weights=config.file(backbone))
     source = pretrained.source
 
-    def train(run: SeedRun) -> "TrainedClassifier":
+    def train(run: SeedRun) -> "Classifier":
         model, variables = make_network(run, source.model, pretrained)
         options = {
             "epochs": config.epochs,

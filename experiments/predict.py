@@ -25,7 +25,7 @@ class Config:
 
 
 def main(config: Config) -> None:
-    from jaxvision.inference import load_classifier
+    from jaxvision.classifier import load_classifier
 
     if not config.images:
         raise InputError("no image given; name one or more files after the flags")

@@ -78,8 +78,8 @@ def main(config: Config, problems: Mapping[str, str] | None = None) -> Path:
       problems: why an experiment could not be run, by name.
     """
     from experiments.tables import SOURCES as ASSIGNMENT
-    from jaxvision.files import write_atomically, writing
     from jaxvision.report.page import Page, render
+    from jaxvision.storage import write_atomically, writing
 
     runs = find(config)
     page = Page(
@@ -264,7 +264,7 @@ def changed(
 
 def _defaults(config_type: type) -> dict[str, Any]:
     """What a config is where nothing is given; without what has to be given."""
-    from jaxvision.plain import to_plain
+    from jaxvision.config import to_plain
 
     defaults = {}
     for field in dataclasses.fields(config_type):

@@ -13,10 +13,10 @@ import numpy as np
 from experiments.checkpoints import load_trained
 from experiments.tables import apart
 from jaxvision import plotting
+from jaxvision.classifier import Classifier, ModelCard, seed_folders
 from jaxvision.data.dataset import Dataset
 from jaxvision.data.transforms import TRANSFORMS
 from jaxvision.errors import InputError
-from jaxvision.inference import ModelCard, TrainedClassifier, seed_folders
 from jaxvision.report import markdown
 from jaxvision.report.formats import format_figure, format_mean_sd
 from jaxvision.report.progress import Progress
@@ -61,7 +61,7 @@ class NetworkRobustness:
     split: str
     transforms: tuple[str, ...]
     seeds: tuple[SeedRobustness, ...]
-    classifier: TrainedClassifier
+    classifier: Classifier
     dataset: Dataset
 
     def accuracies(self, transform: str) -> np.ndarray:
@@ -142,7 +142,7 @@ def measure_network(
       InputError: no finished checkpoint there, other classes, or an empty split.
     """
     measured: list[SeedRobustness] = []
-    best: tuple[TrainedClassifier, Dataset] | None = None
+    best: tuple[Classifier, Dataset] | None = None
     for seed_folder in seed_folders(folder):
         if seeds is not None and ModelCard.read(seed_folder).seed not in seeds:
             continue

@@ -8,11 +8,11 @@ import numpy as np
 
 from experiments.tables import beside_published
 from jaxvision import plotting
+from jaxvision.classifier import Classifier, softmax
 from jaxvision.data.dataset import Dataset
-from jaxvision.inference import TrainedClassifier, softmax
 from jaxvision.metrics import (
     RocCurve,
-    class_figures,
+    class_metrics,
     confusion_matrix,
     roc_curve,
     wilson_interval,
@@ -47,7 +47,7 @@ class Outcome:
 
     seed: int
     dataset: Dataset
-    classifier: TrainedClassifier
+    classifier: Classifier
     figures: dict[str, Row]
     held_out: str
     logits: np.ndarray
@@ -284,7 +284,7 @@ def _confusion(run: RunFolder, outcomes: Sequence[Outcome]) -> markdown.Section:
 def _classes(outcomes: Sequence[Outcome]) -> markdown.Section:
     """Precision, recall and F1 of each class, on the held-out images."""
     names = outcomes[0].dataset.classes
-    each = [class_figures(o.labels, o.logits.argmax(-1), len(names)) for o in outcomes]
+    each = [class_metrics(o.labels, o.logits.argmax(-1), len(names)) for o in outcomes]
 
     def spread(values: Sequence[float]) -> str:
         sd = float(np.std(values, ddof=1)) if len(values) > 1 else None

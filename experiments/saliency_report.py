@@ -19,6 +19,7 @@ from experiments.explain_report import (
     explanation_row,
 )
 from jaxvision import plotting
+from jaxvision.classifier import Classifier, best_seed, seed_folders, softmax
 from jaxvision.data.dataset import Dataset
 from jaxvision.errors import InputError
 from jaxvision.explain import METHODS, Network, logit_difference
@@ -30,7 +31,6 @@ from jaxvision.explain.weights import (
     most_weighted_units,
     top_activating_images,
 )
-from jaxvision.inference import TrainedClassifier, best_seed, seed_folders, softmax
 from jaxvision.report import markdown
 from jaxvision.report.formats import format_figure, format_mean_sd
 from jaxvision.report.progress import Progress
@@ -72,7 +72,7 @@ class Explained:
     """
 
     folder: Path
-    classifier: TrainedClassifier
+    classifier: Classifier
     dataset: Dataset
     split: str
     faces: tuple[Face, ...]
@@ -156,9 +156,7 @@ def explain_run(
     )
 
 
-def _all_faces(
-    classifier: TrainedClassifier, dataset: Dataset, split: str
-) -> list[Face]:
+def _all_faces(classifier: Classifier, dataset: Dataset, split: str) -> list[Face]:
     indices = dataset.splits[split]
     if not len(indices):
         filled = [name for name, members in dataset.splits.items() if len(members)]

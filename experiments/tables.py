@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.common import announce_data, draw_demo
+from jaxvision.config import to_plain
 from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
 from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
-from jaxvision.files import writing
-from jaxvision.plain import to_plain
 from jaxvision.preprocessing import Preprocessing
+from jaxvision.storage import writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from jaxvision.models import Classifier
+    from jaxvision.models import Network
     from jaxvision.report import markdown
     from jaxvision.report.run_folder import Measurement
     from jaxvision.train.sweep import Configuration, Run
@@ -192,7 +192,7 @@ class Study:
                     self._write_card(row, seed, run)
         return runs
 
-    def make_model(self, row: TableRow) -> "Classifier":
+    def make_model(self, row: TableRow) -> "Network":
         """The network of a row, without parameters."""
         from jaxvision.models import create_model
 
@@ -202,7 +202,7 @@ class Study:
 
     def _write_card(self, row: TableRow, seed: int, run: "Run") -> None:
         """Makes of a kept network what `load_classifier` reads."""
-        from jaxvision.inference import CARD, ModelCard, load_classifier
+        from jaxvision.classifier import CARD, ModelCard, load_classifier
 
         if (run.folder / CARD).is_file() and ModelCard.read(run.folder).recorded:
             return

@@ -7,28 +7,28 @@ from typing import Any
 import numpy as np
 
 from experiments.common import FEATURES, RunConfig, SeedRun, TransferConfig
-from jaxvision.data.dataset import Dataset
-from jaxvision.data.loader import Batches
-from jaxvision.errors import InputError
-from jaxvision.files import write_json
-from jaxvision.inference import (
+from jaxvision.classifier import (
+    Classifier,
     ModelCard,
-    TrainedClassifier,
     class_means,
     load_classifier,
 )
+from jaxvision.config import to_plain
+from jaxvision.data.dataset import Dataset
+from jaxvision.data.loader import Batches
+from jaxvision.errors import InputError
 from jaxvision.metrics import (
     Loss,
     balanced_class_weights,
     class_frequencies,
     make_cross_entropy,
 )
-from jaxvision.models import Classifier
+from jaxvision.models import Network
 from jaxvision.optim import OptimConfig, make_optimizer, schedule_factor
-from jaxvision.plain import to_plain
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.pretrained import Pretrained, choose_backbone, fit_into, load
 from jaxvision.report.progress import Progress
+from jaxvision.storage import write_json
 from jaxvision.train.checkpoint import CheckpointFolder
 from jaxvision.train.color import (
     ColorComponents,
@@ -51,7 +51,7 @@ def make_network(
     pretrained: Pretrained | None = None,
     binary: bool = False,
     **options: Any,
-) -> tuple[Classifier, dict[str, PyTree]]:
+) -> tuple[Network, dict[str, PyTree]]:
     """A network for the run's classes and its first variables.
 
     Its card is written now: what an interrupted run leaves can be used too.
@@ -142,12 +142,12 @@ def choose_start(config: TransferConfig) -> Start:
 
 def train_network(
     run: SeedRun,
-    model: Classifier,
+    model: Network,
     variables: dict[str, PyTree],
     *,
     frozen: Collection[str] = (),
     select: Select = "best",
-) -> TrainedClassifier:
+) -> Classifier:
     """Trains on images, augmented anew in every epoch.
 
     Args:
@@ -204,7 +204,7 @@ def training_colors(run: SeedRun) -> ColorComponents:
 
 def train_head(
     run: SeedRun,
-    model: Classifier,
+    model: Network,
     variables: dict[str, PyTree],
     *,
     epochs: int,
@@ -251,9 +251,9 @@ def train_head(
 
 
 def evaluate_on_features(
-    classifier: TrainedClassifier, dataset: Dataset, split: str
+    classifier: Classifier, dataset: Dataset, split: str
 ) -> tuple[Row, np.ndarray]:
-    """As `TrainedClassifier.evaluate`, by way of the features that `train_head` kept:
+    """As `Classifier.evaluate`, by way of the features that `train_head` kept:
     the backbone is not run again."""
     card, labels = classifier.card, dataset.labels
     features = extract_features(
@@ -283,7 +283,7 @@ def evaluate_on_features(
 
 def save_network(
     run: SeedRun, variables: dict[str, PyTree], row: dict[str, float]
-) -> TrainedClassifier:
+) -> Classifier:
     """Writes a network whose head was trained on features as the run's best."""
     checkpoints = CheckpointFolder(run.folder)
     checkpoints.save("best", int(row["step"]), variables, row)

@@ -29,8 +29,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from jaxvision.errors import InputError
-from jaxvision.files import writing
 from jaxvision.report.run_folder import command_line
+from jaxvision.storage import writing
 
 if TYPE_CHECKING:
     from experiments.common import Range

@@ -25,9 +25,9 @@ from experiments.common import (
     draw_demo,
     read_images,
 )
+from jaxvision.config import to_plain
 from jaxvision.data.dataset import Dataset
 from jaxvision.errors import InputError
-from jaxvision.plain import to_plain
 from jaxvision.preprocessing import Preprocessing
 
 if TYPE_CHECKING:

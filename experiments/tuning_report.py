@@ -15,10 +15,10 @@ from experiments.tuning import TUNED
 from jaxvision import plotting
 from jaxvision.data.dataset import Dataset
 from jaxvision.errors import InputError
-from jaxvision.files import write_json
 from jaxvision.report import markdown
 from jaxvision.report.formats import format_duration
 from jaxvision.report.run_folder import DataSummary, Measurement, RunFolder
+from jaxvision.storage import write_json
 
 METRICS = {
     "val_loss": "validation loss (nats per image)",

@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.tables import Findings, Study
 from jaxvision import plotting
+from jaxvision.classifier import load_classifier
 from jaxvision.data.dataset import Dataset
 from jaxvision.errors import InputError
 from jaxvision.explain import Network
@@ -17,7 +18,6 @@ from jaxvision.explain.weights import (
     neighbor_correlation,
     unit_responses,
 )
-from jaxvision.inference import load_classifier
 from jaxvision.report import markdown
 from jaxvision.report.formats import format_figure, format_mean_sd
 from jaxvision.report.run_folder import Measurement

@@ -11,7 +11,7 @@ import os
 import platform
 from pathlib import Path
 
-from jaxvision.files import cache_folder
+from jaxvision.storage import cache_folder
 
 _WORTHWHILE_SECONDS = 0.1
 """Programs that compile faster are not kept: reading takes a tenth of that. jax's

@@ -1,34 +1,61 @@
-"""The one kind of error that is the user's to fix, and how it leaves a program."""
+"""The one kind of error that the user can fix, and how it leaves a program."""
 
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+_SETTING = re.compile(r"`([a-z][a-z0-9_.]*)`")
+
+_UNSET = object()
 
 
 class InputError(Exception):
-    """Bad input from outside: a file, a folder, a flag.
+    """Bad input from outside: a file, a folder, a setting.
 
-    The message is one line that names the file or the flag, says what is wrong
-    with it and what would fix it. Programs print it and exit with status 2;
-    every other exception is a defect of ours and keeps its traceback.
+    The message is one line that names the file or the setting, says what is wrong with
+    it and how to fix it. Programs print it and exit with status 2; every other
+    exception is a defect of ours and keeps its traceback.
+
+    Settings stand in the message between backticks, such as `optim.learning_rate`. The
+    command line shows them as its flags; see `with_names`.
     """
 
+    def __init__(
+        self, message: str, *, setting: str | None = None, value: object = _UNSET
+    ) -> None:
+        """
+        Args:
+          message: what is wrong, and the fix.
+          setting: the setting that is wrong; opens the message.
+          value: its value, which stands beside it.
+        """
+        if setting is not None:
+            shown = "" if value is _UNSET else f" {value}"
+            message = f"`{setting}`{shown}: {message}"
+        super().__init__(message)
+        self.setting = setting
+
+    def with_names(self, name_of: Callable[[str], str | None]) -> str:
+        """The message with other names for settings.
+
+        Args:
+          name_of: setting -> what to write in its place; None: leave it.
+        """
+        return _SETTING.sub(lambda m: name_of(m[1]) or m[0], str(self))
+
 
 @contextmanager
-def flags_renamed(old: str, new: str) -> Iterator[None]:
-    """For a program that calls a flag otherwise than what it shares with others does:
-    in the message of an `InputError`, `old` becomes `new`."""
+def exit_on_input_error(
+    name_of: Callable[[str], str | None] = lambda setting: None,
+) -> Iterator[None]:
+    """Turns an `InputError` into `error: <message>` on stderr and exit status 2.
+
+    Args:
+      name_of: how the program calls a setting; see `InputError.with_names`.
+    """
     try:
         yield
     except InputError as error:
-        raise InputError(str(error).replace(old, new)) from error
-
-
-@contextmanager
-def exit_on_input_error() -> Iterator[None]:
-    """Turns an `InputError` into `error: <message>` on stderr and exit status 2."""
-    try:
-        yield
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error.with_names(name_of)}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -130,7 +130,7 @@ def confusion_matrix(
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassFigures:
+class ClassMetrics:
     """How well each class is told from the others; scikit-learn's definitions.
 
     precision: `[K]`, share of the images named so that are of the class.
@@ -150,9 +150,9 @@ class ClassFigures:
     macro_f1: float
 
 
-def class_figures(
+def class_metrics(
     labels: np.ndarray, predictions: np.ndarray, num_classes: int
-) -> ClassFigures:
+) -> ClassMetrics:
     """Precision, recall and F1 of each class, and their means over the classes.
 
     Args:
@@ -164,7 +164,7 @@ def class_figures(
         labels, predictions, labels=range(num_classes), zero_division=0
     )
     precision, recall, f1, support = each
-    return ClassFigures(
+    return ClassMetrics(
         precision,
         recall,
         f1,

@@ -6,52 +6,58 @@ state, by `optax.inject_hyperparams`; a schedule is a curve of height one under 
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxvision.config import Bounds
 from jaxvision.typing import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """Which optimizer, how fast, and how that changes over the epochs."""
+    """Which optimizer, and how fast."""
 
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     """Update rule."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Bounds(0)] = 1e-3
     """Peak learning rate."""
-    schedule: Literal["constant", "step", "exponential", "cosine"] = "constant"
-    """How the rate falls from its peak: not at all, times `decay` every
-    `decay_epochs`, times `decay` every epoch after `hold_epochs`, or along half a
-    cosine to zero."""
-    decay: float = 0.1
-    """Factor of the step and exponential schedules."""
-    decay_epochs: int = 10
-    """Epochs between two falls of the step schedule."""
-    hold_epochs: int = 1
-    """Epochs at the peak before the exponential schedule begins to fall, at least 1."""
-    warmup_epochs: float = 0.0
-    """Epochs over which the rate first rises linearly from zero."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Bounds(0)] = 0.0
     """Decoupled in adamw; in the others an L2 term in the gradient, as in PyTorch.
     Kernels only: biases and normalization are left out."""
     decay_all: bool = False
     """Decay biases and normalization too."""
-    momentum: float = 0.9
+    momentum: Annotated[float, Bounds(0, 1, below=True)] = 0.9
     """Momentum of sgd; 0 is plain gradient descent."""
     nesterov: bool = False
     """Nesterov's momentum in sgd."""
-    clip_norm: float | None = None
+    clip_norm: Annotated[float, Bounds(0, above=True)] | None = None
     """Longest allowed gradient, all parameters together; longer ones are scaled."""
-    backbone_lr_multiplier: float = 1.0
+    backbone_lr_multiplier: Annotated[float, Bounds(0)] = 1.0
     """Multiplies the learning rate of the backbone, where it is trained."""
 
 
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig:
+    """How the learning rate falls from its peak."""
+
+    kind: Literal["constant", "step", "exponential", "cosine"] = "constant"
+    """Not at all, times `gamma` every `step_epochs`, times `gamma` every epoch after
+    `hold_epochs`, or along half a cosine to zero."""
+    gamma: Annotated[float, Bounds(0)] = 0.1
+    """Factor of the step and exponential schedules."""
+    step_epochs: Annotated[int, Bounds(1)] = 10
+    """Epochs between two falls of the step schedule."""
+    hold_epochs: Annotated[int, Bounds(1)] = 1
+    """Epochs at the peak before the exponential schedule begins to fall."""
+    warmup_epochs: Annotated[float, Bounds(0)] = 0.0
+    """Epochs over which the rate first rises linearly from zero."""
+
+
 def schedule_factor(
-    config: OptimConfig, *, steps_per_epoch: int, epochs: int
+    config: ScheduleConfig, *, steps_per_epoch: int, epochs: int
 ) -> Callable[[jax.Array], jax.Array]:
     """The curve of height one under the peak learning rate.
 
@@ -71,14 +77,14 @@ def schedule_factor(
     def factor(step: jax.Array) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)
         epoch = jnp.floor(step / steps_per_epoch)
-        match config.schedule:
+        match config.kind:
             case "constant":
                 value = jnp.float32(1.0)
             case "step":
-                value = config.decay ** jnp.floor(epoch / config.decay_epochs)
+                value = config.gamma ** jnp.floor(epoch / config.step_epochs)
             case "exponential":
-                fallen = epoch + 1.0 - max(config.hold_epochs, 1)
-                value = config.decay ** jnp.maximum(fallen, 0.0)
+                fallen = epoch + 1.0 - config.hold_epochs
+                value = config.gamma ** jnp.maximum(fallen, 0.0)
             case "cosine":
                 done = (step - warmup_steps) / max(total_steps - warmup_steps, 1.0)
                 value = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(done, 0.0, 1.0)))
@@ -90,14 +96,20 @@ def schedule_factor(
 
 
 def make_optimizer(
-    config: OptimConfig, *, steps_per_epoch: int, epochs: int
+    config: OptimConfig,
+    schedule: ScheduleConfig | None = None,
+    *,
+    steps_per_epoch: int,
+    epochs: int,
 ) -> optax.GradientTransformation:
     """The optimizer of a config.
 
     Its state holds `hyperparams["learning_rate"]` (the peak) and
     `hyperparams["weight_decay"]` as arrays, so that a sweep can set one a model.
     """
-    factor = schedule_factor(config, steps_per_epoch=steps_per_epoch, epochs=epochs)
+    factor = schedule_factor(
+        schedule or ScheduleConfig(), steps_per_epoch=steps_per_epoch, epochs=epochs
+    )
 
     def build(
         learning_rate: jax.Array, weight_decay: jax.Array

@@ -36,6 +36,11 @@ class Preprocessing:
     standardize: bool = False
     """Every image by its own mean and deviation, in place of `mean` and `std`."""
 
+    @property
+    def channels(self) -> int:
+        """Of the images: 1 if gray, else 3."""
+        return 1 if self.gray else 3
+
     def normalize(self, images: Any) -> Any:
         """Scales images for the network; pure, and works in NumPy and in JAX alike.
 

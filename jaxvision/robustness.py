@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxvision.classifier import Classifier
 from jaxvision.data.dataset import Dataset
 from jaxvision.data.loader import Batches
 from jaxvision.data.transforms import TRANSFORMS
 from jaxvision.errors import InputError
-from jaxvision.inference import TrainedClassifier
 
 BASELINE = "none"
 """Name of the row of images that were left as they are."""
@@ -71,7 +71,7 @@ class RobustnessRow:
 
 
 def measure_robustness(
-    classifier: TrainedClassifier,
+    classifier: Classifier,
     dataset: Dataset,
     split: str,
     *,
@@ -176,7 +176,7 @@ def transformed(
     return TRANSFORMS[name].function(image, strength, generator)
 
 
-def _check(classifier: TrainedClassifier, dataset: Dataset, split: str) -> None:
+def _check(classifier: Classifier, dataset: Dataset, split: str) -> None:
     if dataset.classes != classifier.card.classes:
         raise InputError(
             f"{dataset.root}: its classes ({', '.join(dataset.classes)}) are not those "

@@ -15,13 +15,17 @@ import numpy as np
 from jaxvision.data.dataset import Dataset
 from jaxvision.data.loader import Batches
 from jaxvision.data.transforms import AugmentConfig, check_on_host
-from jaxvision.distributed import broadcast, broadcast_arrays, is_main_process
-from jaxvision.files import write_atomically, writing
-from jaxvision.manifest import file_sha256
 from jaxvision.metrics import Loss
-from jaxvision.models import Backbone, Classifier
-from jaxvision.optim import OptimConfig, make_optimizer, schedule_factor
+from jaxvision.models import Backbone, Network
+from jaxvision.optim import (
+    OptimConfig,
+    ScheduleConfig,
+    make_optimizer,
+    schedule_factor,
+)
+from jaxvision.storage import file_sha256, write_atomically, writing
 from jaxvision.train.checkpoint import CheckpointFolder, flatten
+from jaxvision.train.distributed import broadcast, broadcast_arrays, is_main_process
 from jaxvision.train.loop import Callback, FitResult, Select, fit
 from jaxvision.train.parallel import Runner
 from jaxvision.train.state import create_state
@@ -36,7 +40,7 @@ class Features(Backbone):
         return []
 
 
-def head_alone(model: Classifier) -> Classifier:
+def head_alone(model: Network) -> Network:
     """The network without its backbone: the same head, on features."""
     backbone = Features(
         bn_axis_name=model.backbone.bn_axis_name, dtype=model.backbone.dtype
@@ -63,7 +67,7 @@ def join(backbone: dict[str, PyTree], head: dict[str, PyTree]) -> dict[str, PyTr
 
 
 def extract_features(
-    model: Classifier,
+    model: Network,
     variables: dict[str, PyTree],
     dataset: Dataset,
     *,
@@ -137,12 +141,13 @@ def extract_features(
 
 
 def fit_head(
-    model: Classifier,
+    model: Network,
     variables: dict[str, PyTree],
     features: np.ndarray,
     dataset: Dataset,
     *,
     optim: OptimConfig,
+    schedule: ScheduleConfig | None = None,
     loss: Loss,
     epochs: int,
     batch_size: int,
@@ -185,8 +190,8 @@ def fit_head(
         for split in ("train", "val")
     )
     lengths = {"steps_per_epoch": train.steps_per_epoch, "epochs": epochs}
-    tx = make_optimizer(optim, **lengths)
-    factor = schedule_factor(optim, **lengths)
+    tx = make_optimizer(optim, schedule, **lengths)
+    factor = schedule_factor(schedule or ScheduleConfig(), **lengths)
     result = fit(
         head,
         tx,
@@ -208,7 +213,7 @@ def fit_head(
 
 
 def make_feature_step(
-    model: Classifier, *, normalize: Normalize
+    model: Network, *, normalize: Normalize
 ) -> Callable[[dict[str, PyTree], Batch], tuple[dict, jax.Array]]:
     """(backbone's variables, batch) -> ({}, features `[B, F]` float32).
 
@@ -228,7 +233,7 @@ def make_feature_step(
 
 
 def _key(
-    model: Classifier,
+    model: Network,
     backbone: dict[str, PyTree],
     dataset: Dataset,
     changes: list[Any] | None,

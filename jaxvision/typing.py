@@ -1,15 +1,23 @@
 """Names for the shapes of data that pass between the layers."""
 
-from typing import Any, TypedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import jax
+if TYPE_CHECKING:  # what reads images does without JAX
+    import jax
 
 PyTree = Any
 """A tree of arrays: nested dicts, tuples and dataclasses."""
 
-Metrics = dict[str, jax.Array]
+Metrics = dict[str, "jax.Array"]
 """Float32 scalars that are sums over examples, so that they add across batches
 and devices; `count` is the number of examples they were summed over."""
+
+Row = dict[str, float]
+"""Figures by name, such as those of one epoch."""
+
+Progress = Callable[[int, int], None]
+"""Told (how many are done, how many there are in all)."""
 
 
 class Batch(TypedDict):
@@ -21,6 +29,6 @@ class Batch(TypedDict):
         batch up.
     """
 
-    image: jax.Array
-    label: jax.Array
-    mask: jax.Array
+    image: "jax.Array"
+    label: "jax.Array"
+    mask: "jax.Array"

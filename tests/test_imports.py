@@ -12,14 +12,13 @@ LAYERS = {
     "jaxvision": 0,
     "jaxvision.compilation_cache": 0,
     "jaxvision.errors": 0,
-    "jaxvision.files": 0,
-    "jaxvision.lifeline": 0,
-    "jaxvision.manifest": 0,
-    "jaxvision.plain": 0,
+    "jaxvision.train.lifeline": 0,
+    "jaxvision.storage": 0,
+    "jaxvision.config": 0,
     "jaxvision.preprocessing": 0,
     "jaxvision.typing": 0,
     "jaxvision.data": 1,
-    "jaxvision.distributed": 1,
+    "jaxvision.train.distributed": 1,
     "jaxvision.metrics": 1,
     "jaxvision.models": 1,
     "jaxvision.ops": 1,
@@ -34,7 +33,7 @@ LAYERS = {
     "jaxvision.train.loop": 5,
     "jaxvision.train.sweep": 5,
     "jaxvision.explain": 5,
-    "jaxvision.inference": 5,
+    "jaxvision.classifier": 5,
     "jaxvision.robustness": 5,
     "jaxvision.transfer": 5,
     # Bars and figures for people: the commands of every layer show them.
@@ -46,9 +45,9 @@ LAYERS = {
 
 SIBLINGS = {
     ("jaxvision.models", "jaxvision.ops"),
-    ("jaxvision.explain", "jaxvision.inference"),
-    ("jaxvision.inference", "jaxvision.train.loop"),
-    ("jaxvision.robustness", "jaxvision.inference"),
+    ("jaxvision.explain", "jaxvision.classifier"),
+    ("jaxvision.classifier", "jaxvision.train.loop"),
+    ("jaxvision.robustness", "jaxvision.classifier"),
     ("jaxvision.transfer", "jaxvision.train.loop"),
 }
 """Imports within a layer: (who, whom)."""

@@ -7,9 +7,9 @@ import pytest
 
 from jaxvision.metrics import (
     balanced_class_weights,
-    class_figures,
     class_frequencies,
     class_logits,
+    class_metrics,
     classification_sums,
     confusion_matrix,
     make_cross_entropy,
@@ -149,10 +149,10 @@ def test_roc_curve_counts_every_threshold():
         roc_curve(np.ones(3), np.arange(3))
 
 
-def test_class_figures_by_hand():
+def test_class_metrics_by_hand():
     labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])
     named = np.array([0, 0, 0, 1, 1, 0, 2, 1])
-    figures = class_figures(labels, named, 4)
+    figures = class_metrics(labels, named, 4)
     np.testing.assert_allclose(figures.precision, [3 / 4, 1 / 3, 1, 0])
     np.testing.assert_allclose(figures.recall, [3 / 4, 1 / 2, 1 / 2, 0])
     np.testing.assert_allclose(figures.f1, [3 / 4, 2 / 5, 2 / 3, 0])
@@ -164,13 +164,13 @@ def test_class_figures_by_hand():
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.filterwarnings("ignore:y_pred contains classes")
-def test_class_figures_are_scikit_learns(seed):
+def test_class_metrics_are_scikit_learns(seed):
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(seed)
     # Of one seed in four a class is only named, never true.
     labels = rng.choice(4 if seed else 3, 30)
     named = np.where(rng.random(30) < 0.6, labels, rng.choice(4, 30))
-    ours = class_figures(labels, named, 4)
+    ours = class_metrics(labels, named, 4)
     assert ours.balanced_accuracy == pytest.approx(
         metrics.balanced_accuracy_score(labels, named)
     )

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxvision.classifier import Classifier, ModelCard
 from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
 from jaxvision.data.splits import SplitConfig
 from jaxvision.data.transforms import TRANSFORMS
 from jaxvision.errors import InputError
-from jaxvision.inference import ModelCard, TrainedClassifier
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.robustness import (
     ASSIGNMENT,
@@ -46,7 +46,7 @@ def dataset(root: Path) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def classifier(dataset: Dataset) -> TrainedClassifier:
+def classifier(dataset: Dataset) -> Classifier:
     """Not trained: its answers are arbitrary, which is all that counting needs."""
     card = ModelCard(
         model="mlp",
@@ -59,11 +59,11 @@ def classifier(dataset: Dataset) -> TrainedClassifier:
         batch_size=8,
     )
     model = card.create_model()
-    return TrainedClassifier(model, init_variables(model, 0, (12, 12, 3)), card)
+    return Classifier(model, init_variables(model, 0, (12, 12, 3)), card)
 
 
 def test_counts_are_those_of_one_image_after_the_other(
-    classifier: TrainedClassifier, dataset: Dataset
+    classifier: Classifier, dataset: Dataset
 ) -> None:
     rows = measure_robustness(classifier, dataset, "val", transforms=CHANGES, seed=3)
     indices = dataset.splits["val"]
@@ -86,7 +86,7 @@ def test_counts_are_those_of_one_image_after_the_other(
 
 
 def test_baseline_is_the_plain_evaluation(
-    classifier: TrainedClassifier, dataset: Dataset
+    classifier: Classifier, dataset: Dataset
 ) -> None:
     for split in ("train", "val"):
         (row, *_) = measure_robustness(
@@ -97,7 +97,7 @@ def test_baseline_is_the_plain_evaluation(
 
 
 def test_threads_and_batches_change_nothing(
-    root: Path, classifier: TrainedClassifier, dataset: Dataset
+    root: Path, classifier: Classifier, dataset: Dataset
 ) -> None:
     rows = measure_robustness(classifier, dataset, "val", transforms=CHANGES)
     config = DataConfig(root=root, split=SPLIT, num_threads=0)
@@ -108,7 +108,7 @@ def test_threads_and_batches_change_nothing(
 
 
 def test_every_change_of_the_assignment_is_measured_by_default(
-    classifier: TrainedClassifier, dataset: Dataset
+    classifier: Classifier, dataset: Dataset
 ) -> None:
     seen: list[tuple[int, int]] = []
     rows = measure_robustness(
@@ -157,7 +157,7 @@ def test_an_image_turns_the_same_way_at_every_strength(dataset: Dataset) -> None
 
 
 def test_bad_input_is_refused_in_one_line(
-    root: Path, classifier: TrainedClassifier, dataset: Dataset
+    root: Path, classifier: Classifier, dataset: Dataset
 ) -> None:
     card = dataclasses.replace(classifier.card, classes=("one", "three"))
     other = dataclasses.replace(classifier, card=card)
@@ -177,7 +177,7 @@ def test_bad_input_is_refused_in_one_line(
 
 
 def test_images_in_another_geometry_are_a_mistake_of_the_program(
-    root: Path, classifier: TrainedClassifier
+    root: Path, classifier: Classifier
 ) -> None:
     other = dataclasses.replace(PREPROCESSING, size=(10, 10))
     dataset = load_dataset(DataConfig(root=root, split=SPLIT), other)

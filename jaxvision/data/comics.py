@@ -17,8 +17,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 from jaxvision.data import decode
 from jaxvision.data.workers import default_processes, map_in_processes
 from jaxvision.errors import InputError, exit_on_input_error
-from jaxvision.files import write_atomically, writing
 from jaxvision.report.progress import Progress
+from jaxvision.storage import write_atomically, writing
 
 WORK = 256
 """Longer side in pixels at which areas and lines are found: so a comic looks alike at

@@ -30,7 +30,7 @@ from PIL import Image
 from jaxvision.data.decode import FORMATS, MAX_PIXELS
 from jaxvision.data.fetch import Downloader, FetchError, Limits, NoNetwork
 from jaxvision.errors import InputError
-from jaxvision.files import write_atomically, writing
+from jaxvision.storage import write_atomically, writing
 
 Status = Literal["ok", "dead link", "wrong hash", "not an image", "bad box"]
 """ok: the crop is there. dead link: no file could be had. wrong hash: a file, but not

@@ -53,10 +53,9 @@ from jaxvision.data.splits import (
 )
 from jaxvision.data.workers import default_processes, map_in_processes
 from jaxvision.errors import InputError, exit_on_input_error, flags_renamed
-from jaxvision.files import write_json, writing
-from jaxvision.manifest import MANIFEST, find_damage, publish
 from jaxvision.preprocessing import Preprocessing, ResizeMode
 from jaxvision.report.progress import Progress
+from jaxvision.storage import MANIFEST, find_damage, publish, write_json, writing
 
 SHARD = 1024
 """Images of a shard: a kill costs at most the work on one of them."""

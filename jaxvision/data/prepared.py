@@ -17,8 +17,8 @@ import numpy as np
 
 from jaxvision.data.folder import FolderIndex
 from jaxvision.errors import InputError
-from jaxvision.manifest import MANIFEST
 from jaxvision.preprocessing import Preprocessing
+from jaxvision.storage import MANIFEST
 
 if TYPE_CHECKING:
     import grain

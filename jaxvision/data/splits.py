@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxvision.errors import InputError
-from jaxvision.files import write_atomically, writing
+from jaxvision.storage import write_atomically, writing
 
 SPLITS = ("train", "val", "test")
 Splits = dict[str, np.ndarray]

@@ -1,6 +1,6 @@
 """What a network sees: which pixels a decision rests on, and what units look for.
 
-network = Network.of(load_classifier("checkpoints/part2_finetune/TIME"))
+network = TrainedNetwork.of(load_classifier("checkpoints/part2_finetune/TIME"))
 maps = guided_backprop(network, images, classes)  # [B, H, W, C] float32
 images.gray(maps)                                 # [B, H, W, 3] uint8
 """
@@ -19,13 +19,13 @@ from jaxvision.explain.integrated import (
     integrated_gradients,
     logit_difference,
 )
-from jaxvision.explain.network import Network
+from jaxvision.explain.network import TrainedNetwork
 from jaxvision.explain.occlusion import occlusion
 
 __all__ = [
     "METHODS",
     "Method",
-    "Network",
+    "TrainedNetwork",
     "class_activation",
     "completeness_gap",
     "find_method",

@@ -10,14 +10,14 @@ import numpy as np
 from flax import linen as nn
 
 from jaxvision.explain.guided import guided_backprop
-from jaxvision.explain.network import Classes, Network, class_score
-from jaxvision.models import Backbone, Classifier
+from jaxvision.explain.network import Classes, TrainedNetwork, class_score
+from jaxvision.models import Backbone, Network
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.typing import PyTree
 
 
 def class_activation(
-    network: Network,
+    network: TrainedNetwork,
     images: np.ndarray,
     classes: Classes,
     *,
@@ -49,7 +49,7 @@ def class_activation(
 
 
 def grad_cam(
-    network: Network,
+    network: TrainedNetwork,
     images: np.ndarray,
     classes: Classes,
     *,
@@ -65,7 +65,7 @@ def grad_cam(
 
 
 def guided_grad_cam(
-    network: Network,
+    network: TrainedNetwork,
     images: np.ndarray,
     classes: Classes,
     *,
@@ -81,7 +81,7 @@ def guided_grad_cam(
 
 @partial(jax.jit, static_argnums=(0, 1, 5, 6))
 def _class_activation(
-    model: Classifier,
+    model: Network,
     preprocessing: Preprocessing,
     variables: dict[str, PyTree],
     images: jax.Array,

@@ -14,12 +14,12 @@ import numpy as np
 from jaxvision.errors import InputError
 from jaxvision.explain.network import (
     Classes,
-    Network,
+    TrainedNetwork,
     input_gradient,
     make_score,
     network_inputs,
 )
-from jaxvision.models import Classifier
+from jaxvision.models import Network
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.typing import PyTree
 
@@ -29,7 +29,9 @@ SMOOTHGRAD_NOISE = 0.15
 .1 to .2 good."""
 
 
-def gradient(network: Network, images: np.ndarray, classes: Classes) -> jax.Array:
+def gradient(
+    network: TrainedNetwork, images: np.ndarray, classes: Classes
+) -> jax.Array:
     """How the class's logit changes with each value (arXiv:1312.6034).
 
     Raises:
@@ -39,7 +41,7 @@ def gradient(network: Network, images: np.ndarray, classes: Classes) -> jax.Arra
 
 
 def gradient_times_input(
-    network: Network, images: np.ndarray, classes: Classes
+    network: TrainedNetwork, images: np.ndarray, classes: Classes
 ) -> jax.Array:
     """The gradient times the normalized value itself (arXiv:1605.01713).
 
@@ -51,7 +53,7 @@ def gradient_times_input(
 
 
 def smoothgrad(
-    network: Network,
+    network: TrainedNetwork,
     images: np.ndarray,
     classes: Classes,
     *,
@@ -79,7 +81,7 @@ def smoothgrad(
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _gradient(
-    model: Classifier,
+    model: Network,
     preprocessing: Preprocessing,
     variables: dict[str, PyTree],
     images: jax.Array,
@@ -91,7 +93,7 @@ def _gradient(
 
 @partial(jax.jit, static_argnums=(0, 1, 5))
 def _smoothgrad(
-    model: Classifier,
+    model: Network,
     preprocessing: Preprocessing,
     variables: dict[str, PyTree],
     images: jax.Array,

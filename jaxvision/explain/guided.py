@@ -14,12 +14,12 @@ from jaxvision.errors import InputError
 from jaxvision.explain.network import (
     RECTIFIERS,
     Classes,
-    Network,
+    TrainedNetwork,
     input_gradient,
     make_score,
     network_inputs,
 )
-from jaxvision.models import Classifier
+from jaxvision.models import Network
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.typing import PyTree
 
@@ -38,7 +38,7 @@ def guided_gradients() -> Iterator[None]:
 
 
 def guided_backprop(
-    network: Network, images: np.ndarray, classes: Classes
+    network: TrainedNetwork, images: np.ndarray, classes: Classes
 ) -> jax.Array:
     """The gradient by what raises the class's logit at every rectifier on its way.
 
@@ -95,7 +95,7 @@ def _guide(
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _guided_backprop(
-    model: Classifier,
+    model: Network,
     preprocessing: Preprocessing,
     variables: dict[str, PyTree],
     images: jax.Array,

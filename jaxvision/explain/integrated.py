@@ -15,12 +15,12 @@ import numpy as np
 from jaxvision.errors import InputError
 from jaxvision.explain.network import (
     Classes,
-    Network,
+    TrainedNetwork,
     input_gradient,
     make_score,
     network_inputs,
 )
-from jaxvision.models import Classifier
+from jaxvision.models import Network
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.typing import PyTree
 
@@ -42,7 +42,7 @@ AT_ONCE = 8
 
 
 def integrated_gradients(
-    network: Network,
+    network: TrainedNetwork,
     images: np.ndarray,
     classes: Classes,
     *,
@@ -87,7 +87,7 @@ def integrated_gradients(
 
 
 def logit_difference(
-    network: Network,
+    network: TrainedNetwork,
     images: np.ndarray,
     classes: Classes,
     *,
@@ -104,7 +104,7 @@ def logit_difference(
 
 
 def completeness_gap(
-    network: Network,
+    network: TrainedNetwork,
     images: np.ndarray,
     classes: Classes,
     attributions: np.ndarray,
@@ -128,7 +128,7 @@ def completeness_gap(
         return (total - difference) / np.abs(difference)
 
 
-def _image(network: Network, baseline: int | np.ndarray) -> np.ndarray:
+def _image(network: TrainedNetwork, baseline: int | np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.asarray(baseline, np.uint8), network.image_shape)
 
 
@@ -188,7 +188,7 @@ def _weights(points: np.ndarray) -> np.ndarray:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _look(
-    model: Classifier,
+    model: Network,
     preprocessing: Preprocessing,
     variables: dict[str, PyTree],
     start: jax.Array,

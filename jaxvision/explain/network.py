@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxvision.classifier import Classifier
 from jaxvision.errors import InputError
-from jaxvision.inference import TrainedClassifier
-from jaxvision.models import Backbone, Classifier
+from jaxvision.models import Backbone, Network
 from jaxvision.models.layers import Conv, DepthwiseConv, PReLU, ReLU, ReLU6
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.typing import PyTree
@@ -25,15 +25,15 @@ RECTIFIERS = (ReLU, ReLU6, PReLU)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Network:
+class TrainedNetwork:
     """Any network of the project, from a checkpoint or with published weights."""
 
-    model: Classifier
+    model: Network
     variables: dict[str, PyTree]
     preprocessing: Preprocessing
 
     @classmethod
-    def of(cls, classifier: TrainedClassifier) -> "Network":
+    def of(cls, classifier: Classifier) -> "TrainedNetwork":
         """The network of a checkpoint."""
         return cls(
             classifier.model, classifier.variables, classifier.card.preprocessing
@@ -75,7 +75,7 @@ class Network:
 
     def arguments(
         self, images: np.ndarray, classes: Classes
-    ) -> tuple[Classifier, Preprocessing, dict[str, PyTree], jax.Array, jax.Array]:
+    ) -> tuple[Network, Preprocessing, dict[str, PyTree], jax.Array, jax.Array]:
         """What the methods' compiled functions take; the first two are static.
 
         Raises:
@@ -124,7 +124,7 @@ def network_inputs(preprocessing: Preprocessing, images: jax.Array) -> jax.Array
 
 
 def make_score(
-    model: Classifier,
+    model: Network,
     preprocessing: Preprocessing,
     variables: dict[str, PyTree],
     classes: jax.Array,
@@ -195,7 +195,7 @@ class LayerTrace:
 
 
 @functools.lru_cache(maxsize=64)
-def trace_layers(model: Classifier, image_shape: tuple[int, int, int]) -> LayerTrace:
+def trace_layers(model: Network, image_shape: tuple[int, int, int]) -> LayerTrace:
     """Follows a network through one image `(H, W, C)`; nothing is computed."""
     seen = _Seen()
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
@@ -249,7 +249,7 @@ def _network_order(preprocessing: Preprocessing, x: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _scores(
-    model: Classifier,
+    model: Network,
     preprocessing: Preprocessing,
     variables: dict[str, PyTree],
     images: jax.Array,

@@ -7,8 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.errors import InputError
-from jaxvision.explain.network import Classes, Network, make_score, network_inputs
-from jaxvision.models import Classifier
+from jaxvision.explain.network import (
+    Classes,
+    TrainedNetwork,
+    make_score,
+    network_inputs,
+)
+from jaxvision.models import Network
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.typing import PyTree
 
@@ -20,7 +25,7 @@ GRAY = 127
 
 
 def occlusion(
-    network: Network,
+    network: TrainedNetwork,
     images: np.ndarray,
     classes: Classes,
     *,
@@ -75,7 +80,7 @@ def _starts(length: int, window: int, stride: int) -> list[int]:
 
 @partial(jax.jit, static_argnums=(0, 1, 5))
 def _occlusion(
-    model: Classifier,
+    model: Network,
     preprocessing: Preprocessing,
     variables: dict[str, PyTree],
     images: jax.Array,

@@ -9,11 +9,11 @@ import dataclasses
 import numpy as np
 from scipy import stats
 
-from jaxvision.explain.network import Network
+from jaxvision.explain.network import TrainedNetwork
 from jaxvision.train.state import init_variables
 
 
-def randomize_head(network: Network, seed: int = 0) -> Network:
+def randomize_head(network: TrainedNetwork, seed: int = 0) -> TrainedNetwork:
     """The network with a head that has learned nothing; the backbone is the same."""
     drawn = init_variables(network.model, seed, network.image_shape, only=["head"])
     variables = {

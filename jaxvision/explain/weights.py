@@ -9,15 +9,15 @@ import numpy as np
 
 from jaxvision.data.dataset import Dataset
 from jaxvision.errors import InputError
-from jaxvision.explain.network import Network
-from jaxvision.models import Classifier
+from jaxvision.explain.network import TrainedNetwork
+from jaxvision.models import Network
 from jaxvision.models.layers import BatchNorm
 from jaxvision.models.mlp import MLP
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.typing import PyTree
 
 
-def first_filters(network: Network) -> np.ndarray:
+def first_filters(network: TrainedNetwork) -> np.ndarray:
     """Kernels of the first convolution: `[features, k, k, C]` float32, C as in the
     image.
 
@@ -38,7 +38,7 @@ def first_filters(network: Network) -> np.ndarray:
     return _image_order(network, filters)
 
 
-def hidden_weights(network: Network) -> np.ndarray:
+def hidden_weights(network: TrainedNetwork) -> np.ndarray:
     """Weights of each hidden unit of an `mlp`, in the shape of the image.
 
     Batch norm, if there is any, is part of them: a unit's response grows with the sum
@@ -66,7 +66,7 @@ def hidden_weights(network: Network) -> np.ndarray:
 
 
 def unit_responses(
-    network: Network, images: np.ndarray, units: Sequence[int]
+    network: TrainedNetwork, images: np.ndarray, units: Sequence[int]
 ) -> np.ndarray:
     """What each value of an image adds to hidden units of an `mlp`: weight × value.
 
@@ -100,7 +100,7 @@ def neighbor_correlation(weights: np.ndarray) -> np.ndarray:
     return (down + across) / 2 / np.where(variance > 0, variance, 1)
 
 
-def most_weighted_units(network: Network, label: int, count: int) -> np.ndarray:
+def most_weighted_units(network: TrainedNetwork, label: int, count: int) -> np.ndarray:
     """The units before the logits that speak most for a class.
 
     The rule: the largest weights from a unit to the class's logit. Units are those of
@@ -143,7 +143,7 @@ class Excitation:
 
 
 def top_activating_images(
-    network: Network,
+    network: TrainedNetwork,
     dataset: Dataset,
     images: np.ndarray,
     *,
@@ -201,14 +201,14 @@ def top_activating_images(
     ]
 
 
-def _image_order(network: Network, weights: np.ndarray) -> np.ndarray:
+def _image_order(network: TrainedNetwork, weights: np.ndarray) -> np.ndarray:
     bgr = network.preprocessing.channel_order == "bgr"
     return weights[..., ::-1] if bgr else weights
 
 
 @partial(jax.jit, static_argnums=(0, 1, 5))
 def _mean_and_place(
-    model: Classifier,
+    model: Network,
     preprocessing: Preprocessing,
     variables: dict[str, PyTree],
     images: jax.Array,

@@ -23,9 +23,9 @@ from jaxvision.models import (
     vgg,
 )
 from jaxvision.models.backbone import Backbone
-from jaxvision.models.classifier import PARTS, Classifier
+from jaxvision.models.network import PARTS, Network
 
-__all__ = ["MODELS", "PARTS", "Backbone", "Classifier", "check_fits", "create_model"]
+__all__ = ["MODELS", "PARTS", "Backbone", "Network", "check_fits", "create_model"]
 
 MODELS: dict[str, Callable[..., Backbone]] = {
     **mlp.VARIANTS,
@@ -50,7 +50,7 @@ def create_model(
     freeze_bn: bool = False,
     dtype: Any = jnp.float32,
     **options: Any,
-) -> Classifier:
+) -> Network:
     """A network by name, with a head for `num_classes`.
 
     Args:
@@ -92,10 +92,10 @@ def create_model(
     )
     backbone.check()
     backbone.check_layer(stop_at)
-    return Classifier(backbone, num_classes, stop_at, tuple(head_hidden), head_dropout)
+    return Network(backbone, num_classes, stop_at, tuple(head_hidden), head_dropout)
 
 
-def check_fits(model: Classifier, image_shape: tuple[int, int, int]) -> None:
+def check_fits(model: Network, image_shape: tuple[int, int, int]) -> None:
     """Whether images `(H, W, C)` are large enough, without computing anything.
 
     Raises:

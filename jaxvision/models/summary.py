@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxvision.models.backbone import Backbone
-from jaxvision.models.classifier import Classifier
+from jaxvision.models.network import Network
 from jaxvision.models.receptive_field import receptive_fields
 
 HEADER = (
@@ -45,7 +45,7 @@ class LayerSummary:
 
 
 def summarize_model(
-    model: Classifier, image_shape: tuple[int, int, int]
+    model: Network, image_shape: tuple[int, int, int]
 ) -> list[LayerSummary]:
     """What every layer gives, holds, costs and sees, in the order they run.
 

@@ -6,10 +6,10 @@
 Importing this imports no JAX; the functions do when they need it.
 """
 
-from jaxvision.files import cache_folder
 from jaxvision.pretrained.convert import Report, fit_into
 from jaxvision.pretrained.sources import SOURCES, Source, find_source
 from jaxvision.pretrained.weights import Choice, Pretrained, choose_backbone, load
+from jaxvision.storage import cache_folder
 
 __all__ = [
     "SOURCES",

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxvision.errors import InputError, exit_on_input_error
-from jaxvision.files import CACHE_VARIABLE
 from jaxvision.pretrained import SOURCES, cache_folder, find_source, load, store
 from jaxvision.pretrained.convert import read_variables
 from jaxvision.pretrained.fetch import fetch, file_digest, find_file
 from jaxvision.pretrained.sources import Source
+from jaxvision.storage import CACHE_VARIABLE
 
 LOGITS_TOLERANCE = 5e-4
 """Float32 sums in another order differ by less; a wrong epsilon or padding by more."""

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from jaxvision.errors import InputError
-from jaxvision.files import CACHE_VARIABLE, cache_folder
 from jaxvision.pretrained.sources import Source
+from jaxvision.storage import CACHE_VARIABLE, cache_folder
 
 CONNECT_SECONDS = 3.0
 """How long a host may take to answer at all before it counts as out of reach."""

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxvision.errors import InputError
-from jaxvision.files import CACHE_VARIABLE, cache_folder
-from jaxvision.manifest import find_damage, publish
 from jaxvision.pretrained.convert import Report, Variables
 from jaxvision.pretrained.sources import Source
+from jaxvision.storage import CACHE_VARIABLE, cache_folder, find_damage, publish
 
 FORMAT = 1
 """Part of the folder's name: raised when what is stored or how changes."""

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jaxvision.files import write_json
-from jaxvision.plain import to_plain
+from jaxvision.config import to_plain
 from jaxvision.report.formats import format_duration, format_figure, format_mean_sd
 from jaxvision.report.run_folder import RunFolder
+from jaxvision.storage import write_json
 
 STORY = "report.json"
 """Title, question and sections of a run, in its folder."""

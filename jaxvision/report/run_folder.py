@@ -31,9 +31,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import jaxvision
+from jaxvision.config import to_plain
 from jaxvision.errors import InputError
-from jaxvision.files import write_atomically, write_json, writing
-from jaxvision.plain import to_plain
+from jaxvision.storage import write_atomically, write_json, writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -29,9 +29,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxvision.distributed import broadcast, broadcast_arrays, is_main_process
 from jaxvision.errors import InputError
-from jaxvision.manifest import find_damage, publish
+from jaxvision.storage import find_damage, publish
+from jaxvision.train.distributed import broadcast, broadcast_arrays, is_main_process
 from jaxvision.typing import PyTree
 
 Kind = Literal["last", "best"]

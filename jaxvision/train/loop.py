@@ -18,10 +18,10 @@ import jax
 import numpy as np
 import optax
 
-from jaxvision.distributed import barrier, check_same, is_main_process
 from jaxvision.errors import InputError
 from jaxvision.metrics import Loss, summarize
 from jaxvision.train.checkpoint import CheckpointFolder, flatten, unflatten_like
+from jaxvision.train.distributed import barrier, check_same, is_main_process
 from jaxvision.train.parallel import SIGNAL, Runner, synchronize
 from jaxvision.train.state import TrainState
 from jaxvision.train.step import (

@@ -28,15 +28,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxvision.config import to_plain
 from jaxvision.data.dataset import Dataset
 from jaxvision.data.order import epoch_places
 from jaxvision.data.transforms import AugmentConfig, check_on_host
 from jaxvision.errors import InputError
-from jaxvision.files import write_json, writing
 from jaxvision.metrics import make_cross_entropy, summarize
-from jaxvision.models import Classifier, check_fits, create_model
+from jaxvision.models import Network, check_fits, create_model
 from jaxvision.optim import OptimConfig, make_optimizer, schedule_factor
-from jaxvision.plain import to_plain
+from jaxvision.storage import write_json, writing
 from jaxvision.train.checkpoint import CheckpointFolder
 from jaxvision.train.parallel import Epoch, SweepStep, loop_epoch, sweep_epoch
 from jaxvision.train.state import TrainState, create_state, init_variables
@@ -246,7 +246,7 @@ class _Job:
                     "fraction above 0"
                 )
 
-    def make_model(self, rates: Mapping[str, Any]) -> Classifier:
+    def make_model(self, rates: Mapping[str, Any]) -> Network:
         """The network with other dropout rates, which may be traced."""
         options = {**self.configuration.options, **rates}
         return create_model(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision import files
+from jaxvision import storage
 from jaxvision.data import demo
 from jaxvision.data.demo import __main__ as command
 from jaxvision.data.demo.paintings import COUNTS, PAINTERS
@@ -201,7 +201,7 @@ def test_a_full_disk_is_one_line_and_no_complete_set(
         if len(written) > 5:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files.os, "fsync", fsync)
+    monkeypatch.setattr(storage.os, "fsync", fsync)
     with pytest.raises(
         InputError, match=r"No space left on device.*free some"
     ) as error:

@@ -728,7 +728,7 @@ def test_full_disk_is_an_error_and_loses_nothing(server, served, tmp_path, monke
             raise OSError(28, "No space left on device")
         replace(source, target)
 
-    monkeypatch.setattr("jaxvision.files.os.replace", full_at_the_third)
+    monkeypatch.setattr("jaxvision.storage.os.replace", full_at_the_third)
     with pytest.raises(InputError, match=r"can't write .* \(No space left"):
         prepare(served, tmp_path, workers=1, limits=QUICK)
     monkeypatch.undo()

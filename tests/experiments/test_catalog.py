@@ -15,7 +15,7 @@ from experiments.all import STEPS
 from experiments.catalog import COMMANDS, EXPERIMENTS
 from experiments.report import settings
 from experiments.tables import PUBLISHED
-from jaxvision.plain import to_plain
+from jaxvision.config import to_plain
 
 FOLDER = Path(catalog.__file__).parent
 

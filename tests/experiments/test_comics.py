@@ -12,10 +12,10 @@ from images import write_images
 
 from experiments import comics_baseline, comics_final, evaluate, predict
 from experiments.common import RunConfig, Task, run_experiment
+from jaxvision.classifier import load_classifier, softmax
 from jaxvision.data.dataset import DataConfig
 from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
-from jaxvision.inference import load_classifier, softmax
 from jaxvision.preprocessing import Preprocessing
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from images import write_images
 
-from jaxvision.inference import load_classifier
+from jaxvision.classifier import load_classifier
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

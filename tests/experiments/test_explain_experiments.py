@@ -12,12 +12,12 @@ from images import write_images
 from PIL import Image
 
 from experiments import explain, part2_saliency, part2_weights
+from jaxvision.classifier import ModelCard, load_classifier
 from jaxvision.data.dataset import DataConfig, load_dataset
 from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
 from jaxvision.explain import METHODS
 from jaxvision.explain.images import VIEW_NAMES
-from jaxvision.inference import ModelCard, load_classifier
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.train.checkpoint import CheckpointFolder
 from jaxvision.train.state import init_variables

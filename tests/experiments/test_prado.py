@@ -14,11 +14,11 @@ from experiments import prado_ablation, prado_scratch, prado_transfer
 from experiments.comparison import Way
 from experiments.training import COLORS
 from jaxvision import transfer
+from jaxvision.classifier import load_classifier
 from jaxvision.data.dataset import DataConfig
 from jaxvision.data.splits import SplitConfig
 from jaxvision.data.transforms import AugmentConfig
 from jaxvision.errors import InputError
-from jaxvision.inference import load_classifier
 from jaxvision.models import MODELS, create_model
 from jaxvision.models.mlp import MLP
 from jaxvision.optim import schedule_factor

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvision.explain import Network
+from jaxvision.explain import TrainedNetwork
 from jaxvision.models import create_model
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.train.state import init_variables
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pretrained"))
 
 
 @pytest.fixture(scope="session")
-def make_network() -> Callable[..., Network]:
+def make_network() -> Callable[..., TrainedNetwork]:
     """(name, size, classes, preprocessing's fields, model's options) -> a network with
     random weights; the same arguments give the same one."""
 
@@ -29,7 +29,7 @@ def make_network() -> Callable[..., Network]:
         num_classes: int = 3,
         fields: dict | None = None,
         **options: object,
-    ) -> Network:
+    ) -> TrainedNetwork:
         fields = {"resize_mode": "stretch", **(fields or {})}
         preprocessing = Preprocessing(size=(size, size), **fields)
         model = create_model(name, num_classes, **options)
@@ -37,7 +37,7 @@ def make_network() -> Callable[..., Network]:
         variables = init_variables(model, 0, (size, size, channels))
         # Biases and statistics that are not zero and one.
         variables = jax.tree.map(_moved, variables)
-        return Network(model, variables, preprocessing)
+        return TrainedNetwork(model, variables, preprocessing)
 
     return make
 
@@ -61,7 +61,7 @@ def make_images() -> Callable[..., np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def lite0(tmp_path_factory: pytest.TempPathFactory) -> Network:
+def lite0(tmp_path_factory: pytest.TempPathFactory) -> TrainedNetwork:
     """EfficientNet-Lite0 as published."""
     from jaxvision.pretrained import load
 
@@ -70,10 +70,10 @@ def lite0(tmp_path_factory: pytest.TempPathFactory) -> Network:
         pretrained = load("efficientnet_lite0")
     source = pretrained.source
     model = create_model(source.model, source.num_classes)
-    return Network(model, pretrained.variables, source.preprocessing)
+    return TrainedNetwork(model, pretrained.variables, source.preprocessing)
 
 
-def resized(network: Network, size: int) -> Network:
+def resized(network: TrainedNetwork, size: int) -> TrainedNetwork:
     """The same network for smaller images."""
     preprocessing = dataclasses.replace(network.preprocessing, size=(size, size))
     return dataclasses.replace(network, preprocessing=preprocessing)

@@ -15,7 +15,7 @@ import pytest
 from drawn_inputs import alexnet_state_dict
 
 from jaxvision.explain import (
-    Network,
+    TrainedNetwork,
     class_activation,
     grad_cam,
     gradient,
@@ -47,12 +47,12 @@ def images() -> np.ndarray:
     return np.stack([image, image[::-1, :, ::-1]])
 
 
-def _alexnet() -> tuple[Network, "torch.nn.Module", "torch.nn.Module"]:
+def _alexnet() -> tuple[TrainedNetwork, "torch.nn.Module", "torch.nn.Module"]:
     tensors = alexnet_state_dict()
     template = abstract_variables(SOURCES["alexnet"])
     variables, _ = convert(tensors, TABLES["alexnet"](), template)
     model = create_model("alexnet", 1000)
-    network = Network(model, variables, SOURCES["alexnet"].preprocessing)
+    network = TrainedNetwork(model, variables, SOURCES["alexnet"].preprocessing)
     reference = alexnet(tensors)
     return network, reference, reference.features[11]  # the ReLU after conv5
 

@@ -13,7 +13,6 @@ import jaxvision.models
 from jaxvision.errors import InputError
 from jaxvision.explain import gradient, guided_backprop, guided_gradients
 from jaxvision.models.backbone import Backbone, Layer
-from jaxvision.models.classifier import Classifier
 from jaxvision.models.layers import PReLU, ReLU, ReLU6
 
 X = jnp.array([-2.0, -1.0, 0.5, 3.0, 7.0])
@@ -64,7 +63,7 @@ class Smooth(Backbone):
 def test_a_network_without_rectifiers_is_refused(make_network, make_images):
     network = make_network("mlp", hidden=2)
     other = type(network)(
-        Classifier(Smooth(), 3), network.variables, network.preprocessing
+        Network(Smooth(), 3), network.variables, network.preprocessing
     )
     with pytest.raises(InputError, match=r"needs rectifiers .*Smooth has none"):
         guided_backprop(other, make_images(1), 0)

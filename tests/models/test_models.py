@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxvision.errors import InputError
-from jaxvision.models import MODELS, Classifier, create_model, resnet
+from jaxvision.models import MODELS, Network, create_model, resnet
 from jaxvision.models.efficientnet import Stage
 from jaxvision.models.vgg import Block
 
@@ -111,7 +111,7 @@ BIASES_BEFORE_BATCH_NORM = {
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
-def reduced(name: str, num_classes: int = 5, **options: Any) -> Classifier:
+def reduced(name: str, num_classes: int = 5, **options: Any) -> Network:
     return create_model(name, num_classes, **{**REDUCED[name], **options})
 
 
@@ -120,7 +120,7 @@ def images(name: str, batch_size: int = 4) -> jax.Array:
     return jax.random.normal(jax.random.key(1), shape)
 
 
-def shapes(model: Classifier, size: int) -> dict[str, Any]:
+def shapes(model: Network, size: int) -> dict[str, Any]:
     image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     return jax.eval_shape(
         lambda key, x: model.init(key, x, train=False), jax.random.key(0), image
@@ -131,7 +131,7 @@ def count(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def drawn(model: Classifier, x: jax.Array) -> dict[str, Any]:
+def drawn(model: Network, x: jax.Array) -> dict[str, Any]:
     """Values like initial ones, without compiling what draws those."""
     rng = np.random.default_rng(0)
 
@@ -160,11 +160,11 @@ def logits(variables: dict[str, Any]) -> dict[str, jax.Array]:
     }
 
 
-def evaluate(model: Classifier, variables: Any, x: jax.Array) -> jax.Array:
+def evaluate(model: Network, variables: Any, x: jax.Array) -> jax.Array:
     return jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, x)
 
 
-def with_new_head(model: Classifier, variables: Any, x: jax.Array) -> Any:
+def with_new_head(model: Network, variables: Any, x: jax.Array) -> Any:
     """The variables' backbone, and new values for the model's own head."""
     fresh = drawn(model, x)
     return {

@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from jaxvision.data.decode import decode_image
 from jaxvision.metrics import make_cross_entropy
-from jaxvision.models import Classifier, create_model
+from jaxvision.models import Network, create_model
 from jaxvision.models.layers import BatchNorm
 from jaxvision.pretrained import SOURCES
 from jaxvision.pretrained.convert import Table, convert, read_variables
@@ -84,7 +84,7 @@ def test_logits_and_every_stage_agree_with_keras(name, tmp_path):
     assert max(off.values()) <= 1e-4, off
 
 
-def batch_norms(model: Classifier, images: np.ndarray) -> set[tuple[float, float]]:
+def batch_norms(model: Network, images: np.ndarray) -> set[tuple[float, float]]:
     """Momentum and epsilon of every batch norm."""
     found = set()
 

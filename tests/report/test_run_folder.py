@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from jaxvision.config import to_plain
 from jaxvision.errors import InputError
-from jaxvision.files import write_atomically
-from jaxvision.plain import to_plain
 from jaxvision.report import run_folder
 from jaxvision.report.run_folder import (
     DataSummary,
@@ -27,6 +26,7 @@ from jaxvision.report.run_folder import (
     command_line,
     environment,
 )
+from jaxvision.storage import write_atomically
 
 DATA = DataSummary("faces", Path("data/faces"), True, 12, ("ada", "bo|b"))
 

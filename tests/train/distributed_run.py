@@ -17,14 +17,14 @@ import numpy as np
 from random_runs import NORMALIZE, NUM_CLASSES, SHAPE, small_model
 
 from jaxvision.data.loader import Batches
-from jaxvision.distributed import (
+from jaxvision.metrics import make_cross_entropy
+from jaxvision.optim import OptimConfig, make_optimizer
+from jaxvision.train.checkpoint import CheckpointFolder, flatten
+from jaxvision.train.distributed import (
     DistributedConfig,
     distributed_session,
     is_main_process,
 )
-from jaxvision.metrics import make_cross_entropy
-from jaxvision.optim import OptimConfig, make_optimizer
-from jaxvision.train.checkpoint import CheckpointFolder, flatten
 from jaxvision.train.loop import Callbacks, FitResult, Interrupted, evaluate, fit
 from jaxvision.train.parallel import Runner
 from jaxvision.train.state import create_state, init_variables

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxvision.errors import InputError
-from jaxvision.manifest import find_damage
+from jaxvision.storage import find_damage
 from jaxvision.train.checkpoint import (
     CheckpointFolder,
     flatten,
@@ -99,7 +99,7 @@ def test_failed_write_is_reported_and_harms_nothing(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jaxvision.manifest.os.rename", full)
+    monkeypatch.setattr("jaxvision.storage.os.rename", full)
     checkpoints.save("last", 2, a_tree(2), {})
     with pytest.raises(InputError, match="No space left on device"):
         checkpoints.wait()

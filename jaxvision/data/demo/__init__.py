@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxvision import files
+from jaxvision import storage
 from jaxvision.data.demo import comics, faces, paintings
 from jaxvision.data.workers import default_processes, map_in_processes
 from jaxvision.errors import InputError
@@ -134,9 +134,9 @@ def write_demo(
     if whole and not missing:
         return False
     write = partial(_write_image, out, kind, parameters["size"], seed)
-    with files.writing(out):
+    with storage.writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        files.write_json(out / UNFINISHED_MARKER, parameters)
+        storage.write_json(out / UNFINISHED_MARKER, parameters)
         (out / MARKER).unlink(missing_ok=True)
         for name in counts:
             (out / name).mkdir(exist_ok=True)
@@ -146,7 +146,7 @@ def write_demo(
         for done, _ in enumerate(map_in_processes(write, missing, processes), 1):
             if progress and (done % 16 == 0 or done == len(missing)):
                 progress(done, len(missing))
-        files.write_json(out / MARKER, parameters)
+        storage.write_json(out / MARKER, parameters)
         (out / UNFINISHED_MARKER).unlink()
     return True
 
@@ -266,7 +266,7 @@ def _write_image(
     image = Image.fromarray(draw_image(kind, name, index, size=size, seed=seed))
     content = io.BytesIO()
     image.save(content, "JPEG", quality=92, comment=NOTE)
-    files.write_atomically(out / _file(name, index), content.getvalue())
+    storage.write_atomically(out / _file(name, index), content.getvalue())
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxvision import files
+from jaxvision import storage
 from jaxvision.data.demo import KINDS, NOTE, class_counts, contact_sheet, write_demo
 from jaxvision.errors import exit_on_input_error
 from jaxvision.report.progress import Progress
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _write_sheet(root: Path, path: Path) -> None:
     content = io.BytesIO()
     contact_sheet(root).save(content, "PNG")
-    files.write_atomically(path, content.getvalue())
+    storage.write_atomically(path, content.getvalue())
     print(path)
 
 

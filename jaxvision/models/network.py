@@ -52,7 +52,7 @@ class Head(nn.Module):
         return x.astype(jnp.float32)
 
 
-class Classifier(nn.Module):
+class Network(nn.Module):
     """A network: `params["backbone"]` and `params["head"]`, logits out."""
 
     backbone: Backbone

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxvision.distributed import (
+from jaxvision.errors import InputError
+from jaxvision.train.distributed import (
     DistributedConfig,
     barrier,
     broadcast,
@@ -13,7 +14,6 @@ from jaxvision.distributed import (
     is_main_process,
     main_process_first,
 )
-from jaxvision.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments import part2_features, part2_finetune, part2_mlp
-from jaxvision.plain import from_plain, to_plain
+from jaxvision.config import from_plain, to_plain
 from jaxvision.preprocessing import Preprocessing
 
 

@@ -1,0 +1,549 @@
+"""A trained network with its card: predict, evaluate, save.
+
+classifier = load_classifier("photos-classifier")
+classifier.predict("a.jpg").label
+classifier.evaluate(dataset).accuracy
+"""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision.config import from_plain, to_plain
+from jaxvision.data.dataset import DataConfig, Dataset, DecodedDataset, load_dataset
+from jaxvision.data.decode import BadImage, decode_image
+from jaxvision.data.loader import Batches
+from jaxvision.data.splits import SplitRow, read_splits, write_split_rows
+from jaxvision.errors import InputError
+from jaxvision.metrics import (
+    ClassMetrics,
+    RocCurve,
+    class_logits,
+    class_metrics,
+    confusion_matrix,
+    make_cross_entropy,
+    roc_curve,
+)
+from jaxvision.models import create_model
+from jaxvision.preprocessing import Preprocessing
+from jaxvision.storage import write_json, writing
+from jaxvision.train.checkpoint import CheckpointFolder, nest
+from jaxvision.train.loop import evaluate
+from jaxvision.train.parallel import Runner
+from jaxvision.train.state import TrainState
+from jaxvision.train.step import Normalize
+from jaxvision.typing import Progress, PyTree, Row
+
+CARD = "card.json"
+SPLITS = "splits.csv"
+"""The images that a network was trained and measured on, in its checkpoint folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCard:
+    """All that a checkpoint's arrays need to be used, as plain values."""
+
+    network: str
+    """Name in `jaxvision.models.MODELS`."""
+    options: dict[str, Any]
+    """Further arguments of `create_model`."""
+    classes: tuple[str, ...]
+    """Names in the order of the labels; of each logit, where there are as many."""
+    preprocessing: Preprocessing
+    weights: str
+    """Where the backbone's first weights came from, in words."""
+    data: dict[str, Any]
+    """The data set's name, root and whether it was drawn by code."""
+    seed: int
+    batch_size: int
+    """Of the evaluation whose figures are recorded."""
+    binary: bool = False
+    """Two classes are told apart by one logit, that of the second."""
+    recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """How it was trained: a `Recipe` as plain values."""
+    recorded: dict[str, Row] = dataclasses.field(default_factory=dict)
+    """What `evaluate` gave of each split when training had ended."""
+
+    def of_training(self, dataset: Dataset, seed: int) -> "ModelCard":
+        """The card with the data set and the seed that the network is trained on."""
+        data = {
+            "name": dataset.name,
+            "root": str(dataset.root.resolve()),
+            "is_demo": dataset.is_demo,
+        }
+        return dataclasses.replace(self, data=data, seed=seed)
+
+    def write(self, folder: Path) -> None:
+        """Writes `card.json` into a checkpoint folder.
+
+        Raises:
+          InputError: it cannot be written.
+        """
+        write_json(folder / CARD, to_plain(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> "ModelCard":
+        """Reads `card.json` of a checkpoint folder.
+
+        Raises:
+          InputError: there is none, or it is not one of ours.
+        """
+        path = folder / CARD
+        if not path.is_file():
+            raise InputError(
+                f"{folder}: no checkpoint there (no {CARD}); give the folder that "
+                "training printed, checkpoints/<experiment>/<time>"
+            )
+        try:
+            card = from_plain(cls, json.loads(path.read_text("utf-8")))
+            card.create_model()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(f"{path}: damaged ({error}); train again") from error
+        return card
+
+    def create_model(self) -> nn.Module:
+        """The network, without its parameters."""
+        options = dict(self.options)
+        if "dtype" in options:
+            options["dtype"] = jnp.dtype(options["dtype"])
+        num_logits = 1 if self.binary else len(self.classes)
+        return create_model(self.network, num_logits, **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a network says of one image."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    """Of every class by name; they sum to 1."""
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """The `count` most probable classes with their probabilities."""
+        ranked = sorted(self.probabilities.items(), key=lambda entry: -entry[1])
+        return ranked[:count]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a network does on labeled images.
+
+    Attributes:
+      split: "train", "val", "test", or "all".
+      classes: names; labels and logits are in their order.
+      images: paths relative to the data set's root.
+      labels: `[N]` int32, true classes.
+      logits: `[N, K]` float32.
+      loss: mean cross-entropy, in nats.
+      accuracy: share of the images that are classified correctly.
+    """
+
+    split: str
+    classes: tuple[str, ...]
+    images: tuple[str, ...]
+    labels: np.ndarray
+    logits: np.ndarray
+    loss: float
+    accuracy: float
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """`[N]` int, the class with the highest logit."""
+        return self.logits.argmax(-1)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """`[N, K]` float32; rows sum to 1."""
+        return softmax(self.logits)
+
+    @cached_property
+    def per_class(self) -> ClassMetrics:
+        """Precision, recall, F1 and number of images of each class."""
+        return class_metrics(self.labels, self.predictions, len(self.classes))
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall of the classes that have images."""
+        return self.per_class.balanced_accuracy
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 of the classes."""
+        return self.per_class.macro_f1
+
+    @cached_property
+    def confusion_matrix(self) -> np.ndarray:
+        """`[K, K]` int64 counts: rows are true, columns predicted classes."""
+        return confusion_matrix(self.labels, self.predictions, len(self.classes))
+
+    def roc_curve(self) -> RocCurve | None:
+        """The receiver operating characteristic of two classes; None for more, or where
+        only one of them has images."""
+        if len(self.classes) != 2 or len(np.unique(self.labels)) != 2:
+            return None
+        # The difference of the logits is the logit of the second class's probability.
+        return roc_curve(self.labels, self.logits[:, 1] - self.logits[:, 0])
+
+    @property
+    def row(self) -> Row:
+        """Its figures by name, as results and cards hold them."""
+        return {
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "balanced_accuracy": self.balanced_accuracy,
+            "macro_f1": self.macro_f1,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A network with its parameters and its card.
+
+    Attributes:
+      model: the Flax module.
+      variables: its `params` and `batch_stats`.
+      card: classes, preprocessing, recipe and recorded accuracies.
+      splits: the images that training had, each with its label and split.
+      history: a row an epoch, where it has just been trained.
+    """
+
+    model: nn.Module
+    variables: dict[str, PyTree]
+    card: ModelCard
+    splits: tuple[SplitRow, ...] = ()
+    history: tuple[Row, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return self.card.classes
+
+    @overload
+    def predict(
+        self, images: str | Path | np.ndarray, *, batch_size: int = ...
+    ) -> Prediction: ...
+
+    @overload
+    def predict(
+        self, images: Sequence[str | Path | np.ndarray], *, batch_size: int = ...
+    ) -> list[Prediction]: ...
+
+    def predict(
+        self,
+        images: str | Path | np.ndarray | Sequence[str | Path | np.ndarray],
+        *,
+        batch_size: int = 32,
+    ) -> Prediction | list[Prediction]:
+        """Classifies images.
+
+        Args:
+          images: a file, or a uint8 array `[H, W, C]` in the card's geometry; or
+            several of them.
+          batch_size: images at once.
+
+        Returns:
+          A prediction, or for several images a list in their order.
+
+        Raises:
+          InputError: a file cannot be read as an image.
+        """
+        if isinstance(images, (str, Path, np.ndarray)):
+            return self.predict([images], batch_size=batch_size)[0]
+        pixels = [self._pixels(image) for image in images]
+        found: list[Prediction] = []
+        for start in range(0, len(pixels), batch_size):
+            chosen = pixels[start : start + batch_size]
+            # Padded to one of few sizes, so that few programs are compiled.
+            size = min(batch_size, 1 << (len(chosen) - 1).bit_length())
+            padded = np.stack(chosen + [chosen[-1]] * (size - len(chosen)))
+            logits = np.asarray(class_logits(self._logits(padded)))[: len(chosen)]
+            found += [self._prediction(row) for row in softmax(logits)]
+        return found
+
+    def evaluate(
+        self,
+        dataset: Dataset,
+        split: str | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """Measures the network on labeled images; classes are matched by name.
+
+        On the data set that it was trained on, a split holds the images that training
+        had there. The same checkpoint on the same images and device gives the same
+        figures to the last digit.
+
+        Args:
+          dataset: images; decoded here in the card's geometry, unless they are.
+          split: "train", "val" or "test", or "all" images. None: "test" of the data
+            set that it was trained on, or "val" where no image was set aside for the
+            test; all images of another data set.
+          progress: told (images decoded, images in all).
+
+        Raises:
+          InputError: a class that the network does not know, or a split without
+            images.
+        """
+        decoded = dataset.decode(self.card.preprocessing, progress=progress)
+        name, indices = self._chosen(decoded, split)
+        batches = decoded.batches(
+            indices, batch_size=self.card.batch_size, train=False,
+            **Runner.all_devices().shard,
+        )  # fmt: skip
+        row, logits = self.evaluate_batches(batches)
+        return self.evaluation(decoded, name, indices, row, logits)
+
+    def evaluation(
+        self,
+        dataset: DecodedDataset,
+        split: str,
+        indices: np.ndarray,
+        row: Row,
+        logits: np.ndarray,
+    ) -> Evaluation:
+        """What `evaluate_batches` gave, with the labels of the images.
+
+        Args:
+          indices: `[N]` of the images in the data set.
+          row, logits: as from `evaluate_batches`.
+
+        Raises:
+          InputError: a class that the network does not know.
+        """
+        label_of = {name: label for label, name in enumerate(self.card.classes)}
+        if unknown := [name for name in dataset.classes if name not in label_of]:
+            raise InputError(
+                f"{dataset.root}: the checkpoint does not know the class "
+                f"{unknown[0]!r}; its classes are {_listed(self.card.classes)}"
+            )
+        own = np.array([label_of[name] for name in dataset.classes], np.int32)
+        return Evaluation(
+            split,
+            self.card.classes,
+            tuple(dataset.images[index] for index in indices),
+            own[dataset.labels[indices]],
+            logits,
+            row["loss"],
+            row["accuracy"],
+        )
+
+    def evaluate_batches(
+        self, batches: Batches, *, normalize: Normalize | None = None
+    ) -> tuple[Row, np.ndarray]:
+        """Mean loss and accuracy over one pass of batches, and logits `[N, K]`.
+
+        A network of one logit gives two as well, see `metrics.class_logits`. Labels
+        are those of the batches: indices into the card's classes.
+
+        Args:
+          normalize: what makes the network's input of them; None: its preprocessing.
+        """
+        state = TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=self.variables["params"],
+            frozen={},
+            batch_stats=self.variables["batch_stats"],
+            opt_state=(),
+            key=jax.random.PRNGKey(0),
+        )
+        row, logits = evaluate(
+            self.model,
+            make_cross_entropy(),
+            state,
+            batches,
+            normalize=normalize or self.card.preprocessing.normalize,
+        )
+        return row, np.asarray(class_logits(logits))
+
+    def record(self, figures: Mapping[str, Row], folder: Path) -> "Classifier":
+        """Writes the card, with figures of each split, into its checkpoint."""
+        card = dataclasses.replace(self.card, recorded=dict(figures))
+        card.write(folder)
+        return dataclasses.replace(self, card=card)
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes a checkpoint that `load_classifier` reads.
+
+        Args:
+          folder: a new or empty one.
+
+        Returns:
+          The folder.
+
+        Raises:
+          InputError: there are files in it, or it cannot be written.
+        """
+        folder = Path(folder)
+        if (folder.is_dir() and any(folder.iterdir())) or folder.is_file():
+            raise InputError(f"{folder}: is there already; give a new folder")
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            checkpoints = CheckpointFolder(folder)
+            checkpoints.save("best", 0, self.variables, {})
+            checkpoints.wait()
+            write_split_rows(folder / SPLITS, self.splits)
+            self.card.write(folder)
+        except BaseException:
+            # Without its card it is no checkpoint: better none.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return folder
+
+    def _chosen(
+        self, dataset: DecodedDataset, split: str | None
+    ) -> tuple[str, np.ndarray]:
+        """The split that `evaluate` measures: its name and the images' indices."""
+        everything = np.arange(len(dataset.images), dtype=np.int32)
+        if split == "all":
+            return split, everything
+        split_of = {row.key: row.split for row in self.splits}
+        found = [
+            split_of.get(digest, split_of.get(path, ""))
+            for path, digest in zip(dataset.images, dataset.digests, strict=True)
+        ]
+        if split is None:
+            split = next((name for name in ("test", "val") if name in found), "all")
+            if split == "all":
+                return split, everything
+        indices = np.array([i for i, s in enumerate(found) if s == split], np.int32)
+        if not len(indices):
+            raise InputError(
+                f"{dataset.root}: none of the images that training had as {split!r} is "
+                "in it; give the folder that the network was trained on, or split 'all'"
+            )
+        return split, indices
+
+    def _pixels(self, image: str | Path | np.ndarray) -> np.ndarray:
+        if isinstance(image, np.ndarray):
+            return image
+        try:
+            return decode_image(Path(image), self.card.preprocessing)
+        except BadImage as bad:
+            raise InputError(f"{bad}; give another image") from bad
+
+    def _logits(self, images: np.ndarray) -> jax.Array:
+        return _apply(
+            self.model, self.card.preprocessing, self.variables, jnp.asarray(images)
+        )
+
+    def _prediction(self, probabilities: np.ndarray) -> Prediction:
+        best = int(np.argmax(probabilities))
+        named = dict(zip(self.card.classes, map(float, probabilities), strict=True))
+        return Prediction(self.card.classes[best], float(probabilities[best]), named)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities `[..., K]` float32 from logits `[..., K]`."""
+    return np.asarray(jax.nn.softmax(jnp.asarray(logits, jnp.float32), axis=-1))
+
+
+def load_classifier(checkpoint: str | Path) -> Classifier:
+    """The best network of a training run, or one that `Classifier.save` wrote.
+
+    Args:
+      checkpoint: folder of a run, or of one seed in it; of several seeds the one with
+        the highest validation accuracy is taken.
+
+    Raises:
+      InputError: no checkpoint there, or none that is whole.
+    """
+    folder = best_seed(Path(checkpoint))
+    card = ModelCard.read(folder)
+    entry = CheckpointFolder(folder).load("best")
+    if entry is None:
+        raise InputError(
+            f"{folder}: holds no finished epoch that is whole; continue the run with "
+            "`resume`"
+        )
+    variables = {"batch_stats": {}, **nest(entry.arrays)}
+    path = folder / SPLITS
+    splits = tuple(read_splits(path)) if path.is_file() else ()
+    return Classifier(card.create_model(), variables, card, splits)
+
+
+def load_training_data(
+    classifier: Classifier,
+    root: Path | None = None,
+    *,
+    progress: Progress | None = None,
+) -> DecodedDataset:
+    """The images that a network was trained and measured on, in its own splits.
+
+    Args:
+      root: of the images, where they have moved.
+      progress: told (images decoded, images in all).
+
+    Raises:
+      InputError: the network's training has not finished; the images are gone, have
+        changed or are of other classes.
+    """
+    card = classifier.card
+    if not card.recorded:
+        raise InputError(
+            "the training of this checkpoint has not finished; continue it with "
+            "`resume`"
+        )
+    config = DataConfig(root=root or Path(card.data["root"]))
+    dataset = load_dataset(config).with_splits(classifier.splits)
+    if dataset.classes != card.classes:
+        raise InputError(
+            f"{dataset.root}: its classes are not those of the checkpoint "
+            f"({_listed(card.classes)})"
+        )
+    return dataset.decode(card.preprocessing, progress=progress)
+
+
+def best_seed(checkpoint: Path) -> Path:
+    """The folder with a card: itself, or the best of its `seed-*`.
+
+    Raises:
+      InputError: there is none.
+    """
+
+    def val_accuracy(folder: Path) -> float:
+        return ModelCard.read(folder).recorded.get("val", {}).get("accuracy", -1.0)
+
+    return max(seed_folders(checkpoint), key=val_accuracy)
+
+
+def seed_folders(checkpoint: Path) -> list[Path]:
+    """The folders with a card, by ascending seed: itself, or all of its `seed-*`.
+
+    Raises:
+      InputError: there is none.
+    """
+    seeds = [path.parent for path in checkpoint.glob(f"seed-*/{CARD}")]
+    if (checkpoint / CARD).is_file() or not seeds:
+        ModelCard.read(checkpoint)  # explains what is wrong if there is none
+        return [checkpoint]
+    return sorted(seeds, key=lambda folder: ModelCard.read(folder).seed)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """All up to 12 names; of more the first ones, the last and how many there are."""
+    if len(names) <= 12:
+        return ", ".join(names)
+    return f"{', '.join(names[:10])}, …, {names[-1]} ({len(names)} in all)"
+
+
+@jax.jit(static_argnums=(0, 1))
+def _apply(
+    model: nn.Module,
+    preprocessing: Preprocessing,
+    variables: dict[str, PyTree],
+    images: jax.Array,
+) -> jax.Array:
+    return model.apply(variables, preprocessing.normalize(images), train=False)

@@ -1,0 +1,757 @@
+"""An experiment: named recipes × seeds on one data set, and what its report shows.
+
+    EXPERIMENT = Experiment(
+        name="part1_pooling",
+        section="1.3",
+        title="Max pooling",
+        question="What does max pooling change?",
+        dataset="artists",
+        tables={"pooling": Table({"none": PLAIN, "kernel 2": PLAIN.replace(...)})},
+        sweep=True,
+    )
+
+`run_experiment` trains what is not trained yet and writes the run folder; nothing else
+does this.
+"""
+
+import atexit
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+import re
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from jaxvision import config as config_module
+from jaxvision.classifier import Classifier, Evaluation
+from jaxvision.config import Bounds, from_plain, to_plain
+from jaxvision.data.dataset import DataConfig, Dataset, DecodedDataset, load_dataset
+from jaxvision.data.splits import SplitConfig
+from jaxvision.errors import InputError
+from jaxvision.preprocessing import Preprocessing
+from jaxvision.recipe import Recipe, Start, make_start, train_seed
+from jaxvision.report.progress import Progress, TrainingProgress
+from jaxvision.report.run_folder import (
+    HistoryCallback,
+    Measurement,
+    RunFolder,
+)
+from jaxvision.storage import write_json, writing
+from jaxvision.train.distributed import (
+    DistributedConfig,
+    broadcast,
+    check_same,
+    is_main_process,
+    main_process_first,
+)
+from jaxvision.train.loop import Callbacks, Interrupted
+from jaxvision.train.sweep import run_sweep
+from jaxvision.typing import Row
+
+if TYPE_CHECKING:
+    from jaxvision.report.markdown import Section
+
+CONFIG = "config.json"
+"""Settings of a run, in its run folder and in its checkpoint folder."""
+
+DatasetName = Literal["artists", "faces", "prado", "comics"]
+
+DEMO_SETS: dict[str, str] = {
+    "artists": "paintings", "faces": "faces", "prado": "paintings", "comics": "comics",
+}  # fmt: skip
+"""The drawn set that stands in for each data set where no folder is given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchRange:
+    """Values that tuning may give a setting: whole numbers, if both ends are."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Whether it is the ratio of two values that counts, not their difference."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Recipes that one question compares.
+
+    recipes: by the names of the rows; published figures are looked up by them.
+    about: what is compared, in a sentence or two.
+    reference: the row that the others change something of; None: the first.
+    save: rows of a sweep whose networks are kept, for `evaluate` and the like.
+    """
+
+    recipes: Mapping[str, Recipe]
+    about: str = ""
+    reference: str | None = None
+    save: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A question, and the recipes that answer it."""
+
+    name: str
+    """Of its module and its folders."""
+    section: str
+    """Place in the assignment or report; published figures are looked up by it."""
+    title: str
+    question: str
+    dataset: DatasetName
+    recipe: Recipe | None = None
+    """Its fields are settings of the experiment. Without `tables` it is what is
+    trained; else they are made of it."""
+    tables: (
+        Mapping[str, Table] | Callable[[Recipe, Any], Mapping[str, Table]] | None
+    ) = None
+    """By name; the name "" is that of an experiment with one table."""
+    options: type | None = None
+    """Dataclass of further settings, for `tables` and `sections`."""
+    sweep: bool = False
+    """Many small networks, all at once: figures are read from the learning curves, and
+    finished rows are kept and used again by every experiment that has them."""
+    split: SplitConfig = SplitConfig()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    sections: "Callable[[Results], Sequence[Section]] | None" = None
+    """Further sections of the report."""
+    check: Callable[[Dataset, Any], None] | None = None
+    """Raises `InputError` where the options do not suit the images."""
+    reference: str = ""
+    """What was published, in words."""
+    published_rows: Mapping[str, Mapping[str, Any]] = dataclasses.field(
+        default_factory=dict
+    )
+    """For an experiment without tables: row of `published.json` -> settings that make a
+    run this row."""
+    variants: tuple[str, ...] = ()
+    """Settings by which runs differ as answers: of each combination the page of all
+    experiments shows one."""
+    search_space: Mapping[str, SearchRange] = dataclasses.field(default_factory=dict)
+    """What `tune` may vary, by setting; names that the recipe has not are options of
+    the network."""
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Setting -> another name of its flag."""
+
+    def tables_of(self, recipe: Recipe | None, options: Any = None) -> dict[str, Table]:
+        """The tables that a run trains, by name."""
+        if self.tables is None:
+            assert recipe is not None
+            return {"": Table({"": recipe})}
+        if callable(self.tables):
+            assert recipe is not None
+            return dict(self.tables(recipe, options))
+        return dict(self.tables)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Settings that all experiments share: where, how often, on what."""
+
+    data: DataConfig = DataConfig()
+    distributed: DistributedConfig = DistributedConfig()
+    seeds: tuple[Annotated[int, Bounds(0, 2**32 - 1)], ...] = (0, 1, 2)
+    """One training each: seed of the split, the initialization, the order of the images
+    and dropout."""
+    rows: tuple[str, ...] = ()
+    """Only these rows of the tables, by name; none: all."""
+    max_epochs: Annotated[int, Bounds(1)] | None = None
+    """At most this many epochs in every row, for trials; none: each row's own."""
+    runs: Path = Path("runs")
+    """Reports go to a new folder in here."""
+    checkpoints: Path = Path("checkpoints")
+    """Networks go to a new folder in here."""
+    save_seconds: Annotated[float, Bounds(0)] = 30.0
+    """Time between two saves while training."""
+    resume: Path | None = None
+    """Checkpoint folder of a run that was stopped: continues it with its own settings;
+    give no others but those of where the images and the processes are."""
+    tensorboard: bool = False
+    """Write TensorBoard events too (needs the extra `tensorboard`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One recipe, trained with one seed.
+
+    history: a row an epoch.
+    seconds: that the training took.
+    folder: of its checkpoint; None: nothing was kept.
+    reused: whether it was read and not trained.
+    dataset, classifier, evaluations: the images in its split, the network and what it
+        does on each split; of a sweep none.
+    """
+
+    recipe: Recipe
+    seed: int
+    history: Sequence[Row]
+    seconds: float
+    folder: Path | None
+    reused: bool = False
+    dataset: DecodedDataset | None = None
+    classifier: Classifier | None = None
+    evaluations: Mapping[str, Evaluation] = dataclasses.field(default_factory=dict)
+
+    @property
+    def best(self) -> Row:
+        """The epoch of the highest validation accuracy; of equal ones, the lower
+        loss."""
+        return max(self.history, key=_val_score)
+
+    @property
+    def held_out(self) -> Evaluation:
+        """On the test images, or the validation images where none were set aside."""
+        return self.evaluations.get("test") or self.evaluations["val"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What an experiment found.
+
+    Attributes:
+      tables: table -> row -> the recipes' table.
+      trials: (table, row) -> the trials, one a seed.
+      missing: row -> why its weights are out of reach, of rows left out.
+      dataset: the images, in the split of the first seed.
+      run: the run folder.
+      checkpoint: the folder of the networks.
+    """
+
+    experiment: Experiment
+    config: RunConfig
+    recipe: Recipe | None
+    options: Any
+    tables: Mapping[str, Table]
+    trials: Mapping[tuple[str, str], Sequence[Trial]]
+    missing: Mapping[str, str]
+    dataset: DecodedDataset
+    run: RunFolder
+    checkpoint: Path
+
+    @property
+    def single(self) -> bool:
+        """Whether one recipe was trained, whose figures have no row's name."""
+        return list(self.trials) == [("", "")]
+
+    @cached_property
+    def measurements(self) -> dict[tuple[str, str], dict[str, Measurement]]:
+        """(table, row) -> metric -> measurement over the seeds.
+
+        A measurement's own name is `<table>/<row>/<metric>`, without what is empty.
+        """
+        return {
+            key: _measurements("/".join(filter(None, key)), trials)
+            for key, trials in self.trials.items()
+        }
+
+    @property
+    def headline(self) -> str:
+        """The metric that matters most."""
+        first = next(iter(self.measurements.values()))
+        return "test_accuracy" if "test_accuracy" in first else "val_accuracy"
+
+
+METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "accuracy",
+    "macro_f1": "F1",
+    "loss": "nats",
+}
+"""What is measured of every split, and its unit."""
+
+
+def run_experiment(
+    experiment: Experiment,
+    config: RunConfig,
+    *,
+    recipe: Recipe | None = None,
+    options: Any = None,
+    resume_command: Callable[[Path], str] | None = None,
+) -> Results:
+    """Trains every recipe with every seed, and writes run folder and report.
+
+    Args:
+      experiment: what to train.
+      config: where, how often, on what.
+      recipe: in place of the experiment's own.
+      options: of the type `experiment.options`; None: its defaults.
+      resume_command: checkpoint folder -> the command that continues the run, for the
+        report.
+
+    Raises:
+      InputError: bad settings, images or weights; before training starts.
+      Stopped: on Ctrl-C or SIGTERM, after saving.
+    """
+    from jaxvision.report.sections import write_run  # draws, which --help need not
+
+    engine = _Engine(
+        experiment,
+        config,
+        recipe or experiment.recipe,
+        options or (experiment.options and experiment.options()),
+    )
+    return engine.run(functools.partial(write_run, resume_command=resume_command))
+
+
+class Stopped(Exception):
+    """A run was asked to stop, and can be continued.
+
+    folder: its checkpoint folder; None: the same command continues it.
+    signal_number: of the signal that asked for it.
+    """
+
+    def __init__(self, folder: Path | None, signal_number: int) -> None:
+        super().__init__("stopped")
+        self.folder, self.signal_number = folder, signal_number
+
+
+def default_config(experiment: Experiment) -> RunConfig:
+    """The settings of an experiment where none is given."""
+    data = DataConfig(split=experiment.split)
+    return RunConfig(data=data, seeds=experiment.seeds)
+
+
+class _Engine:
+    """One run of an experiment."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        config: RunConfig,
+        recipe: Recipe | None,
+        options: Any,
+    ) -> None:
+        self._experiment = experiment
+        self._given = config
+        self._config, self._recipe, self._options = _resumed(
+            experiment, config, recipe, options
+        )
+        self._decoded: tuple[Preprocessing, DecodedDataset] | None = None
+        self._folders: tuple[RunFolder, Path] | None = None
+
+    def run(self, write: Callable[[Results, float], None]) -> Results:
+        began = time.monotonic()
+        experiment, config = self._experiment, self._config
+        config_module.check(config)
+        if self._options is not None:
+            config_module.check(self._options)
+        if not config.seeds:
+            raise InputError("give at least one", setting="seeds")
+        if len(set(config.seeds)) != len(config.seeds):
+            raise InputError("names one twice", setting="seeds", value=config.seeds)
+        tables = self._tables()
+        with main_process_first():
+            starts = {
+                (name, row): make_start(recipe)
+                for name, table in tables.items()
+                for row, recipe in table.recipes.items()
+            }
+            missing = _missing_weights(starts)
+            if config.data.root is None:
+                draw_demo(DEMO_SETS[experiment.dataset])
+        starts = {key: start for key, start in starts.items() if key[1] not in missing}
+        for row, reason in missing.items():
+            print(f"{row}: left out: {reason}", file=sys.stderr)
+        self._dataset = load_dataset(
+            config.data, demo_kind=DEMO_SETS[experiment.dataset]
+        )
+        if experiment.check is not None:
+            experiment.check(self._dataset, self._options)
+        train = self._sweep if experiment.sweep else self._one_by_one
+        trials = train(tables, starts)
+        run, folder = self._open_folders()
+        results = Results(
+            experiment,
+            config,
+            self._recipe,
+            self._options,
+            tables,
+            trials,
+            missing,
+            self._decode(next(iter(starts.values())).preprocessing, config.seeds[0]),
+            run,
+            folder,
+        )
+        if is_main_process():
+            write(results, time.monotonic() - began)
+        return results
+
+    def _tables(self) -> dict[str, Table]:
+        """The experiment's tables, with the rows and epochs that the config allows."""
+        config = self._config
+        tables = self._experiment.tables_of(self._recipe, self._options)
+        known = [row for table in tables.values() for row in table.recipes]
+        if unknown := [row for row in config.rows if row not in known]:
+            raise InputError(
+                f"no such row; there are {', '.join(known)}",
+                setting="rows",
+                value=unknown[0],
+            )
+
+        def chosen(table: Table) -> Table:
+            recipes = {
+                row: recipe.replace(epochs=min(recipe.epochs, config.max_epochs))
+                if config.max_epochs
+                else recipe
+                for row, recipe in table.recipes.items()
+                if not config.rows or row in config.rows or row == table.reference
+            }
+            return dataclasses.replace(table, recipes=recipes)
+
+        found = {name: chosen(table) for name, table in tables.items()}
+        return {name: table for name, table in found.items() if table.recipes}
+
+    def _decode(self, preprocessing: Preprocessing, seed: int) -> DecodedDataset:
+        """The images in a geometry and in the split of a seed; decoded once."""
+        if self._decoded is None or self._decoded[0] != preprocessing:
+            self._decoded = None  # its images, before others come
+            with Progress("reading images", unit="images") as progress:
+                decoded = self._dataset.decode(preprocessing, progress=progress)
+            announce(decoded)
+            check_same("images", decoded.fingerprint)
+            self._decoded = preprocessing, decoded
+        decoded = self._decoded[1]
+        return decoded if self._config.data.splits else decoded.with_seed(seed)
+
+    def _one_by_one(
+        self, tables: Mapping[str, Table], starts: Mapping[tuple[str, str], Start]
+    ) -> dict[tuple[str, str], list[Trial]]:
+        """Every recipe with every seed, each network by itself."""
+        trials: dict[tuple[str, str], list[Trial]] = {}
+        for key, start in starts.items():
+            label = "/".join(filter(None, key))
+            if label:
+                print(f"{label}:")
+            with main_process_first():
+                pretrained = start.load_weights()
+            # Folders are made when all that was given is known to be usable.
+            self._decode(start.preprocessing, self._config.seeds[0])
+            run, folder = self._open_folders()
+            part = _part(run, label, start.recipe, self._config.tensorboard)
+            trials[key] = []
+            for seed in self._config.seeds:
+                with self._stoppable(folder):
+                    trials[key].append(
+                        self._train(
+                            start, pretrained, part, folder / folder_name(label), seed
+                        )
+                    )
+        return trials
+
+    def _train(
+        self, start: Start, pretrained: Any, run: RunFolder, folder: Path, seed: int
+    ) -> Trial:
+        dataset = self._decode(start.preprocessing, seed)
+        history = run.read_history(seed=seed)
+        with TrainingProgress(title=f"seed {seed}", history=history) as progress:
+            classifier, evaluations = train_seed(
+                start,
+                dataset,
+                pretrained,
+                seed=seed,
+                folder=folder / f"seed-{seed}",
+                callback=Callbacks(progress, HistoryCallback(run, seed=seed)),
+                save_seconds=self._config.save_seconds,
+            )
+        figures = ", ".join(
+            f"{name} {one.accuracy:.3f}" for name, one in evaluations.items()
+        )
+        print(f"seed {seed}: {figures}")
+        history = run.read_history(seed=seed)
+        return Trial(
+            start.recipe,
+            seed,
+            history,
+            math.fsum(row["seconds"] for row in history),
+            folder / f"seed-{seed}",
+            dataset=dataset,
+            classifier=classifier,
+            evaluations=evaluations,
+        )
+
+    def _sweep(
+        self, tables: Mapping[str, Table], starts: Mapping[tuple[str, str], Start]
+    ) -> dict[tuple[str, str], list[Trial]]:
+        """All recipes with all seeds at once."""
+        config, experiment = self._config, self._experiment
+        preprocessing = next(iter(starts.values())).preprocessing
+        datasets = {seed: self._decode(preprocessing, seed) for seed in config.seeds}
+        saved = [key for key in starts if tables[key[0]].save]
+        with (
+            self._stoppable(None),
+            Progress(f"section {experiment.section}", unit="epochs") as progress,
+        ):
+            runs = run_sweep(
+                [start.recipe for start in starts.values()],
+                datasets,
+                store=config.checkpoints / "sweeps",
+                save=[starts[key].recipe for key in saved],
+                progress=progress,
+            )
+        return {
+            key: [
+                Trial(
+                    starts[key].recipe, seed, run.history, run.seconds, run.folder,
+                    run.reused,
+                )
+                for seed, run in zip(config.seeds, several, strict=True)
+            ]
+            for key, several in zip(starts, runs, strict=True)
+        }  # fmt: skip
+
+    def _open_folders(self) -> tuple[RunFolder, Path]:
+        """The folders for the report and for the networks: new, or those it had."""
+        if self._folders is None:
+            self._folders = self._make_folders()
+        return self._folders
+
+    def _make_folders(self) -> tuple[RunFolder, Path]:
+        config, name = self._config, self._experiment.name
+        if not is_main_process():
+            # What the other processes write is what the first one writes too.
+            scratch = Path(tempfile.mkdtemp(prefix="jaxvision-"))
+            atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+            config = dataclasses.replace(
+                config, runs=scratch / "runs", checkpoints=scratch, resume=None
+            )
+        tensorboard = config.tensorboard
+        if config.resume is not None:
+            path = config.runs / name / config.resume.name
+            if path.is_dir():
+                return RunFolder.open(path, tensorboard=tensorboard), config.resume
+        run = RunFolder.create(
+            name,
+            root=config.runs,
+            name=config.resume.name if config.resume is not None else None,
+            tensorboard=tensorboard,
+        )
+        settings = self._settings()
+        run.write_config(settings)
+        folder = config.resume or config.checkpoints / name / run.path.name
+        if not self._experiment.sweep:
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            # Which processes trained it does not matter to those that continue it.
+            write_json(
+                folder / CONFIG,
+                {**settings, "distributed": to_plain(DistributedConfig())},
+            )
+        return run, folder
+
+    def _settings(self) -> dict[str, Any]:
+        """All settings of the run as plain values."""
+        settings = to_plain(self._config)
+        if self._recipe is not None:
+            settings["recipe"] = to_plain(self._recipe)
+        if self._options is not None:
+            settings["options"] = to_plain(self._options)
+        return settings
+
+    @contextlib.contextmanager
+    def _stoppable(self, folder: Path | None) -> Iterator[None]:
+        try:
+            yield
+        except Interrupted as stop:
+            raise Stopped(folder, stop.signal_number) from stop
+        except KeyboardInterrupt as stop:
+            raise Stopped(folder, signal.SIGINT) from stop
+
+
+def _resumed(
+    experiment: Experiment, config: RunConfig, recipe: Recipe | None, options: Any
+) -> tuple[RunConfig, Recipe | None, Any]:
+    """The settings of the run that `resume` names; else those that were given."""
+    folder = config.resume
+    if folder is None:
+        return config, recipe, options
+    defaults = dataclasses.replace(
+        default_config(experiment),
+        resume=folder,
+        distributed=config.distributed,
+        data=dataclasses.replace(
+            default_config(experiment).data, root=config.data.root
+        ),
+    )
+    own = experiment.options and experiment.options()
+    if (config, recipe, options) != (defaults, experiment.recipe, own):
+        raise InputError(
+            "continues with the settings of that run; drop the other ones",
+            setting="resume",
+        )
+    plain = broadcast(_read_settings(folder) if is_main_process() else None)
+    try:
+        recipe_plain, options_plain = (
+            plain.pop("recipe", None),
+            plain.pop("options", None),
+        )
+        found = from_plain(RunConfig, plain)
+        if recipe_plain is not None:
+            recipe = from_plain(Recipe, recipe_plain)
+        if options_plain is not None:
+            options = from_plain(type(own), options_plain)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder / CONFIG}: damaged ({error}); start a new run"
+        ) from error
+    data = found.data
+    if config.data.root is not None:
+        data = dataclasses.replace(data, root=config.data.root)
+    found = dataclasses.replace(
+        found, resume=folder, distributed=config.distributed, data=data
+    )
+    return found, recipe, options
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise InputError(
+            f"no run to continue there (no {CONFIG}); give the folder that training "
+            "named, checkpoints/<experiment>/<time>",
+            setting="resume",
+            value=folder,
+        )
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError, OSError) as error:
+        raise InputError(f"{path}: damaged ({error}); start a new run") from error
+
+
+def _missing_weights(starts: Mapping[tuple[str, str], Start]) -> dict[str, str]:
+    """Rows of a table whose pretrained weights are out of reach, with the reason.
+
+    Raises:
+      InputError: no row is left, or weights that were given as a file are not usable.
+    """
+    if len(starts) == 1:
+        return {}  # its error comes when it is trained
+    missing = {}
+    for (_, row), start in starts.items():
+        try:
+            start.load_weights()
+        except InputError as error:
+            if start.recipe.weights is not None:
+                raise
+            missing[row] = str(error)
+    if len(missing) == len(starts):
+        raise InputError(f"no pretrained weights: {'; '.join(missing.values())}")
+    return missing
+
+
+def folder_name(row: str) -> str:
+    """A row's name as that of a folder."""
+    return re.sub(r"[^\w.]+", "-", row)
+
+
+def draw_demo(kind: str) -> None:
+    """Draws the built-in set, unless it is there already."""
+    from jaxvision.data.demo import demo_folder, write_demo
+
+    with Progress("drawing demo images", unit="images") as progress:
+        write_demo(kind, demo_folder(kind), progress=progress)
+
+
+def announce(dataset: DecodedDataset) -> None:
+    """Prints which images are used, and on stderr which are left out."""
+    print(
+        f"{dataset.name}: {len(dataset.images)} images of "
+        f"{len(dataset.classes)} classes in {dataset.root}"
+        + (" — demo data, drawn by code" if dataset.is_demo else "")
+    )
+    for path, reason in dataset.bad:
+        print(f"left out: {path}: {reason}", file=sys.stderr)
+    if dataset.pairs_note:
+        print(dataset.pairs_note)
+    if dataset.duplicates:
+        print(
+            f"{len(dataset.duplicates)} groups of identical images, each kept in "
+            f"one split; {len(dataset.conflicts)} of them in several classes",
+            file=sys.stderr,
+        )
+
+
+def _part(run: RunFolder, row: str, recipe: Recipe, tensorboard: bool) -> RunFolder:
+    """The run folder of one row, within that of the run; the run's own for no row."""
+    if not row:
+        return run
+    path = run.path / folder_name(row)
+    if path.is_dir():
+        return RunFolder.open(path, tensorboard=tensorboard)
+    part = RunFolder.create(
+        f"{run.experiment}/{run.path.name}",
+        root=run.path.parents[1],
+        name=path.name,
+        tensorboard=tensorboard,
+    )
+    part.write_config(to_plain(recipe))
+    return part
+
+
+def _measurements(prefix: str, trials: Sequence[Trial]) -> dict[str, Measurement]:
+    """Metric -> measurement of one row."""
+    seeds = [trial.seed for trial in trials]
+
+    def measure(metric: str, values: Sequence[float], **about: str) -> Measurement:
+        name = f"{prefix}/{metric}" if prefix else metric
+        return Measurement(name, values, seeds, **about)
+
+    if not trials[0].evaluations:
+        last = [trial.history[-1] for trial in trials]
+        best = [trial.best["val_accuracy"] for trial in trials]
+        return {
+            "train_accuracy": measure(
+                "train_accuracy", [row["train_accuracy"] for row in last], split="train"
+            ),
+            "val_accuracy": measure(
+                "val_accuracy", [row["val_accuracy"] for row in last], split="val"
+            ),
+            "best_val_accuracy": measure("best_val_accuracy", best, split="val"),
+            "epochs": measure(
+                "epochs", [len(t.history) for t in trials], unit="epochs", split="val"
+            ),
+            "seconds": measure(
+                "seconds", [t.seconds for t in trials], unit="s", split="train"
+            ),
+        }
+    found = {
+        f"{split}_{metric}": measure(
+            f"{split}_{metric}",
+            [trial.evaluations[split].row[metric] for trial in trials],
+            unit=unit,
+            split=split,
+        )
+        for metric, unit in METRICS.items()
+        for split in ("test", "val", "train")
+        if split in trials[0].evaluations
+    }
+    curves = [trial.held_out.roc_curve() for trial in trials]
+    if all(curves):
+        split = trials[0].held_out.split
+        areas = [curve.auc for curve in curves if curve]
+        found[f"{split}_auc"] = measure(f"{split}_auc", areas, unit="area", split=split)
+    # The median: the first epoch is compiled in.
+    seconds = [
+        statistics.median(row["seconds"] for row in trial.history) for trial in trials
+    ]
+    found["seconds_per_epoch"] = measure(
+        "seconds_per_epoch", seconds, unit="s", split="train"
+    )
+    return found
+
+
+def _val_score(row: Row) -> tuple[float, float]:
+    """As `fit` compares epochs: accuracy, then the lower loss; NaN is worst."""
+    accuracy, loss = row["val_accuracy"], row["val_loss"]
+    if not (math.isfinite(accuracy) and math.isfinite(loss)):
+        return -math.inf, -math.inf
+    return accuracy, -loss

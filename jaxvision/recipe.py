@@ -1,0 +1,624 @@
+"""A recipe decides a trained classifier completely; `train` and `finetune` follow it.
+
+    data = load_dataset("photos/")
+    classifier = train(data, Recipe("efficientnet_lite0", epochs=5), seed=0)
+
+Two equal recipes on the same images with the same seed give the same bits.
+"""
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from jaxvision import config
+from jaxvision.classifier import (
+    CARD,
+    SPLITS,
+    Classifier,
+    Evaluation,
+    ModelCard,
+    load_classifier,
+)
+from jaxvision.config import Bounds, to_plain
+from jaxvision.data.dataset import Dataset, DecodedDataset
+from jaxvision.data.loader import Batches
+from jaxvision.data.transforms import AugmentConfig
+from jaxvision.errors import InputError
+from jaxvision.metrics import (
+    Loss,
+    balanced_class_weights,
+    class_frequencies,
+    make_cross_entropy,
+)
+from jaxvision.models import Network, check_fits
+from jaxvision.optim import (
+    OptimConfig,
+    ScheduleConfig,
+    make_optimizer,
+    schedule_factor,
+)
+from jaxvision.preprocessing import Preprocessing, ResizeMode
+from jaxvision.pretrained import (
+    Pretrained,
+    choose_backbone,
+    find_source,
+    fit_into,
+    load,
+)
+from jaxvision.report.progress import Progress, TrainingProgress
+from jaxvision.storage import cache_folder, write_json, writing
+from jaxvision.train.checkpoint import CheckpointFolder
+from jaxvision.train.color import (
+    ColorComponents,
+    color_components,
+    make_color_augment,
+)
+from jaxvision.train.distributed import broadcast, is_main_process
+from jaxvision.train.loop import Callback, Callbacks, Select, fit
+from jaxvision.train.parallel import Runner
+from jaxvision.train.state import create_state, init_variables, set_output_biases
+from jaxvision.transfer import extract_features, fit_head, head_alone, join
+from jaxvision.typing import PyTree, Row
+
+Method = Literal["scratch", "features", "head", "full"]
+
+COLORS = "colors.json"
+"""Principal colors of a seed's training images, in its checkpoint folder."""
+
+SCALINGS = {"signed": (127.5, 127.5), "half": (127.5, 255.0), "unit": (0.0, 255.0)}
+"""Mean and deviation of each scaling, on the scale 0 to 255."""
+
+Scaling = Literal["signed", "half", "unit", "standardize"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a classifier is made of labeled images: plain values, and all of them.
+
+    The defaults fine-tune a network that knows ImageNet.
+    """
+
+    network: str = "efficientnet_lite0"
+    """Network to train. With method scratch a name in `MODELS`; else pretrained weights
+    in `SOURCES`, or auto: AlexNet if its weights are here or can be downloaded, else
+    EfficientNet-Lite0, whose weights come with the package."""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Further arguments of `create_model`, such as `hidden` of the network mlp."""
+    method: Method = "full"
+    """scratch: fresh weights, everything is trained. features: a head on the features
+    of the pretrained network, which are computed once. head: the head, on augmented
+    images. full: the head on features, and then everything."""
+    weights: Path | None = None
+    """File with the pretrained weights, in place of a download."""
+    image_size: Annotated[int, Bounds(1)] = 224
+    """Height and width of the network's input, in pixels."""
+    resize_mode: ResizeMode = "stretch"
+    """How an image becomes square: stretched, cut, or with black bars."""
+    gray: bool = False
+    """One channel in place of three; with method scratch."""
+    scaling: Scaling = "signed"
+    """With method scratch, pixel values become -1 to 1 (signed), -0.5 to 0.5 (half), 0
+    to 1 (unit), or are standardized image by image. Pretrained weights bring their
+    own."""
+    augment: AugmentConfig = AugmentConfig(
+        resized_crop=0.3, horizontal_flip=0.5, brightness=0.2, contrast=0.2
+    )
+    label_smoothing: Annotated[float, Bounds(0, 1, below=True)] = 0.0
+    """Share of the target that is spread over all classes."""
+    class_weights: bool = False
+    """Weigh each class in the loss by the inverse of its frequency."""
+    output_biases: bool = False
+    """Start with the last layer expecting each class as often as it occurs."""
+    binary: bool = False
+    """Tell two classes apart by one logit and binary cross-entropy."""
+    optim: OptimConfig = OptimConfig(
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        clip_norm=1.0,
+        backbone_lr_multiplier=0.3,
+    )
+    schedule: ScheduleConfig = ScheduleConfig("cosine", warmup_epochs=1.0)
+    epochs: Annotated[int, Bounds(1)] = 10
+    """Epochs at most."""
+    batch_size: Annotated[int, Bounds(1)] = 32
+    """Images a step, over all devices."""
+    patience: Annotated[int, Bounds(1)] | None = None
+    """Stop after this many epochs without a better one on the validation images."""
+    select: Select = "best"
+    """Which epoch's parameters are the result: the best one on the validation images,
+    or the last."""
+    head_epochs: Annotated[int, Bounds(0)] = 100
+    """With method full: epochs of the head alone, on features, before all is
+    trained."""
+    head_learning_rate: Annotated[float, Bounds(0, above=True)] = 1e-3
+    """Peak learning rate (Adam, cosine) of those epochs."""
+    freeze_bn: bool = True
+    """With methods head and full: batch norm keeps the pretrained statistics; its scale
+    and bias are trained."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in; parameters are float32 always."""
+
+    def replace(self, **changes: Any) -> "Recipe":
+        """The recipe with other values.
+
+        Args:
+          **changes: fields of the recipe; other names are options of the network.
+        """
+        names = {field.name for field in dataclasses.fields(self)}
+        options = {k: v for k, v in changes.items() if k not in names}
+        fields = {k: v for k, v in changes.items() if k in names}
+        if options:
+            given = fields.get("options", self.options)
+            fields["options"] = {**given, **options}
+        return dataclasses.replace(self, **fields)
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it begins with published weights."""
+        return self.method != "scratch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where a recipe's training begins.
+
+    recipe: with its network chosen, where that was "auto".
+    preprocessing: of the images.
+    weights: where the first weights come from, in words.
+    reason: why this network, in words; it follows "because".
+    """
+
+    recipe: Recipe
+    preprocessing: Preprocessing
+    weights: str = "fresh"
+    reason: str = ""
+
+    def load_weights(self) -> Pretrained | None:
+        """The pretrained weights; None for fresh ones.
+
+        Raises:
+          InputError: they are out of reach, or the file is not what it should be.
+        """
+        if not self.recipe.pretrained:
+            return None
+        return load(self.recipe.network, weights=self.recipe.weights)
+
+
+def make_start(recipe: Recipe) -> Start:
+    """Checks a recipe, chooses its network and says how its images are made.
+
+    Reads no image and no weights.
+
+    Raises:
+      InputError: a value out of range, an unknown network, layer or option, images too
+        small for the network, or settings that exclude each other.
+    """
+    config.check(recipe)
+    if recipe.patience is not None and recipe.select == "last":
+        raise InputError(
+            "waits for a best epoch: set `select` to best too", setting="patience"
+        )
+    size = (recipe.image_size, recipe.image_size)
+    if not recipe.pretrained:
+        if recipe.weights is not None:
+            raise InputError(
+                "not used with `method` scratch: choose another method, or drop it",
+                setting="weights",
+            )
+        start = Start(recipe, _fresh_preprocessing(recipe, size))
+    else:
+        choice = choose_backbone(recipe.network)
+        source = find_source(choice.name)
+        start = Start(
+            recipe.replace(network=choice.name),
+            dataclasses.replace(
+                source.preprocessing, size=size, resize_mode=recipe.resize_mode
+            ),
+            str(recipe.weights or source.origin),
+            choice.reason,
+        )
+    card = make_card(start, ("first", "second"))
+    check_fits(card.create_model(), (*size, start.preprocessing.channels))
+    return start
+
+
+def train(
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+) -> Classifier:
+    """Trains a classifier by a recipe and measures it on every split.
+
+    Args:
+      data: labeled images; divided anew for the seed, unless they came with splits.
+      recipe: how to train.
+      seed: of the split, the initialization, the order of the images and dropout.
+      folder: checkpoint folder of the training. One that was stopped is continued from
+        there, exactly; a finished one is read. None: nothing is kept beyond what
+        `Classifier.save` writes.
+      callbacks: told of every step and epoch.
+      progress: whether to show bars on stderr.
+
+    Returns:
+      The network of the epoch that the recipe selects; its accuracies are in
+      `card.recorded`.
+
+    Raises:
+      InputError: bad settings, images or weights; before training starts.
+      Interrupted: on Ctrl-C or SIGTERM, after saving into `folder`.
+    """
+    start = make_start(recipe)
+    config.check_number("seed", seed, Bounds(0, 2**32 - 1))
+    with Progress("reading images", unit="images", enabled=progress) as report:
+        dataset = data.with_seed(seed).decode(start.preprocessing, progress=report)
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="jaxvision-")
+            )
+        bars = TrainingProgress(enabled=progress)
+        stack.enter_context(bars)
+        classifier, _ = train_seed(
+            start,
+            dataset,
+            start.load_weights(),
+            seed=seed,
+            folder=Path(folder),
+            callback=Callbacks(bars, *callbacks),
+            progress=progress,
+        )
+    return classifier
+
+
+def finetune(
+    data: Dataset, network: str = "efficientnet_lite0", **settings: Any
+) -> Classifier:
+    """Fine-tunes a pretrained network on labeled images.
+
+    Args:
+      data: the images.
+      network: pretrained weights, a name in `jaxvision.pretrained.SOURCES`, or "auto".
+      **settings: fields of `Recipe`, options of the network, and the arguments of
+        `train`.
+
+    Returns:
+      As `train`.
+
+    Raises:
+      As `train`.
+    """
+    names = ("seed", "folder", "callbacks", "progress")
+    options = {name: settings.pop(name) for name in names if name in settings}
+    return train(data, Recipe(network).replace(**settings), **options)
+
+
+def train_seed(
+    start: Start,
+    dataset: DecodedDataset,
+    pretrained: Pretrained | None,
+    *,
+    seed: int,
+    folder: Path,
+    callback: Callback,
+    save_seconds: float = 30.0,
+    progress: bool = True,
+) -> tuple[Classifier, dict[str, Evaluation]]:
+    """Trains one seed, or what is left of it, and measures the network on every split.
+
+    Args:
+      start: of the recipe.
+      dataset: in the split of the seed and in the start's preprocessing.
+      pretrained: the weights of the start.
+      seed: of all that is random.
+      folder: checkpoint folder; a finished seed is read from it.
+      callback: told of every step and epoch.
+      save_seconds: time between two saves while training.
+      progress: whether to show bars.
+
+    Returns:
+      The network, and its evaluation on each split that has images.
+    """
+    if _is_finished(folder):
+        classifier = load_classifier(folder)
+    else:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        dataset.write_splits(folder / SPLITS)
+        run = _Training(
+            start, dataset, pretrained, seed, folder, callback, save_seconds, progress
+        )
+        classifier = run.run()
+    evaluations = {
+        split: _evaluate(start, classifier, dataset, split)
+        for split, indices in dataset.splits.items()
+        if len(indices)
+    }
+    figures = {split: one.row for split, one in evaluations.items()}
+    return classifier.record(figures, folder), evaluations
+
+
+class _Training:
+    """The training of one seed."""
+
+    def __init__(
+        self,
+        start: Start,
+        dataset: DecodedDataset,
+        pretrained: Pretrained | None,
+        seed: int,
+        folder: Path,
+        callback: Callback,
+        save_seconds: float,
+        progress: bool,
+    ) -> None:
+        self._recipe = start.recipe
+        self._dataset = dataset
+        self._pretrained = pretrained
+        self._seed = seed
+        self._folder = folder
+        self._callback = callback
+        self._save_seconds = save_seconds
+        self._progress = progress
+        labels = dataset.labels[dataset.splits["train"]]
+        self._check_classes(labels)
+        self._card = make_card(start, dataset.classes).of_training(dataset, seed)
+        # Written now: what an interrupted training leaves can be used too.
+        self._card.write(folder)
+        self._model: Network = self._card.create_model()
+        self._loss = _make_loss(start.recipe, labels, len(dataset.classes))
+
+    def run(self) -> Classifier:
+        recipe, variables = self._recipe, self._first_variables()
+        if recipe.method == "features":
+            variables, row, history = self._train_head(
+                variables, recipe.optim, recipe.schedule, recipe.epochs, self._callback
+            )
+            checkpoints = CheckpointFolder(self._folder)
+            checkpoints.save("best", int(row["step"]), variables, row)
+            checkpoints.wait()
+        else:
+            if recipe.method == "full" and recipe.head_epochs:
+                optim = OptimConfig("adam", recipe.head_learning_rate)
+                schedule = ScheduleConfig("cosine")
+                variables, _, _ = self._train_head(
+                    variables, optim, schedule, recipe.head_epochs, None
+                )
+            frozen = ("backbone",) if recipe.method == "head" else ()
+            history = self._train_all(variables, frozen)
+        classifier = load_classifier(self._folder)
+        return dataclasses.replace(classifier, history=tuple(history))
+
+    def _check_classes(self, labels: np.ndarray) -> None:
+        """Raises InputError where the classes do not suit the recipe."""
+        dataset, recipe = self._dataset, self._recipe
+        counts = np.bincount(labels, minlength=len(dataset.classes))
+        if recipe.binary and len(dataset.classes) != 2:
+            raise InputError(
+                f"{dataset.root}: {len(dataset.classes)} classes "
+                f"({', '.join(dataset.classes)}), but with `binary` one logit tells "
+                "exactly two apart; give a folder with two subfolders of images"
+            )
+        if not counts.all():
+            name = dataset.classes[int(np.argmin(counts))]
+            raise InputError(
+                f"{dataset.root}: no image of class {name!r} is in the training split; "
+                "add images of it, or change the split"
+            )
+
+    def _first_variables(self) -> dict[str, PyTree]:
+        preprocessing = self._dataset.preprocessing
+        shape = (*preprocessing.size, preprocessing.channels)
+        if self._pretrained is None:
+            variables = init_variables(self._model, self._seed, shape)
+        else:
+            template = init_variables(self._model, self._seed, shape, only=["head"])
+            variables, _ = fit_into(self._pretrained.variables, template)
+        if self._recipe.output_biases:
+            labels = self._dataset.labels[self._dataset.splits["train"]]
+            frequencies = class_frequencies(labels, len(self._dataset.classes))
+            variables = set_output_biases(variables, frequencies)
+        return variables
+
+    def _train_all(
+        self, variables: dict[str, PyTree], frozen: Collection[str]
+    ) -> list[Row]:
+        """Trains on images, augmented anew in every epoch."""
+        recipe, dataset, runner = self._recipe, self._dataset, Runner.all_devices()
+        options: dict[str, Any] = {
+            "batch_size": recipe.batch_size, "seed": self._seed, **runner.shard,
+        }  # fmt: skip
+        train = dataset.batches("train", train=True, augment=recipe.augment, **options)
+        val = None
+        if len(dataset.splits["val"]):
+            val = dataset.batches("val", train=False, **options)
+        lengths = {"steps_per_epoch": train.steps_per_epoch, "epochs": recipe.epochs}
+        tx = make_optimizer(recipe.optim, recipe.schedule, **lengths)
+        factor = schedule_factor(recipe.schedule, **lengths)
+        peak = recipe.optim.learning_rate
+        augment = None
+        if recipe.augment.pca_color:
+            augment = make_color_augment(
+                self._training_colors(),
+                recipe.augment.pca_color,
+                per_pixel=recipe.augment.pca_per_pixel,
+            )
+        result = fit(
+            self._model,
+            tx,
+            self._loss,
+            create_state(variables, tx, seed=self._seed, frozen=frozen),
+            train,
+            normalize=dataset.preprocessing.normalize,
+            epochs=recipe.epochs,
+            val=val,
+            select=recipe.select,
+            patience=recipe.patience,
+            checkpoints=CheckpointFolder(self._folder),
+            save_seconds=self._save_seconds,
+            augment=augment,
+            learning_rate_at=lambda step: peak * float(factor(step)),
+            callback=self._callback,
+            runner=runner,
+        )
+        return result.history
+
+    def _training_colors(self) -> ColorComponents:
+        """The principal colors of the normalized training images; kept on disk."""
+        dataset = self._dataset
+        components = color_components(
+            dataset.preprocessing.normalize(dataset.image(index))
+            for index in dataset.splits["train"]
+        )
+        write_json(self._folder / COLORS, to_plain(components))
+        return components
+
+    def _train_head(
+        self,
+        variables: dict[str, PyTree],
+        optim: OptimConfig,
+        schedule: ScheduleConfig,
+        epochs: int,
+        callback: Callback | None,
+    ) -> tuple[dict[str, PyTree], Row, list[Row]]:
+        """Trains the head on features of the frozen backbone, which is run once.
+
+        Returns:
+          The whole network's variables, the row of the epoch that is selected, and all
+          rows.
+        """
+        recipe, dataset = self._recipe, self._dataset
+        with Progress("features", unit="images", enabled=self._progress) as progress:
+            features = extract_features(
+                self._model,
+                variables,
+                dataset,
+                batch_size=recipe.batch_size,
+                cache=features_folder(),
+                progress=progress,
+            )
+        variables, result = fit_head(
+            self._model,
+            variables,
+            features,
+            dataset,
+            optim=optim,
+            schedule=schedule,
+            loss=self._loss,
+            epochs=epochs,
+            batch_size=recipe.batch_size,
+            seed=self._seed,
+            select=recipe.select,
+            patience=recipe.patience,
+            checkpoints=CheckpointFolder(self._folder / "head"),
+            save_seconds=self._save_seconds,
+            callback=callback,
+        )
+        row = result.history[max(result.best_epoch, 1) - 1]
+        return variables, row, result.history
+
+
+def features_folder() -> Path:
+    """Where features of frozen backbones are cached."""
+    return cache_folder() / "features"
+
+
+def network_name(recipe: Recipe) -> str:
+    """The name in `MODELS` of a recipe's network, which "auto" has not."""
+    return find_source(recipe.network).model if recipe.pretrained else recipe.network
+
+
+def _fresh_preprocessing(recipe: Recipe, size: tuple[int, int]) -> Preprocessing:
+    options: dict[str, Any] = {
+        "size": size, "resize_mode": recipe.resize_mode, "gray": recipe.gray,
+    }  # fmt: skip
+    if recipe.scaling == "standardize":
+        return Preprocessing(**options, standardize=True)
+    channels = 1 if recipe.gray else 3
+    mean, std = SCALINGS[recipe.scaling]
+    return Preprocessing(**options, mean=(mean,) * channels, std=(std,) * channels)
+
+
+def make_card(start: Start, classes: tuple[str, ...]) -> ModelCard:
+    """The card of a network that the recipe trains, as far as the recipe decides it."""
+    recipe = start.recipe
+    options = {**recipe.options, "dtype": recipe.dtype}
+    if recipe.method in ("head", "full"):
+        options["freeze_bn"] = recipe.freeze_bn
+    return ModelCard(
+        network=network_name(recipe),
+        options=options,
+        classes=classes,
+        preprocessing=start.preprocessing,
+        weights=start.weights,
+        data={},
+        seed=0,
+        batch_size=recipe.batch_size,
+        binary=recipe.binary,
+        recipe=to_plain(recipe),
+    )
+
+
+def _make_loss(recipe: Recipe, labels: np.ndarray, num_classes: int) -> Loss:
+    """The recipe's loss; `labels` `[n]` of the training images."""
+    weights = None
+    if recipe.class_weights:
+        weights = balanced_class_weights(labels, num_classes)
+    return make_cross_entropy(
+        class_weights=weights, label_smoothing=recipe.label_smoothing
+    )
+
+
+def _evaluate(
+    start: Start, classifier: Classifier, dataset: DecodedDataset, split: str
+) -> Evaluation:
+    """The network on a split; where its backbone is frozen and its features are cached,
+    by way of those."""
+    indices = dataset.splits[split]
+    options: dict[str, Any] = {
+        "batch_size": start.recipe.batch_size, "train": False,
+        **Runner.all_devices().shard,
+    }  # fmt: skip
+    if start.recipe.method != "features":
+        batches = dataset.batches(indices, **options)
+        row, logits = classifier.evaluate_batches(batches)
+        return classifier.evaluation(dataset, split, indices, row, logits)
+    features = extract_features(
+        classifier.model,
+        classifier.variables,
+        dataset,
+        batch_size=start.recipe.batch_size,
+        cache=features_folder(),
+    )
+    batches = Batches.of_arrays(features, dataset.labels, indices, seed=0, **options)
+    head = dataclasses.replace(
+        classifier,
+        model=head_alone(classifier.model),
+        variables=join({}, classifier.variables),
+    )
+    row, logits = head.evaluate_batches(batches, normalize=lambda x: x)
+    return classifier.evaluation(dataset, split, indices, row, logits)
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether a seed has been trained and measured; its card is there then.
+
+    Of several processes, process 0 tells the others, and gives them the card.
+    """
+    path, card = folder / CARD, None
+    if is_main_process() and path.is_file() and ModelCard.read(folder).recorded:
+        card = path.read_text("utf-8")
+    card = broadcast(card)
+    if card is not None and not is_main_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(card, "utf-8")
+    return card is not None
