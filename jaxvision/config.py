@@ -191,7 +191,7 @@ def _check_value(hint: Any, value: Any, name: str, bounds: Bounds | None) -> Non
         for item in value:
             _check_value(arguments[0], item, name, bounds)
     elif hint in (int, float):
-        number = isinstance(value, (int, float, np.number)) and type(value) is not bool
+        number = isinstance(value, (int, float)) and type(value) is not bool
         if not number or (hint is int and value != int(value)):
             kind = "a whole number" if hint is int else "a number"
             raise InputError(f"must be {kind}", setting=name, value=value)

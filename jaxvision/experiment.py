@@ -420,8 +420,7 @@ class _Engine:
             announce(decoded)
             check_same("images", decoded.fingerprint)
             self._decoded = preprocessing, decoded
-        decoded = self._decoded[1]
-        return decoded if self._config.data.splits else decoded.with_seed(seed)
+        return self._decoded[1].with_seed(seed)
 
     def _one_by_one(
         self, tables: Mapping[str, Table], starts: Mapping[tuple[str, str], Start]
@@ -588,12 +587,10 @@ def _resumed(
             "continues with the settings of that run; drop the other ones",
             setting="resume",
         )
-    plain = broadcast(_read_settings(folder) if is_main_process() else None)
+    plain = broadcast(_read_settings(folder) if is_main_process() else {})
     try:
-        recipe_plain, options_plain = (
-            plain.pop("recipe", None),
-            plain.pop("options", None),
-        )
+        recipe_plain = plain.pop("recipe", None)
+        options_plain = plain.pop("options", None)
         found = from_plain(RunConfig, plain)
         if recipe_plain is not None:
             recipe = from_plain(Recipe, recipe_plain)

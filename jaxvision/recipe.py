@@ -27,6 +27,7 @@ from jaxvision.classifier import (
 from jaxvision.config import Bounds, to_plain
 from jaxvision.data.dataset import Dataset, DecodedDataset
 from jaxvision.data.loader import Batches
+from jaxvision.data.splits import read_splits
 from jaxvision.data.transforms import AugmentConfig
 from jaxvision.errors import InputError
 from jaxvision.metrics import (
@@ -328,7 +329,11 @@ def train_seed(
     Returns:
       The network, and its evaluation on each split that has images.
     """
-    if _is_finished(folder):
+    # What is resumed is what was begun: the same images in the same splits.
+    if (folder / SPLITS).is_file():
+        dataset = dataset.with_splits(read_splits(folder / SPLITS))
+    finished = _is_finished(folder)
+    if finished:
         classifier = load_classifier(folder)
     else:
         with writing(folder):
@@ -343,8 +348,10 @@ def train_seed(
         for split, indices in dataset.splits.items()
         if len(indices)
     }
-    figures = {split: one.row for split, one in evaluations.items()}
-    return classifier.record(figures, folder), evaluations
+    if not finished:
+        figures = {split: one.row for split, one in evaluations.items()}
+        classifier = classifier.record(figures, folder)
+    return classifier, evaluations
 
 
 class _Training:
