@@ -228,7 +228,7 @@ def test_features_make_a_network_that_predicts(data, capsys):
     assert results["figures"]["test_accuracy"]["mean"] > 0.8
     assert len(list(Path("data/features").glob("*.npy"))) == 1
     classifier = load_classifier(checkpoint_of(folder))
-    assert classifier.predict([data.root / "red" / "00.png"])[0].name == "red"
+    assert classifier.predict([data.root / "red" / "00.png"])[0].label == "red"
     assert "block4a" not in str(classifier.variables["params"]["backbone"].keys())
 
 
