@@ -4,56 +4,14 @@ What a sweep varies (peak learning rate, weight decay) is data in the optimizer'
 state, by `optax.inject_hyperparams`; a schedule is a curve of height one under it.
 """
 
-import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxvision.config import Bounds
+from jaxvision.settings import OptimConfig, ScheduleConfig
 from jaxvision.typing import PyTree
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimConfig:
-    """Which optimizer, and how fast."""
-
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
-    """Update rule."""
-    learning_rate: Annotated[float, Bounds(0)] = 1e-3
-    """Peak learning rate."""
-    weight_decay: Annotated[float, Bounds(0)] = 0.0
-    """Decoupled in adamw; in the others an L2 term in the gradient, as in PyTorch.
-    Kernels only: biases and normalization are left out."""
-    decay_all: bool = False
-    """Decay biases and normalization too."""
-    momentum: Annotated[float, Bounds(0, 1, below=True)] = 0.9
-    """Momentum of sgd; 0 is plain gradient descent."""
-    nesterov: bool = False
-    """Nesterov's momentum in sgd."""
-    clip_norm: Annotated[float, Bounds(0, above=True)] | None = None
-    """Longest allowed gradient, all parameters together; longer ones are scaled."""
-    backbone_lr_multiplier: Annotated[float, Bounds(0)] = 1.0
-    """Multiplies the learning rate of the backbone, where it is trained."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ScheduleConfig:
-    """How the learning rate falls from its peak."""
-
-    kind: Literal["constant", "step", "exponential", "cosine"] = "constant"
-    """Not at all, times `gamma` every `step_epochs`, times `gamma` every epoch after
-    `hold_epochs`, or along half a cosine to zero."""
-    gamma: Annotated[float, Bounds(0)] = 0.1
-    """Factor of the step and exponential schedules."""
-    step_epochs: Annotated[int, Bounds(1)] = 10
-    """Epochs between two falls of the step schedule."""
-    hold_epochs: Annotated[int, Bounds(1)] = 1
-    """Epochs at the peak before the exponential schedule begins to fall."""
-    warmup_epochs: Annotated[float, Bounds(0)] = 0.0
-    """Epochs over which the rate first rises linearly from zero."""
 
 
 def schedule_factor(

@@ -9,9 +9,9 @@ Two equal recipes on the same images with the same seed give the same bits.
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from jaxvision.config import Bounds, to_plain
 from jaxvision.data.dataset import Dataset, DecodedDataset
 from jaxvision.data.loader import Batches
 from jaxvision.data.splits import read_splits
-from jaxvision.data.transforms import AugmentConfig
 from jaxvision.errors import InputError
 from jaxvision.metrics import (
     Loss,
@@ -37,13 +36,8 @@ from jaxvision.metrics import (
     make_cross_entropy,
 )
 from jaxvision.models import Network, check_fits
-from jaxvision.optim import (
-    OptimConfig,
-    ScheduleConfig,
-    make_optimizer,
-    schedule_factor,
-)
-from jaxvision.preprocessing import Preprocessing, ResizeMode
+from jaxvision.optim import make_optimizer, schedule_factor
+from jaxvision.preprocessing import Preprocessing
 from jaxvision.pretrained import (
     Pretrained,
     choose_backbone,
@@ -52,6 +46,7 @@ from jaxvision.pretrained import (
     load,
 )
 from jaxvision.report.progress import Progress, TrainingProgress
+from jaxvision.settings import OptimConfig, Recipe, ScheduleConfig
 from jaxvision.storage import cache_folder, write_json, writing
 from jaxvision.train.checkpoint import CheckpointFolder
 from jaxvision.train.color import (
@@ -60,109 +55,17 @@ from jaxvision.train.color import (
     make_color_augment,
 )
 from jaxvision.train.distributed import broadcast, is_main_process
-from jaxvision.train.loop import Callback, Callbacks, Select, fit
+from jaxvision.train.loop import Callback, Callbacks, fit
 from jaxvision.train.parallel import Runner
 from jaxvision.train.state import create_state, init_variables, set_output_biases
 from jaxvision.transfer import extract_features, fit_head, head_alone, join
 from jaxvision.typing import PyTree, Row
-
-Method = Literal["scratch", "features", "head", "full"]
 
 COLORS = "colors.json"
 """Principal colors of a seed's training images, in its checkpoint folder."""
 
 SCALINGS = {"signed": (127.5, 127.5), "half": (127.5, 255.0), "unit": (0.0, 255.0)}
 """Mean and deviation of each scaling, on the scale 0 to 255."""
-
-Scaling = Literal["signed", "half", "unit", "standardize"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How a classifier is made of labeled images: plain values, and all of them.
-
-    The defaults fine-tune a network that knows ImageNet.
-    """
-
-    network: str = "efficientnet_lite0"
-    """Network to train. With method scratch a name in `MODELS`; else pretrained weights
-    in `SOURCES`, or auto: AlexNet if its weights are here or can be downloaded, else
-    EfficientNet-Lite0, whose weights come with the package."""
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Further arguments of `create_model`, such as `hidden` of the network mlp."""
-    method: Method = "full"
-    """scratch: fresh weights, everything is trained. features: a head on the features
-    of the pretrained network, which are computed once. head: the head, on augmented
-    images. full: the head on features, and then everything."""
-    weights: Path | None = None
-    """File with the pretrained weights, in place of a download."""
-    image_size: Annotated[int, Bounds(1)] = 224
-    """Height and width of the network's input, in pixels."""
-    resize_mode: ResizeMode = "stretch"
-    """How an image becomes square: stretched, cut, or with black bars."""
-    gray: bool = False
-    """One channel in place of three; with method scratch."""
-    scaling: Scaling = "signed"
-    """With method scratch, pixel values become -1 to 1 (signed), -0.5 to 0.5 (half), 0
-    to 1 (unit), or are standardized image by image. Pretrained weights bring their
-    own."""
-    augment: AugmentConfig = AugmentConfig(
-        resized_crop=0.3, horizontal_flip=0.5, brightness=0.2, contrast=0.2
-    )
-    label_smoothing: Annotated[float, Bounds(0, 1, below=True)] = 0.0
-    """Share of the target that is spread over all classes."""
-    class_weights: bool = False
-    """Weigh each class in the loss by the inverse of its frequency."""
-    output_biases: bool = False
-    """Start with the last layer expecting each class as often as it occurs."""
-    binary: bool = False
-    """Tell two classes apart by one logit and binary cross-entropy."""
-    optim: OptimConfig = OptimConfig(
-        optimizer="adamw",
-        learning_rate=1e-3,
-        weight_decay=0.01,
-        clip_norm=1.0,
-        backbone_lr_multiplier=0.3,
-    )
-    schedule: ScheduleConfig = ScheduleConfig("cosine", warmup_epochs=1.0)
-    epochs: Annotated[int, Bounds(1)] = 10
-    """Epochs at most."""
-    batch_size: Annotated[int, Bounds(1)] = 32
-    """Images a step, over all devices."""
-    patience: Annotated[int, Bounds(1)] | None = None
-    """Stop after this many epochs without a better one on the validation images."""
-    select: Select = "best"
-    """Which epoch's parameters are the result: the best one on the validation images,
-    or the last."""
-    head_epochs: Annotated[int, Bounds(0)] = 100
-    """With method full: epochs of the head alone, on features, before all is
-    trained."""
-    head_learning_rate: Annotated[float, Bounds(0, above=True)] = 1e-3
-    """Peak learning rate (Adam, cosine) of those epochs."""
-    freeze_bn: bool = True
-    """With methods head and full: batch norm keeps the pretrained statistics; its scale
-    and bias are trained."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """What the network computes in; parameters are float32 always."""
-
-    def replace(self, **changes: Any) -> "Recipe":
-        """The recipe with other values.
-
-        Args:
-          **changes: fields of the recipe; other names are options of the network.
-        """
-        names = {field.name for field in dataclasses.fields(self)}
-        options = {k: v for k, v in changes.items() if k not in names}
-        fields = {k: v for k, v in changes.items() if k in names}
-        if options:
-            given = fields.get("options", self.options)
-            fields["options"] = {**given, **options}
-        return dataclasses.replace(self, **fields)
-
-    @property
-    def pretrained(self) -> bool:
-        """Whether it begins with published weights."""
-        return self.method != "scratch"
 
 
 @dataclasses.dataclass(frozen=True)

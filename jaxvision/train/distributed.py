@@ -8,7 +8,6 @@ made up for, and a restart continues from the last checkpoint.
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import re
@@ -25,6 +24,7 @@ import jax
 import numpy as np
 
 from jaxvision.errors import InputError
+from jaxvision.settings import DistributedConfig
 from jaxvision.train.lifeline import Lifeline
 
 Plain = TypeVar("Plain")
@@ -40,31 +40,6 @@ _LOST = re.compile("gloo|nccl|rccl|connection|heartbeat|unavailable|deadline", r
 
 _REASON_SECONDS = 5.0
 """How long to wait for the lifeline to say which process has gone."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DistributedConfig:
-    """Several processes that train as one: start the same command on each host, with
-    the first three settings or with `detect`."""
-
-    coordinator: str | None = None
-    """HOST:PORT of process 0, as the others reach it; any free port."""
-    num_processes: int | None = None
-    """How many processes there are."""
-    process_id: int | None = None
-    """Which of them this is, from 0."""
-    detect: bool = False
-    """Have JAX find the three out: on SLURM, Cloud TPU, Kubernetes, under Open MPI."""
-    connect_seconds: int = 300
-    """How long a process waits at the start for all the others."""
-    heartbeat_seconds: int = 30
-    """A process that was silent for so long counts as dead, and the others end."""
-
-    @property
-    def wanted(self) -> bool:
-        """Whether this process is one of several."""
-        named = (self.coordinator, self.num_processes, self.process_id)
-        return self.detect or named != (None, None, None)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -20,6 +20,7 @@ import optax
 
 from jaxvision.errors import InputError
 from jaxvision.metrics import Loss, summarize
+from jaxvision.settings import Select
 from jaxvision.train.checkpoint import CheckpointFolder, flatten, unflatten_like
 from jaxvision.train.distributed import barrier, check_same, is_main_process
 from jaxvision.train.parallel import SIGNAL, Runner, synchronize
@@ -36,9 +37,6 @@ from jaxvision.typing import Batch, Metrics
 
 Row = dict[str, float]
 """One epoch of the history."""
-
-Select = Literal["best", "last"]
-"""Which epoch's parameters are a run's result."""
 
 _LAG = 2
 """Steps that a metric is fetched after its own: the device never waits for us."""

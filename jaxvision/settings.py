@@ -1,0 +1,200 @@
+"""The settings of a training and of a run, as plain values.
+
+Importing them imports no JAX, so that a command can show its settings at once.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from jaxvision.config import Bounds
+from jaxvision.data.dataset import DataConfig
+from jaxvision.data.transforms import AugmentConfig
+from jaxvision.preprocessing import ResizeMode
+
+Method = Literal["scratch", "features", "head", "full"]
+
+Scaling = Literal["signed", "half", "unit", "standardize"]
+
+Select = Literal["best", "last"]
+"""Which epoch's parameters a training ends with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """Which optimizer, and how fast."""
+
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    """Update rule."""
+    learning_rate: Annotated[float, Bounds(0)] = 1e-3
+    """Peak learning rate."""
+    weight_decay: Annotated[float, Bounds(0)] = 0.0
+    """Decoupled in adamw; in the others an L2 term in the gradient, as in PyTorch.
+    Kernels only: biases and normalization are left out."""
+    decay_all: bool = False
+    """Decay biases and normalization too."""
+    momentum: Annotated[float, Bounds(0, 1, below=True)] = 0.9
+    """Momentum of sgd; 0 is plain gradient descent."""
+    nesterov: bool = False
+    """Nesterov's momentum in sgd."""
+    clip_norm: Annotated[float, Bounds(0, above=True)] | None = None
+    """Longest allowed gradient, all parameters together; longer ones are scaled."""
+    backbone_lr_multiplier: Annotated[float, Bounds(0)] = 1.0
+    """Multiplies the learning rate of the backbone, where it is trained."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig:
+    """How the learning rate falls from its peak."""
+
+    kind: Literal["constant", "step", "exponential", "cosine"] = "constant"
+    """Not at all, times `gamma` every `step_epochs`, times `gamma` every epoch after
+    `hold_epochs`, or along half a cosine to zero."""
+    gamma: Annotated[float, Bounds(0)] = 0.1
+    """Factor of the step and exponential schedules."""
+    step_epochs: Annotated[int, Bounds(1)] = 10
+    """Epochs between two falls of the step schedule."""
+    hold_epochs: Annotated[int, Bounds(1)] = 1
+    """Epochs at the peak before the exponential schedule begins to fall."""
+    warmup_epochs: Annotated[float, Bounds(0)] = 0.0
+    """Epochs over which the rate first rises linearly from zero."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a classifier is made of labeled images: plain values, and all of them.
+
+    The defaults fine-tune a network that knows ImageNet.
+    """
+
+    network: str = "efficientnet_lite0"
+    """Network to train. With method scratch a name in `MODELS`; else pretrained weights
+    in `SOURCES`, or auto: AlexNet if its weights are here or can be downloaded, else
+    EfficientNet-Lite0, whose weights come with the package."""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Further arguments of `create_model`, such as `hidden` of the network mlp."""
+    method: Method = "full"
+    """scratch: fresh weights, everything is trained. features: a head on the features
+    of the pretrained network, which are computed once. head: the head, on augmented
+    images. full: the head on features, and then everything."""
+    weights: Path | None = None
+    """File with the pretrained weights, in place of a download."""
+    image_size: Annotated[int, Bounds(1)] = 224
+    """Height and width of the network's input, in pixels."""
+    resize_mode: ResizeMode = "stretch"
+    """How an image becomes square: stretched, cut, or with black bars."""
+    gray: bool = False
+    """One channel in place of three; with method scratch."""
+    scaling: Scaling = "signed"
+    """With method scratch, pixel values become -1 to 1 (signed), -0.5 to 0.5 (half), 0
+    to 1 (unit), or are standardized image by image. Pretrained weights bring their
+    own."""
+    augment: AugmentConfig = AugmentConfig(
+        resized_crop=0.3, horizontal_flip=0.5, brightness=0.2, contrast=0.2
+    )
+    label_smoothing: Annotated[float, Bounds(0, 1, below=True)] = 0.0
+    """Share of the target that is spread over all classes."""
+    class_weights: bool = False
+    """Weigh each class in the loss by the inverse of its frequency."""
+    output_biases: bool = False
+    """Start with the last layer expecting each class as often as it occurs."""
+    binary: bool = False
+    """Tell two classes apart by one logit and binary cross-entropy."""
+    optim: OptimConfig = OptimConfig(
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        clip_norm=1.0,
+        backbone_lr_multiplier=0.3,
+    )
+    schedule: ScheduleConfig = ScheduleConfig("cosine", warmup_epochs=1.0)
+    epochs: Annotated[int, Bounds(1)] = 10
+    """Epochs at most."""
+    batch_size: Annotated[int, Bounds(1)] = 32
+    """Images a step, over all devices."""
+    patience: Annotated[int, Bounds(1)] | None = None
+    """Stop after this many epochs without a better one on the validation images."""
+    select: Select = "best"
+    """Which epoch's parameters are the result: the best one on the validation images,
+    or the last."""
+    head_epochs: Annotated[int, Bounds(0)] = 100
+    """With method full: epochs of the head alone, on features, before all is
+    trained."""
+    head_learning_rate: Annotated[float, Bounds(0, above=True)] = 1e-3
+    """Peak learning rate (Adam, cosine) of those epochs."""
+    freeze_bn: bool = True
+    """With methods head and full: batch norm keeps the pretrained statistics; its scale
+    and bias are trained."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in; parameters are float32 always."""
+
+    def replace(self, **changes: Any) -> "Recipe":
+        """The recipe with other values.
+
+        Args:
+          **changes: fields of the recipe; other names are options of the network.
+        """
+        names = {field.name for field in dataclasses.fields(self)}
+        options = {k: v for k, v in changes.items() if k not in names}
+        fields = {k: v for k, v in changes.items() if k in names}
+        if options:
+            given = fields.get("options", self.options)
+            fields["options"] = {**given, **options}
+        return dataclasses.replace(self, **fields)
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it begins with published weights."""
+        return self.method != "scratch"
+
+
+@dataclasses.dataclass(frozen=True)
+class DistributedConfig:
+    """Several processes that train as one: start the same command on each host, with
+    the first three settings or with `detect`."""
+
+    coordinator: str | None = None
+    """HOST:PORT of process 0, as the others reach it; any free port."""
+    num_processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
+    detect: bool = False
+    """Have JAX find the three out: on SLURM, Cloud TPU, Kubernetes, under Open MPI."""
+    connect_seconds: int = 300
+    """How long a process waits at the start for all the others."""
+    heartbeat_seconds: int = 30
+    """A process that was silent for so long counts as dead, and the others end."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether this process is one of several."""
+        named = (self.coordinator, self.num_processes, self.process_id)
+        return self.detect or named != (None, None, None)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Settings that all experiments share: where, how often, on what."""
+
+    data: DataConfig = DataConfig()
+    distributed: DistributedConfig = DistributedConfig()
+    seeds: tuple[Annotated[int, Bounds(0, 2**32 - 1)], ...] = (0, 1, 2)
+    """One training each: seed of the split, the initialization, the order of the images
+    and dropout."""
+    rows: tuple[str, ...] = ()
+    """Only these rows of the tables, by name; none: all."""
+    max_epochs: Annotated[int, Bounds(1)] | None = None
+    """At most this many epochs in every row, for trials; none: each row's own."""
+    runs: Path = Path("runs")
+    """Reports go to a new folder in here."""
+    checkpoints: Path = Path("checkpoints")
+    """Networks go to a new folder in here."""
+    save_seconds: Annotated[float, Bounds(0)] = 30.0
+    """Time between two saves while training."""
+    resume: Path | None = None
+    """Checkpoint folder of a run that was stopped: continues it with its own settings;
+    give no others but those of where the images and the processes are."""
+    tensorboard: bool = False
+    """Write TensorBoard events too (needs the extra `tensorboard`)."""
