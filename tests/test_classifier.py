@@ -1,0 +1,117 @@
+"""A trained classifier: labels by name, saved and read back, bad files named."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from drawn_images import write_images
+
+import jaxvision as jv
+from jaxvision.classifier import CARD, load_training_data
+from jaxvision.data.dataset import DataConfig
+from jaxvision.data.splits import SplitConfig
+from jaxvision.errors import InputError
+from jaxvision.settings import OptimConfig
+
+MLP = jv.Recipe(
+    "mlp",
+    {"hidden": 16},
+    method="scratch",
+    image_size=12,
+    epochs=12,
+    batch_size=8,
+    optim=OptimConfig("adam", 1e-2),
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture(scope="module")
+def data(root):
+    return jv.load_dataset(DataConfig(root, split=SplitConfig(0.5, 0.25, 0.25)))
+
+
+@pytest.fixture(scope="module")
+def classifier(data):
+    return jv.train(data, MLP, progress=False)
+
+
+def test_labels_are_matched_by_name(classifier, root, tmp_path):
+    """A folder with two of the three classes: their labels are other numbers there."""
+    for name in ("green", "red"):
+        shutil.copytree(root / name, tmp_path / "new" / name)
+        for path in (tmp_path / "new" / name).iterdir():
+            path.write_bytes(path.read_bytes() + b"\0")  # other files, same pixels
+    found = classifier.evaluate(jv.load_dataset(tmp_path / "new"))
+    assert found.split == "all"
+    assert len(found.labels) == 24
+    assert set(found.labels) == {1, 2}
+    assert found.accuracy == pytest.approx(
+        np.mean(
+            [
+                classifier.predict(root / i).label == i.split("/")[0]
+                for i in found.images
+            ]
+        )
+    )
+    assert found.accuracy > 0.9
+    assert found.confusion_matrix[0].sum() == 0
+
+
+def test_a_class_that_the_network_does_not_know_is_refused(classifier, root, tmp_path):
+    shutil.copytree(root / "red", tmp_path / "new" / "red")
+    shutil.copytree(root / "blue", tmp_path / "new" / "violet")
+    with pytest.raises(InputError, match="does not know the class 'violet'"):
+        classifier.evaluate(jv.load_dataset(tmp_path / "new"))
+
+
+def test_splits_are_those_of_the_training(classifier, root, data):
+    moved = jv.load_dataset(DataConfig(root, split=SplitConfig(0.2, 0.4, 0.4, seed=9)))
+    for split in ("train", "val", "test"):
+        assert classifier.evaluate(moved, split).row == classifier.card.recorded[split]
+    everything = classifier.evaluate(moved, "all")
+    assert len(everything.labels) == 36
+
+
+def test_predictions_name_classes(classifier, root):
+    one = classifier.predict(root / "red" / "00.png")
+    assert one.label == "red"
+    assert one.probabilities["red"] == one.probability == one.top(1)[0][1]
+    assert sum(one.probabilities.values()) == pytest.approx(1)
+    paths = sorted(root.glob("*/0*.png"))
+    many = classifier.predict(paths, batch_size=4)
+    assert [p.label for p in many] == [path.parent.name for path in paths]
+    with pytest.raises(InputError, match=r"no\.png"):
+        classifier.predict([root / "no.png"])
+
+
+def test_saved_and_read_back(classifier, data, tmp_path):
+    folder = classifier.save(tmp_path / "saved")
+    again = jv.load_classifier(folder)
+    assert again.card == classifier.card
+    jax.tree.map(np.testing.assert_array_equal, again.variables, classifier.variables)
+    assert again.evaluate(data).row == classifier.card.recorded["test"]
+    assert load_training_data(again).splits["test"].tolist() == (
+        data.with_seed(0).decode(again.card.preprocessing).splits["test"].tolist()
+    )
+    with pytest.raises(InputError, match="is there already"):
+        classifier.save(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[" * 100_000, "{}", '{"network": 3}', "null", '"card"']
+)
+def test_a_damaged_card_is_one_line(classifier, tmp_path, text):
+    folder = classifier.save(tmp_path / "saved")
+    (folder / CARD).write_text(text)
+    with pytest.raises(InputError, match=r"card\.json: damaged"):
+        jv.load_classifier(folder)
+
+
+def test_no_checkpoint_there(tmp_path):
+    with pytest.raises(InputError, match="no checkpoint there"):
+        jv.load_classifier(tmp_path)

@@ -1,0 +1,153 @@
+"""A recipe decides a classifier to the bit; training stops, goes on and is not redone."""
+
+import dataclasses
+import signal
+
+import jax
+import numpy as np
+import pytest
+from drawn_images import write_images
+
+import jaxvision as jv
+from jaxvision.config import from_plain, to_plain
+from jaxvision.data.dataset import DataConfig
+from jaxvision.data.splits import SplitConfig
+from jaxvision.errors import InputError
+from jaxvision.recipe import Recipe, make_start
+from jaxvision.settings import OptimConfig, ScheduleConfig
+from jaxvision.train.loop import Callbacks, Interrupted
+
+MLP = Recipe(
+    "mlp",
+    {"hidden": 8, "dropout_rate": 0.2},
+    method="scratch",
+    image_size=12,
+    epochs=3,
+    batch_size=8,
+    optim=OptimConfig("adam", 1e-2),
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = write_images(tmp_path_factory.mktemp("data") / "images")
+    return jv.load_dataset(DataConfig(root, split=SplitConfig(0.5, 0.25, 0.25)))
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """A checkpoint folder and the classifier in it."""
+    folder = tmp_path_factory.mktemp("trained") / "seed-0"
+    return folder, jv.train(data, MLP, folder=folder, progress=False)
+
+
+def assert_same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a.variables, b.variables)
+
+
+def test_equal_recipes_give_the_same_bits_and_other_seeds_do_not(data, trained):
+    _, classifier = trained
+    assert_same(jv.train(data, MLP, progress=False), classifier)
+    other = jv.train(data, MLP, seed=1, progress=False)
+    with pytest.raises(AssertionError):
+        assert_same(other, classifier)
+
+
+def test_every_split_is_recorded_and_the_history_kept(data, trained):
+    _, classifier = trained
+    assert set(classifier.card.recorded) == {"train", "val", "test"}
+    assert [row["epoch"] for row in classifier.history] == [1, 2, 3]
+    found = classifier.evaluate(data)
+    assert found.split == "test"
+    assert found.row == classifier.card.recorded["test"]
+    assert len(found.labels) == 9
+
+
+def test_a_finished_training_is_read_and_not_done_again(data, trained):
+    folder, classifier = trained
+    before = {path: path.read_bytes() for path in folder.glob("*.*")}
+
+    class Never(Callbacks):
+        def on_step(self, *_):
+            raise AssertionError("trained again")
+
+    again = jv.train(data, MLP, folder=folder, callbacks=[Never()], progress=False)
+    assert_same(again, classifier)
+    assert {path: path.read_bytes() for path in folder.glob("*.*")} == before
+
+
+def test_a_stopped_training_goes_on_to_the_same_bits(data, trained, tmp_path):
+    class StopAt(Callbacks):
+        def on_step(self, step, images, metrics):
+            if step == 4:
+                signal.raise_signal(signal.SIGINT)
+
+    stop = {"folder": tmp_path / "run", "progress": False}
+    with pytest.raises(Interrupted):
+        jv.train(data, MLP, callbacks=[StopAt()], **stop)
+    assert_same(jv.train(data, MLP, **stop), trained[1])
+
+
+def test_what_is_resumed_is_what_was_begun(data, trained, tmp_path):
+    """Images that changed since are named before anything is trained or overwritten."""
+    root = write_images(tmp_path / "images")
+    config = dataclasses.replace(data.config, root=root)
+    folder = tmp_path / "run"
+    jv.train(jv.load_dataset(config), MLP, folder=folder, progress=False)
+    card = (folder / "card.json").read_bytes()
+    (root / "red" / "00.png").write_bytes((root / "blue" / "00.png").read_bytes())
+    with pytest.raises(InputError, match=r"red/00\.png"):
+        jv.train(jv.load_dataset(config), MLP, folder=folder, progress=False)
+    assert (folder / "card.json").read_bytes() == card
+
+
+def test_finetune_is_train_with_keywords(data, trained):
+    classifier = jv.finetune(
+        data,
+        "mlp",
+        method="scratch",
+        image_size=12,
+        epochs=3,
+        batch_size=8,
+        optim=OptimConfig("adam", 1e-2),
+        hidden=8,
+        dropout_rate=0.2,
+        progress=False,
+    )
+    assert_same(classifier, trained[1])
+
+
+def test_a_recipe_survives_json():
+    assert from_plain(Recipe, to_plain(MLP)) == MLP
+    assert from_plain(Recipe, to_plain(Recipe())) == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, r"`epochs` 0: must be at least 1"),
+        ({"image_size": -5}, r"`image_size` -5: must be at least 1"),
+        ({"label_smoothing": 1.5}, r"`label_smoothing` 1.5: .*below 1"),
+        ({"optim": OptimConfig("adam", -1.0)}, r"`optim.learning_rate` -1.0"),
+        (
+            {"schedule": ScheduleConfig("cosine", warmup_epochs=float("nan"))},
+            r"`schedule.warmup_epochs` nan",
+        ),
+        ({"network": "no_such"}, r"no_such"),
+        ({"no_such_option": 1}, r"no_such_option"),
+        ({"patience": 3, "select": "last"}, r"`patience`.*`select`"),
+        ({"method": "full", "network": "no_such"}, r"no_such"),
+        ({"network": "alexnet", "image_size": 20}, r"20x20 are too small"),
+    ],
+)
+def test_bad_settings_are_named_before_any_image_is_read(change, message):
+    with pytest.raises(InputError, match=message):
+        recipe = MLP.replace(**change)
+        if change.get("network") == "alexnet":
+            recipe = recipe.replace(options={})
+        make_start(recipe)
+
+
+def test_one_logit_needs_two_classes(data):
+    with pytest.raises(InputError, match=r"3 classes.*exactly two"):
+        jv.train(data, MLP.replace(binary=True), progress=False)
