@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from jaxvision.metrics import RocCurve
+
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 INK, GRAY, LIGHT = "#222222", "#777777", "#DDDDDD"
 DPI = 140
@@ -42,101 +44,46 @@ Row = Mapping[str, float]
 
 
 def learning_curves(
-    history: Sequence[Row],
-    *,
-    title: str,
-    best_epoch: int | None = None,
-    demo: bool = False,
-) -> Figure:
-    """Loss and accuracy over the epochs of one run.
-
-    history: rows with `epoch` and any of `{train,val,test}_{loss,accuracy}`; what is
-        missing or not finite is left out.
-    best_epoch: marked in both panels, with the value of the validation curve.
-    """
-    figure, panels = _curve_panels(title, demo)
-    for metric, axes in panels.items():
-        for prefix, (name, color, dashes) in SPLITS.items():
-            epochs, values = _series([history], f"{prefix}_{metric}")
-            if not len(epochs):
-                continue
-            axes.plot(
-                epochs,
-                values[0],
-                dashes,
-                color=color,
-                label=name,
-                linewidth=1.8,
-                marker="o" if len(epochs) <= 30 else None,
-                markersize=3.5,
-            )
-        if best_epoch is not None:
-            _mark_best(axes, history, metric, best_epoch)
-        _finish_panel(axes, metric)
-    return figure
-
-
-def learning_curves_seeds(
     histories: Sequence[Sequence[Row]], *, title: str, demo: bool = False
 ) -> Figure:
-    """Loss and accuracy of several seeds: mean, a band of ± one standard deviation
-    (n − 1 in the denominator) and, faintly, each seed.
+    """Loss and accuracy over the epochs of one recipe. Of several seeds: the mean, a
+    band of ± one standard deviation (n − 1 in the denominator) and, faintly, each seed.
 
     Seeds may stop at different epochs: at each, those that are still running count.
+
+    histories: one a seed, of rows with `epoch` and any of
+        `{train,val,test}_{loss,accuracy}`; what is missing or not finite is left out.
     """
-    count = len(histories)
-    subtitle = f"{title}\nmean of {count} seeds, band ± 1 standard deviation"
-    figure, panels = _curve_panels(subtitle, demo)
+    figure, panels = _curve_panels(_of_seeds(title, len(histories)), demo)
     for metric, axes in panels.items():
         for prefix, (name, color, dashes) in SPLITS.items():
             epochs, values = _series(histories, f"{prefix}_{metric}")
             if not len(epochs):
                 continue
-            mean, sd = _mean_and_sd(values)
-            axes.plot(epochs, values.T, color=color, linewidth=0.6, alpha=0.35)
-            axes.fill_between(
-                epochs, mean - sd, mean + sd, color=color, alpha=0.18, linewidth=0
-            )
-            axes.plot(epochs, mean, dashes, color=color, label=name, linewidth=2)
+            if len(histories) > 1:
+                axes.plot(epochs, values.T, color=color, linewidth=0.6, alpha=0.35)
+            marker = "o" if len(epochs) <= 30 and len(histories) == 1 else None
+            _mean_curve(axes, epochs, values, name, (color, dashes, marker))
         _finish_panel(axes, metric)
     return figure
 
 
-def accuracy_by_configuration(
+def curves_by_recipe(
     histories: Mapping[str, Sequence[Sequence[Row]]],
+    metric: str,
     *,
     title: str,
     demo: bool = False,
 ) -> Figure:
-    """Training and validation accuracy over the epochs, a line a configuration: the
-    mean of its seeds, and a band of ± one standard deviation (n − 1 in the denominator)
-    where there are several. A seed that has stopped keeps its last value, as its
-    network does: a mean of those still running would rise whenever a bad one stops.
+    """Training and validation "loss" or "accuracy" over the epochs, a line a recipe:
+    the mean of its seeds, and a band of ± one standard deviation (n − 1 in the
+    denominator) where there are several. A seed that has stopped keeps its last value,
+    as its network does: a mean of those still running would rise whenever a bad one
+    stops.
 
     histories: legend's label -> one history a seed; at most eight labels.
     """
-    return _by_configuration(histories, "accuracy", title, demo)
-
-
-def loss_by_configuration(
-    histories: Mapping[str, Sequence[Sequence[Row]]],
-    *,
-    title: str,
-    demo: bool = False,
-) -> Figure:
-    """As `accuracy_by_configuration`, of the loss."""
-    return _by_configuration(histories, "loss", title, demo)
-
-
-def _by_configuration(
-    histories: Mapping[str, Sequence[Sequence[Row]]],
-    metric: str,
-    title: str,
-    demo: bool,
-) -> Figure:
-    seeds = max(map(len, histories.values()))
-    if seeds > 1:
-        title = f"{title}\nmean of {seeds} seeds, band ± 1 standard deviation"
+    title = _of_seeds(title, max(map(len, histories.values())))
     figure = Figure(figsize=(10.6, 4.2), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(wspace=0.04, w_pad=0.08, h_pad=0.06)
     panels = figure.subplots(1, 2, sharey=True)
@@ -253,7 +200,7 @@ def confusion_matrix(
 
 
 def roc_curves(
-    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    curves: Mapping[str, RocCurve],
     *,
     positive: str,
     title: str,
@@ -261,8 +208,7 @@ def roc_curves(
 ) -> Figure:
     """ROC curves of two classes, and both kinds of error enlarged beside them.
 
-    curves: legend's label -> false and true positive rates `[n]`, both ascending;
-        eight are told apart by color and dashes.
+    curves: by the legend's label; eight are told apart by color and dashes.
     positive: name of the class that is found or missed.
     """
     figure = Figure(figsize=(8.8, 4.4), dpi=DPI, layout="constrained")
@@ -270,9 +216,11 @@ def roc_curves(
     whole, corner = figure.subplots(1, 2)
     # Errors from 1 in 1,000 on: on a linear axis good networks all look perfect.
     least = 1e-3
-    for (label, (false, true)), (color, dashes) in zip(
+    for (label, curve), (color, dashes) in zip(
         curves.items(), cycle(_LINES), strict=False
     ):
+        false, true = curve.false_positive_rate, curve.true_positive_rate
+        label = f"{label}: AUC {curve.auc:.4f}"
         style = {"color": color, "linestyle": dashes, "linewidth": 1.7}
         whole.plot(false, true, label=shorten(label, 30), **style)
         corner.plot(np.maximum(false, least), np.maximum(1 - true, least), **style)
@@ -948,6 +896,12 @@ def _finish_small_panel(axes: Axes, title: str, chance: float) -> None:
     axes.tick_params(color=GRAY, labelcolor=INK, labelsize=8)
 
 
+def _of_seeds(title: str, count: int) -> str:
+    if count == 1:
+        return title
+    return f"{title}\nmean of {count} seeds, band ± 1 standard deviation"
+
+
 def _curve_panels(title: str, demo: bool) -> tuple[Figure, dict[str, Axes]]:
     figure = Figure(figsize=(9.6, 4.0), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(wspace=0.06, w_pad=0.08, h_pad=0.06)
@@ -990,31 +944,6 @@ def _mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = np.nansum(values, axis=0) / count
     squares = np.nansum((values - mean) ** 2, axis=0)
     return mean, np.sqrt(squares / np.maximum(count - 1, 1))
-
-
-def _mark_best(
-    axes: Axes, history: Sequence[Row], metric: str, best_epoch: int
-) -> None:
-    axes.axvline(best_epoch, color=GRAY, linewidth=1, linestyle=":", zorder=1)
-    label = f"best epoch: {best_epoch}"
-    column = f"val_{metric}"
-    row = next((row for row in history if row["epoch"] == best_epoch), {})
-    if row.get(column) is not None and np.isfinite(row[column]):
-        label = f"best epoch {best_epoch}: {row[column]:.3f}"
-        axes.plot(
-            best_epoch,
-            row[column],
-            "*",
-            color=ORANGE,
-            markeredgecolor=INK,
-            markeredgewidth=0.6,
-            markersize=13,
-            zorder=5,
-            linestyle="none",
-            label=label,
-        )
-    else:
-        axes.plot([], [], ":", color=GRAY, label=label)
 
 
 def _is_wide(values: Sequence[float]) -> bool:

@@ -1,6 +1,8 @@
 """How figures are written for people: one way everywhere."""
 
 import math
+import re
+from collections.abc import Sequence
 
 
 def format_figure(value: float | None) -> str:
@@ -26,6 +28,24 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def format_value(value: float | Sequence[float]) -> str:
+    """A published figure, or the range of several: `.950`, `.940 to .950`, `0.0001`."""
+    values = value if isinstance(value, Sequence) else [value]
+    return " to ".join(map(_short, values))
+
+
+def format_words(name: str) -> str:
+    """`best_val_accuracy` in words."""
+    words = name.replace("_", " ")
+    return re.sub(r"\bval\b", "validation", words).replace("train ", "training ")
+
+
+def _short(value: float) -> str:
+    if value >= 1:
+        return f"{value:g}"
+    return f"{value:.2g}" if 0 < value < 1e-3 else format_figure(float(value))
 
 
 def _decimals(value: float) -> int:

@@ -1,26 +1,24 @@
-"""`report.md`: one page that ties together what a run wrote.
+"""`report.md`, the document of a run: what it is made of, and `write_report`.
 
 Figures come from `results.json`, settings from `config.json`; the caller adds the
-sections that only this run has. `report.json` keeps these sections for the one page
-of all experiments (`jaxvision.report.page`).
+sections that only this run has. The page of all experiments renders the same Markdown
+(`jaxvision.report.page`).
 """
 
-import json
 import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jaxvision.config import to_plain
 from jaxvision.report.formats import format_duration, format_figure, format_mean_sd
-from jaxvision.report.run_folder import RunFolder
-from jaxvision.storage import write_json
+from jaxvision.report.run_folder import RunFolder, flatten
 
-STORY = "report.json"
-"""Title, question and sections of a run, in its folder."""
+RESULTS, PUBLISHED, DETAILS = "Results", "Published figures", "Details"
+"""Headings that the page of all experiments knows: it has the first two in a form of
+its own, and folds what stands below the third."""
 
 LONGEST_LIST = 50
 """Rows of a list that the report shows; the file beside it has them all."""
@@ -88,15 +86,12 @@ class Code:
 
 Block = Text | Table | Image | Code
 
-BLOCKS = {"text": Text, "table": Table, "image": Image, "code": Code}
-"""By their names in `report.json`."""
-
 
 @dataclass(frozen=True)
 class Section:
     """A heading and what stands below it, in order.
 
-    aside: few readers need it, so that the one report of all experiments folds it.
+    aside: few readers need it: it stands below "Details" at the end.
     """
 
     heading: str
@@ -104,27 +99,22 @@ class Section:
     aside: bool = False
 
     def render(self) -> str:
-        parts = [f"## {escape(self.heading)}", *(b.render() for b in self.blocks)]
+        mark = "###" if self.aside else "##"
+        parts = [f"{mark} {escape(self.heading)}", *(b.render() for b in self.blocks)]
         return "\n\n".join(parts)
 
 
 def write_report(
-    run_folder: RunFolder,
-    *,
-    title: str,
-    question: str,
-    sections: Sequence[Section],
-    headline: Collection[str] | None = None,
+    run_folder: RunFolder, *, title: str, question: str, sections: Sequence[Section]
 ) -> Path:
-    """Writes `report.md`: the question, the results, how to run it again and the data;
-    then `sections`; then settings, versions, machine and duration. `report.json` beside
-    it is what `read_story` reads.
-
-    headline: names of the figures that stand in the results; None: all.
+    """Writes `report.md`: the question, the data, the figures that matter most (those
+    of `headline` in `results.json`), the sections, and below "Details" those that are
+    aside, the command, settings, versions and machine.
 
     Call it after `write_config` and `write_results`, when all images are saved.
 
-    Raises InputError: there are no results yet, or the folder can't be written.
+    Raises:
+      InputError: there are no results yet, or the folder can't be written.
     """
     results = run_folder.read_results()
     for section in sections:
@@ -132,113 +122,58 @@ def write_report(
             if isinstance(block, Image):
                 # A report with a hole in it is a defect of the program that wrote it.
                 (run_folder.path / block.file).stat()
-    shown = None if headline is None else tuple(headline)
-    _write_story(run_folder.path, Story(title, question, shown, tuple(sections)))
-    whole = [
-        results_section(results, headline),
-        Section("How to run it again", [Code(results["command"])]),
-        data_section(results["data"]),
-        *sections,
+    details = [
+        *(section for section in sections if section.aside),
+        Section("How to run it again", [Code(results["command"])], aside=True),
         settings_section(run_folder.read_config()),
         environment_section(results),
     ]
     parts = [f"# {escape(title)}"]
     if results["data"]["is_demo"]:
         parts.append(DEMO_WARNING)
-    parts += [question, *(section.render() for section in whole)]
+    parts += [question, data_line(results)]
+    if results["figures"] and not any(s.heading == RESULTS for s in sections):
+        parts.append(results_section(results).render())
+    parts += [section.render() for section in sections if not section.aside]
+    parts += [f"## {DETAILS}", *(section.render() for section in details)]
     return run_folder.write_text("report.md", "\n\n".join(parts) + "\n")
 
 
-@dataclass(frozen=True)
-class Story:
-    """What a run has to show beside its figures.
-
-    headline: names of the figures that matter most; None: all.
-    """
-
-    title: str
-    question: str
-    headline: tuple[str, ...] | None
-    sections: tuple[Section, ...]
-
-
-def read_story(folder: Path) -> Story:
-    """What `write_report` was given.
-
-    Raises:
-      FileNotFoundError: there is no report.
-      KeyError, TypeError, ValueError: it is damaged.
-    """
-    plain = json.loads((folder / STORY).read_text("utf-8"))
-    sections = tuple(
-        Section(
-            section["heading"],
-            [BLOCKS[block.pop("kind")](**block) for block in section["blocks"]],
-            section["aside"],
-        )
-        for section in plain["sections"]
-    )
-    headline = plain["headline"]
-    return Story(
-        plain["title"],
-        plain["question"],
-        None if headline is None else tuple(headline),
-        sections,
-    )
-
-
-def _write_story(folder: Path, story: Story) -> None:
-    plain = to_plain(story)
-    kinds = {kind: name for name, kind in BLOCKS.items()}
-    for section, written in zip(story.sections, plain["sections"], strict=True):
-        for block, entry in zip(section.blocks, written["blocks"], strict=True):
-            entry["kind"] = kinds[type(block)]
-    write_json(folder / STORY, plain)
-
-
-def results_section(
-    results: Mapping[str, Any], headline: Collection[str] | None = None
-) -> Section:
-    """Each figure of `results.json`, or those that `headline` names: mean ± sample
-    standard deviation over seeds."""
+def results_section(results: Mapping[str, Any]) -> Section:
+    """The figures that matter most: mean ± sample standard deviation over seeds."""
+    figures = results["figures"]
     rows = [
         [
             name,
-            format_mean_sd(figure["mean"], figure["sd"]),
-            figure["n"],
-            figure["unit"],
-            figure["split"],
-            figure["data"],
+            format_mean_sd(figures[name]["mean"], figures[name]["sd"]),
+            figures[name]["n"],
+            figures[name]["unit"],
         ]
-        for name, figure in results["figures"].items()
-        if headline is None or name in headline
+        for name in results["headline"] or figures
     ]
-    header = ["figure", "mean ± sd", "n", "unit", "split", "data"]
-    note = Text(
-        "n is the number of seeds; sd is the sample standard deviation over them. "
-        "Each seed's value is in `results.json`"
-        + ("." if headline is None else ", and so are further figures.")
+    note = (
+        "n is the number of seeds, sd the sample standard deviation over them. Every "
+        "figure of every seed stands in [results.json](results.json)."
     )
-    return Section("Results", [Table(header, rows), note])
+    table = Table(["figure", "mean ± sd", "n", "unit"], rows)
+    return Section(RESULTS, [table, Text(note)])
 
 
-def data_section(data: Mapping[str, Any]) -> Section:
-    """The data set as `results.json` has it."""
-    classes = data["classes"]
-    rows = [
-        ["name", data["name"]],
-        ["folder", data["root"]],
-        ["drawn by code", "yes" if data["is_demo"] else "no"],
-        ["images", str(data["num_images"])],
-        ["classes", f"{len(classes)}: {', '.join(classes)}"],
-    ]
-    return Section("Data", [Table(["data set", ""], rows)])
+def data_line(results: Mapping[str, Any]) -> str:
+    """The data set as `results.json` has it, and the duration."""
+    data = results["data"]
+    classes = f" of {len(data['classes'])} classes" if data["classes"] else ""
+    return (
+        f"Data: {escape(data['name'])}, {data['num_images']} images{classes}"
+        + (", drawn by code" if data["is_demo"] else "")
+        + f". The run took {format_duration(results['seconds'])}."
+    )
 
 
 def settings_section(config: Mapping[str, Any]) -> Section:
-    """`config.json` flattened: one row a setting, named like its flag."""
-    rows = [[name, _setting(value)] for name, value in _flatten(config)]
-    return Section("Settings", [Table(["setting", "value"], rows)])
+    """`config.json` flattened: a row a setting."""
+    rows = [[name, _setting(value)] for name, value in flatten(config).items()]
+    return Section("Settings", [Table(["setting", "value"], rows)], aside=True)
 
 
 def environment_section(results: Mapping[str, Any]) -> Section:
@@ -250,7 +185,8 @@ def environment_section(results: Mapping[str, Any]) -> Section:
     duration = format_duration(results["seconds"])
     entries = {**machine, "duration": duration, **results["versions"]}
     rows = [[name, _setting(value)] for name, value in entries.items()]
-    return Section("Versions and machine", [Table(["", ""], rows)])
+    table = Table(["", ""], rows)
+    return Section("Versions and machine", [table], aside=True)
 
 
 def splits_section(
@@ -306,24 +242,23 @@ def duplicates_section(
     return _list_section("Identical images", header, rows, file)
 
 
-def checkpoint_section(
-    checkpoint: Path, *, resume: str | None = None, image: str = "IMAGE.jpg"
-) -> Section:
-    """How to use what was trained.
+def use_section(checkpoint: Path | None, *, resume: str | None = None) -> Section:
+    """What to type next.
 
-    checkpoint: folder that `evaluate` and `predict` take.
+    checkpoint: folder of the network; None: none was kept.
     resume: the command that continues the run, where it can be continued.
     """
-    folder = shlex.quote(str(checkpoint))
-    blocks: list[Block] = [
-        Text("Accuracy of this checkpoint on the test images:"),
-        Code(f"python -m experiments.evaluate --checkpoint {folder}"),
-        Text("Names and probabilities for images of your own:"),
-        Code(f"python -m experiments.predict --checkpoint {folder} {image}"),
-    ]
+    lines = []
+    if checkpoint is not None:
+        folder = shlex.quote(str(checkpoint))
+        lines += [
+            f"jaxvision evaluate {folder}",
+            f"jaxvision predict {folder} IMAGE.jpg",
+            f"jaxvision explain {folder} IMAGE.jpg",
+        ]
     if resume is not None:
-        blocks += [Text("To continue the run:"), Code(resume)]
-    return Section("Use it", blocks, aside=True)
+        lines.append(f"{resume}  # continues the run")
+    return Section("Use it", [Code("\n".join(lines))])
 
 
 def escape(text: str) -> str:
@@ -358,14 +293,3 @@ def _setting(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "–"
     return "–" if value is None else str(value)
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for name, value in config.items():
-        full = prefix + name.replace("_", "-")
-        if isinstance(value, dict) and value:
-            rows += _flatten(value, f"{full}.")
-        else:
-            rows.append((full, value))
-    return rows

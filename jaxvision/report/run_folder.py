@@ -20,6 +20,7 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
 import statistics
 import subprocess
@@ -34,15 +35,12 @@ import jaxvision
 from jaxvision.config import to_plain
 from jaxvision.errors import InputError
 from jaxvision.storage import write_atomically, write_json, writing
+from jaxvision.typing import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from jaxvision.data import Dataset
-
-Row = dict[str, float]
-"""One epoch of the history: `epoch`, `step`, `train_loss`, … in the order shown; and
-`seed` where a run trains once for each of several seeds."""
+    from jaxvision.data.dataset import DecodedDataset
 
 VERSIONED = (
     "jax",
@@ -66,6 +64,8 @@ class Measurement:
     unit: "accuracy" (0 to 1) or any other, such as "s".
     split: the part of the data it was measured on.
     data: the data set, where it is not the run's.
+    table, row, metric: what it is of; published figures are looked up by them. A run
+        of one table or one row has no name for it.
     """
 
     name: str
@@ -74,6 +74,9 @@ class Measurement:
     unit: str = "accuracy"
     split: str = "test"
     data: str | None = None
+    table: str = ""
+    row: str = ""
+    metric: str = ""
 
     def __post_init__(self) -> None:
         if not self.values or len(self.values) != len(self.seeds):
@@ -104,15 +107,18 @@ class DataSummary:
     is_demo: bool
     num_images: int
     classes: Sequence[str]
+    num_bad: int = 0
+    """Images that cannot be read, beside `num_images`."""
 
     @classmethod
-    def of(cls, dataset: "Dataset") -> Self:
+    def of(cls, dataset: "DecodedDataset") -> Self:
         return cls(
             dataset.name,
             dataset.root,
             dataset.is_demo,
             len(dataset.images),
             dataset.classes,
+            len(dataset.bad),
         )
 
 
@@ -209,7 +215,7 @@ class RunFolder:
         return cls(path, tensorboard=tensorboard)
 
     def write_config(self, config: Any) -> None:
-        """The config, a dataclass of plain values, as `config.json`."""
+        """The config, a dataclass or a dict of plain values, as `config.json`."""
         write_json(self.path / "config.json", to_plain(config))
 
     def read_config(self) -> dict[str, Any]:
@@ -283,11 +289,13 @@ class RunFolder:
         *,
         data: DataSummary,
         seconds: float,
+        headline: Sequence[str] = (),
         devices: Sequence[str] | None = None,
     ) -> Path:
         """Writes `results.json`, from which reports and other programs read.
 
         seconds: duration of the run.
+        headline: names of the figures that matter most; none: all.
         devices: kinds of the devices it ran on, as `jax.Device.device_kind` has them;
           default: those of this process.
         """
@@ -308,6 +316,9 @@ class RunFolder:
                 "unit": m.unit,
                 "split": m.split,
                 "data": m.data or data.name,
+                "table": m.table,
+                "row": m.row,
+                "metric": m.metric,
             }
             for m in measurements
         }
@@ -316,6 +327,7 @@ class RunFolder:
             "experiment": self.experiment,
             "command": self.command,
             "data": data,
+            "headline": headline,
             "figures": figures,
             "versions": versions,
             "machine": machine,
@@ -332,7 +344,7 @@ class RunFolder:
         if not path.is_file():
             raise InputError(
                 f"{self.path} has no results.json: the run has not finished; continue "
-                "it with --resume"
+                "it with `resume`"
             )
         return json.loads(path.read_text("utf-8"))
 
@@ -371,6 +383,34 @@ class RunFolder:
                     tag = f"{metric}/{split}" if known else f"run/{name}"
                     writer.add_scalar(tag, value, step)
             writer.flush()
+
+
+def folder_name(row: str) -> str:
+    """A row's name as that of a folder."""
+    return re.sub(r"[^\w.]+", "-", row)
+
+
+def run_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run by dotted names, those of its recipe, of the network and of
+    the experiment by their own: `{"optim.learning_rate": 0.001, "hidden": 300}`.
+
+    config: as in `config.json`.
+    """
+    config = dict(config)
+    recipe = dict(config.pop("recipe", None) or {})
+    network = recipe.pop("options", None) or {}
+    return flatten(config | recipe | network | (config.pop("options", None) or {}))
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names, such as `optim.learning_rate`."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            found |= flatten(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
 
 
 def environment(
@@ -412,7 +452,8 @@ def _new_folder(parent: Path, name: str | None, now: datetime) -> Path:
             path.mkdir()
         except FileExistsError:
             raise InputError(
-                f"{path} is there already; choose another name, or --resume it"
+                f"{path} is there already; choose another name, or continue it with "
+                "`resume`"
             ) from None
         return path
     stamp = now.strftime("%Y%m%d-%H%M%S")

@@ -1,0 +1,832 @@
+"""What every experiment leaves: the files of its run folder, and the report's standard
+sections.
+
+An experiment of one recipe shows its classifier; tables of recipes show each table, and
+every row whose networks are measured has a report of its own in a subfolder.
+"""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxvision import plotting
+from jaxvision.config import to_plain
+from jaxvision.data.dataset import DecodedDataset
+from jaxvision.data.transforms import AugmentConfig
+from jaxvision.metrics import RocCurve, wilson_interval
+from jaxvision.models.summary import summarize_model
+from jaxvision.optim import OptimConfig, ScheduleConfig
+from jaxvision.recipe import Recipe, make_card, make_start
+from jaxvision.report import markdown
+from jaxvision.report.compare import SDS, VERDICTS, Comparison, compare
+from jaxvision.report.formats import (
+    format_figure,
+    format_mean_sd,
+    format_value,
+    format_words,
+)
+from jaxvision.report.markdown import Image, Section, Table, Text, escape
+from jaxvision.report.run_folder import (
+    DataSummary,
+    Measurement,
+    RunFolder,
+    flatten,
+    folder_name,
+    run_settings,
+)
+
+if TYPE_CHECKING:
+    from jaxvision.experiment import Results, Trial
+    from jaxvision.experiment import Table as RecipeTable
+
+GALLERY = 12
+"""Images of each kind, right and wrong, in the gallery."""
+
+CONFUSED = 20
+"""Pairs of classes in the table of what is taken for what."""
+
+MANY_CLASSES = 30
+"""From here on, cells of the confusion matrix are too small to be read."""
+
+LINES = 8
+"""Rows in one figure of curves, at most."""
+
+METHODS = {
+    "scratch": "everything is trained from fresh weights",
+    "features": "only the head is trained, on the features of the frozen backbone",
+    "head": "only the head is trained, on augmented images",
+    "full": "the head is trained first, then everything",
+}
+
+WEIGHT_SETTINGS = (
+    "weights", "head_epochs", "head_learning_rate", "freeze_bn",
+    "optim.backbone_lr_multiplier",
+)  # fmt: skip
+"""What means nothing where no weights are given."""
+
+ALWAYS = (
+    "network", "method", "image_size", "epochs", "batch_size", "optim.optimizer",
+    "optim.learning_rate", "optim.weight_decay", "schedule.kind", "patience",
+)  # fmt: skip
+"""Settings of a recipe that a report always states; others where they are not off."""
+
+
+def write_run(
+    results: "Results",
+    seconds: float,
+    *,
+    resume_command: Callable[[Path], str] | None = None,
+) -> None:
+    """Writes everything that a finished run leaves, and prints its headline.
+
+    Args:
+      results: what was found.
+      seconds: that the run took.
+      resume_command: checkpoint folder -> the command that continues the run.
+    """
+    run, experiment = results.run, results.experiment
+    headline = [found[results.headline] for found in results.measurements.values()]
+    everything = [m for found in results.measurements.values() for m in found.values()]
+    run.write_results(
+        everything,
+        data=DataSummary.of(results.dataset),
+        seconds=seconds,
+        headline=[
+            measurement.name
+            for measurement in (everything if results.single else headline)
+            if measurement.unit != "s"
+        ],
+    )
+    trials = next(iter(results.trials.values()))
+    resume = None
+    if resume_command is not None and not experiment.sweep:
+        resume = resume_command(results.checkpoint)
+    if results.single and trials[0].evaluations:
+        sections = [
+            *_published_sections(results),
+            *_classifier_sections(run, trials),
+            *_image_sections(run, trials[0].dataset or results.dataset),
+            markdown.use_section(results.checkpoint, resume=resume),
+        ]
+    else:
+        for key, several in results.trials.items():
+            if several[0].evaluations:
+                _write_row(results, key, several, resume)
+        sections = [
+            *_table_sections(results),
+            *_published_sections(results),
+            *_image_sections(run, results.dataset),
+            *_use_best(results, resume),
+        ]
+    if experiment.sections is not None:
+        sections += experiment.sections(results)
+    markdown.write_report(
+        run, title=experiment.title, question=experiment.question, sections=sections
+    )
+    run.close()
+    _print(results, headline)
+
+
+def _print(results: "Results", headline: Sequence[Measurement]) -> None:
+    demo = " (demo data)" if results.dataset.is_demo else ""
+    for measurement in headline:
+        print(
+            f"{measurement.name}: {format_mean_sd(measurement.mean, measurement.sd)}, "
+            f"{len(measurement.values)} seed(s){demo}"
+        )
+    if not results.experiment.sweep:
+        print(f"checkpoint: {results.checkpoint}")
+    print(f"report: {results.run.path / 'report.md'}")
+    print(results.run.path)
+
+
+# One recipe.
+
+
+def _classifier_sections(
+    run: RunFolder, trials: Sequence["Trial"]
+) -> Iterator[Section]:
+    """All that one recipe's networks show, and the files that go with it."""
+    best = max(trials, key=lambda trial: trial.evaluations["val"].accuracy)
+    for trial in trials:
+        assert trial.dataset is not None
+        trial.dataset.write_splits(run.path / f"splits-seed-{trial.seed}.csv")
+        _write_predictions(run, trial)
+    yield Section("How it was done", [Text(how_it_was_done(trials))])
+    yield _curves(run, trials)
+    yield _intervals(trials)
+    yield from _roc(run, trials)
+    yield _confusion(run, trials)
+    yield _classes(trials)
+    yield _gallery(run, best)
+    dataset = _dataset(best)
+    yield markdown.splits_section(
+        {
+            name: np.bincount(
+                dataset.labels[indices], minlength=len(dataset.classes)
+            ).tolist()
+            for name, indices in dataset.splits.items()
+        },
+        dataset.classes,
+        f"splits-seed-{best.seed}.csv",
+        note=dataset.pairs_note,
+    )
+
+
+def _dataset(trial: "Trial") -> DecodedDataset:
+    assert trial.dataset is not None
+    return trial.dataset
+
+
+def how_it_was_done(trials: Sequence["Trial"]) -> str:
+    """The recipe in a sentence or two of Markdown."""
+    recipe = trials[0].recipe
+    start = make_start(recipe)
+    text = f"Network `{start.recipe.network}`"
+    if start.reason:
+        text += f", because {start.reason}"
+    text += f"; {METHODS[recipe.method]}."
+    if recipe.pretrained:
+        text += f" Weights: {escape(start.weights)}."
+    said = describe(recipe)
+    for name in ("network", "method"):
+        said.pop(name)
+    return f"{text} {escape(_listed(said)).capitalize()}."
+
+
+def _curves(run: RunFolder, trials: Sequence["Trial"]) -> Section:
+    demo = _dataset(trials[0]).is_demo
+    figure = plotting.learning_curves(
+        [trial.history for trial in trials], title="Learning curves", demo=demo
+    )
+    run.save_figure("learning_curves", figure)
+    image = Image(
+        "learning_curves.png",
+        "Loss and accuracy on the training and validation images over the epochs.",
+        "Training figures are taken while the network learns, with dropout and "
+        "augmentation.",
+    )
+    return Section("Learning curves", [image])
+
+
+def _intervals(trials: Sequence["Trial"]) -> Section:
+    """Of each seed's accuracy: what this many images can tell."""
+    rows = []
+    for trial in trials:
+        found = trial.held_out
+        correct = int(np.sum(found.predictions == found.labels))
+        low, high = wilson_interval(correct, len(found.labels))
+        rows.append(
+            [
+                str(trial.seed),
+                f"{correct} of {len(found.labels)}",
+                format_figure(correct / len(found.labels)),
+                f"{format_figure(low)} to {format_figure(high)}",
+            ]
+        )
+    split = trials[0].held_out.split
+    header = ["seed", f"{split} images right", "accuracy", "95 % interval (Wilson)"]
+    return Section("Accuracy with its confidence interval", [Table(header, rows)])
+
+
+def _roc(run: RunFolder, trials: Sequence["Trial"]) -> Iterator[Section]:
+    """Nothing, unless there are two classes with images of both."""
+    curves: dict[int, RocCurve] = {}
+    for trial in trials:
+        curve = trial.held_out.roc_curve()
+        if curve is None:
+            return
+        curves[trial.seed] = curve
+    found = trials[0].held_out
+    figure = plotting.roc_curves(
+        {f"seed {seed}": curve for seed, curve in curves.items()},
+        positive=found.classes[1],
+        title=f"ROC curve, {found.split} images",
+        demo=_dataset(trials[0]).is_demo,
+    )
+    run.save_figure("roc_curve", figure)
+    run.write_csv(
+        "roc_curve",
+        ["seed", "threshold", "false_positive_rate", "true_positive_rate"],
+        [
+            [seed, *point]
+            for seed, curve in curves.items()
+            for point in zip(
+                curve.thresholds.tolist(),
+                curve.false_positive_rate.tolist(),
+                curve.true_positive_rate.tolist(),
+                strict=True,
+            )
+        ],
+    )
+    image = Image(
+        "roc_curve.png",
+        f"Share of {found.classes[1]} found over the share of {found.classes[0]} taken "
+        "for it, as the threshold moves.",
+        "A curve a seed; roc_curve.csv has every point.",
+    )
+    yield Section("ROC curve", [image])
+
+
+def _confusion(run: RunFolder, trials: Sequence["Trial"]) -> Section:
+    found = trials[0].held_out
+    matrix = np.sum([trial.held_out.confusion_matrix for trial in trials], axis=0)
+    figure = plotting.confusion_matrix(
+        matrix, found.classes, demo=_dataset(trials[0]).is_demo
+    )
+    run.save_figure("confusion_matrix", figure)
+    image = Image(
+        "confusion_matrix.png",
+        "For each true class, how many images were given each name.",
+        f"The {found.split} images of {len(trials)} seed(s), counted together.",
+    )
+    blocks: list[markdown.Block] = [image]
+    if len(found.classes) > MANY_CLASSES:
+        blocks += [
+            Text("Most often confused:"),
+            Table(
+                ["true", "predicted", "images"], most_confused(matrix, found.classes)
+            ),
+        ]
+    return Section("Confusion matrix", blocks)
+
+
+def most_confused(
+    matrix: np.ndarray, classes: Sequence[str], count: int = CONFUSED
+) -> list[tuple[str, str, int]]:
+    """(true class, predicted class, images) of the most frequent mistakes.
+
+    Args:
+      matrix: `[K, K]` counts; rows are true classes.
+      classes: K names.
+      count: mistakes at most.
+    """
+    mistakes = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:count]
+    places = zip(*np.unravel_index(order, matrix.shape), strict=True)
+    return [
+        (classes[i], classes[j], int(mistakes[i, j]))
+        for i, j in places
+        if mistakes[i, j]
+    ]
+
+
+def _classes(trials: Sequence["Trial"]) -> Section:
+    """Precision, recall and F1 of each class, on the held-out images."""
+    found = [trial.held_out for trial in trials]
+
+    def spread(metric: str, label: int) -> str:
+        values = [float(getattr(one.per_class, metric)[label]) for one in found]
+        sd = statistics.stdev(values) if len(values) > 1 else None
+        return format_mean_sd(statistics.fmean(values), sd)
+
+    rows = [
+        [
+            name,
+            f"{np.mean([one.per_class.support[label] for one in found]):g}",
+            *(spread(metric, label) for metric in ("precision", "recall", "f1")),
+        ]
+        for label, name in enumerate(found[0].classes)
+    ]
+    header = ["class", "images", "precision", "recall", "F1"]
+    note = Text(f"The {found[0].split} images, mean over {len(trials)} seed(s) ± sd.")
+    return Section("Classes", [Table(header, rows), note])
+
+
+def _gallery(run: RunFolder, trial: "Trial") -> Section:
+    """The surest wrong predictions and as many right ones, spread over the classes."""
+    found, dataset = trial.held_out, _dataset(trial)
+    probabilities = found.probabilities.max(-1)
+    right = np.flatnonzero(found.predictions == found.labels)
+    right = right[:: max(len(right) // GALLERY, 1)][:GALLERY]
+    surest = np.argsort(-probabilities, kind="stable")
+    wrong = surest[found.predictions[surest] != found.labels[surest]][:GALLERY]
+    chosen = [*right, *wrong]
+    index_of = {path: index for index, path in enumerate(dataset.images)}
+    figure = plotting.gallery(
+        [dataset.image(index_of[found.images[i]]) for i in chosen],
+        [
+            plotting.prediction_caption(
+                found.classes[found.labels[i]],
+                found.classes[found.predictions[i]],
+                float(probabilities[i]),
+            )
+            for i in chosen
+        ],
+        [bool(found.predictions[i] == found.labels[i]) for i in chosen],
+        title=f"Seed {trial.seed}, {found.split} images",
+        demo=dataset.is_demo,
+    )
+    run.save_figure("gallery", figure)
+    image = Image(
+        "gallery.png",
+        "Images with the name the network gave, its probability and the truth.",
+        "Right predictions of all classes, then the wrong ones that the network was "
+        "surest of.",
+    )
+    return Section("Gallery", [image])
+
+
+def _write_predictions(run: RunFolder, trial: "Trial") -> None:
+    found = trial.held_out
+    rows = [
+        [path, found.classes[label], found.classes[int(row.argmax())], float(row.max())]
+        for path, label, row in zip(
+            found.images, found.labels, found.probabilities, strict=True
+        )
+    ]
+    header = ["image", "true", "predicted", "probability"]
+    run.write_csv(f"predictions-seed-{trial.seed}", header, rows)
+
+
+def _image_sections(run: RunFolder, dataset: DecodedDataset) -> Iterator[Section]:
+    """What is wrong with the images; nothing where nothing is."""
+    run.write_csv("bad_images", ["image", "reason"], dataset.bad)
+    run.write_csv("identical_images", ["images"], [[*g] for g in dataset.duplicates])
+    if dataset.bad:
+        yield markdown.bad_images_section(dataset.bad, "bad_images.csv")
+    if dataset.duplicates:
+        yield markdown.duplicates_section(
+            dataset.duplicates, "identical_images.csv", conflicts=dataset.conflicts
+        )
+
+
+# Tables of recipes.
+
+
+def _write_row(
+    results: "Results",
+    key: tuple[str, str],
+    trials: Sequence["Trial"],
+    resume: str | None,
+) -> None:
+    """The report of one row, in the subfolder that has its history."""
+    part = RunFolder.open(results.run.path / _row_folder(key))
+    dataset = _dataset(trials[0])
+    part.write_results(
+        [
+            dataclasses.replace(measurement, name=metric, table="", row="")
+            for metric, measurement in results.measurements[key].items()
+        ],
+        data=DataSummary.of(dataset),
+        seconds=math.fsum(trial.seconds for trial in trials),
+    )
+    markdown.write_report(
+        part,
+        title=f"{results.experiment.title}: {'/'.join(filter(None, key))}",
+        question=results.experiment.question,
+        sections=[
+            *_classifier_sections(part, trials),
+            *_image_sections(part, dataset),
+            markdown.use_section(results.checkpoint / _row_folder(key), resume=resume),
+        ],
+    )
+    part.close()
+
+
+def _row_folder(key: tuple[str, str]) -> str:
+    """Of a row, within the run folder and the checkpoint folder."""
+    return folder_name("/".join(filter(None, key)))
+
+
+def _table_sections(results: "Results") -> Iterator[Section]:
+    """A section a table; the rows that were left out; and the tables' effects."""
+    for name, table in results.tables.items():
+        rows = [row for row in table.recipes if (name, row) in results.trials]
+        if rows:
+            yield _table_section(results, name, table, rows)
+    if results.missing:
+        rows = [[row, reason] for row, reason in results.missing.items()]
+        yield Section("Left out", [Table(["row", "reason"], rows)])
+    if len(results.tables) > 1:
+        yield from _effects(results)
+    yield from _sweep_files(results)
+
+
+def _table_section(
+    results: "Results", name: str, table: "RecipeTable", rows: Sequence[str]
+) -> Section:
+    run, heading = results.run, heading_of(name)
+    measured = {row: results.measurements[name, row] for row in rows}
+    histories = {
+        row: [trial.history for trial in results.trials[name, row]]
+        for row in rows[:LINES]
+    }
+    metrics = ("accuracy",) if results.experiment.sweep else ("loss", "accuracy")
+    images: list[markdown.Block] = []
+    for metric in metrics:
+        file = metric if not name else name if len(metrics) == 1 else f"{name}_{metric}"
+        figure = plotting.curves_by_recipe(
+            histories,
+            metric,
+            title=heading or results.experiment.title,
+            demo=results.dataset.is_demo,
+        )
+        run.save_figure(file, figure)
+        images.append(
+            Image(
+                f"{file}.png",
+                f"{metric.capitalize()} on the training and the validation images over "
+                "the epochs, a line a row.",
+                "Training figures are taken while the network learns."
+                if metric == metrics[-1]
+                else "",
+            )
+        )
+    blocks: list[markdown.Block] = [
+        *([Text(table.about)] if table.about else []),
+        _figures_table(results, name, table, measured),
+        Text(finding(measured, split=results.headline.partition("_")[0])),
+        *images,
+        Text(_caption(results, table, rows)),
+    ]
+    reports = [
+        f"[{escape(row)}]({_row_folder((name, row))}/report.md)"
+        for row in rows
+        if results.trials[name, row][0].evaluations
+    ]
+    if reports:
+        blocks.append(Text(f"Report of each row: {', '.join(reports)}."))
+    return Section((heading or "Comparison").capitalize(), blocks)
+
+
+def heading_of(table: str) -> str:
+    """The name of a table in words."""
+    return table.replace("_", " ")
+
+
+def _figures_table(
+    results: "Results",
+    name: str,
+    table: "RecipeTable",
+    measured: Mapping[str, Mapping[str, Measurement]],
+) -> Table:
+    """Mean ± sd over the seeds, a row a recipe."""
+    if results.experiment.sweep:
+        metrics = ["train_accuracy", "val_accuracy", "best_val_accuracy"]
+    else:
+        split = results.headline.partition("_")[0]
+        metrics = [
+            *(f"{split}_{one}" for one in ("accuracy", "balanced_accuracy")),
+            *(f"{split}_macro_f1", "val_accuracy", "train_accuracy"),
+        ]
+    metrics = list(dict.fromkeys(metrics))
+    last = "epochs" if results.experiment.sweep else "seconds_per_epoch"
+    recipes = {row: table.recipes[row] for row in measured}
+    _, varied = shared_settings(recipes)
+    costs = _costs(results, recipes)
+    header = [
+        heading_of(name), *(["settings"] if any(varied.values()) else []), *costs,
+        *map(format_words, [*metrics, last]),
+    ]  # fmt: skip
+    rows = [
+        [
+            row,
+            *([_listed(varied[row])] if any(varied.values()) else []),
+            *(column[row] for column in costs.values()),
+            *(format_mean_sd(found[m].mean, found[m].sd) for m in metrics),
+            f"{found[last].mean:.3g}",
+        ]
+        for row, found in measured.items()
+    ]
+    return Table(header, rows)
+
+
+def _costs(
+    results: "Results", recipes: Mapping[str, Recipe]
+) -> dict[str, dict[str, int]]:
+    """Column -> row -> parameters and multiply-adds, where the rows' networks differ.
+
+    Both are of a network for the classes at hand, and of one image.
+    """
+    networks = {
+        (recipe.network, str(recipe.options), recipe.image_size)
+        for recipe in recipes.values()
+    }
+    if len(networks) == 1:
+        return {}
+    costs: dict[str, dict[str, int]] = {"parameters": {}, "multiply-adds": {}}
+    for row, recipe in recipes.items():
+        start = make_start(recipe)
+        model = make_card(start, results.dataset.classes).create_model()
+        images = start.preprocessing
+        layers = summarize_model(model, (*images.size, images.channels))
+        costs["parameters"][row] = sum(layer.parameters for layer in layers)
+        costs["multiply-adds"][row] = sum(layer.multiply_adds for layer in layers)
+    return {
+        name: column for name, column in costs.items() if len(set(column.values())) > 1
+    }
+
+
+def _caption(results: "Results", table: "RecipeTable", rows: Sequence[str]) -> str:
+    """How the figures came about, and the settings that all rows share."""
+    config = results.config
+    shared, _ = shared_settings({row: table.recipes[row] for row in rows})
+    select = table.recipes[rows[0]].select
+    epoch = "the last epoch" if results.experiment.sweep or select == "last" else (
+        "the epoch that was best on the validation images"
+    )  # fmt: skip
+    text = (
+        f"Mean ± sample standard deviation over {len(config.seeds)} seed(s) "
+        f"({', '.join(map(str, config.seeds))}), after {epoch}."
+    )
+    if shared:
+        text += f" All rows: {escape(_listed(shared))}."
+    if config.max_epochs:
+        text += f" No row was given more than {config.max_epochs} epochs."
+    return f"*{text}*"
+
+
+def finding(
+    measured: Mapping[str, Mapping[str, Measurement]], *, split: str = "val"
+) -> str:
+    """What the figures say, in a sentence of Markdown.
+
+    Args:
+      measured: row -> metric -> measurement.
+      split: whose accuracy counts.
+    """
+    metric = f"{split}_accuracy"
+
+    def spread(row: str) -> str:
+        found = measured[row][metric]
+        return f"{escape(row)} ({format_mean_sd(found.mean, found.sd)})"
+
+    order = sorted(measured, key=lambda row: -measured[row][metric].mean)
+    word = format_words(metric)
+    if len(order) == 1:
+        gap = measured[order[0]]["train_accuracy"].mean - (
+            measured[order[0]][metric].mean
+        )
+        return (
+            f"{word.capitalize()}: **{spread(order[0])}**, {format_figure(gap)} below "
+            "the accuracy on the training images."
+        )
+    text = f"Highest {word}: **{spread(order[0])}**; lowest: {spread(order[-1])}"
+    change = difference(measured[order[0]][metric], measured[order[-1]][metric])
+    if change.sd is None:
+        return f"{text}."
+    sure = change.mean > 2 * change.sd / math.sqrt(len(change.values))
+    apart = format_mean_sd(change.mean, change.sd)
+    return (
+        f"{text}; seed by seed they differ by {apart}, "
+        f"{'more' if sure else 'no more'} than two standard errors."
+    )
+
+
+def difference(one: Measurement, other: Measurement) -> Measurement:
+    """`one` minus `other`, seed by seed."""
+    pairs = zip(one.values, other.values, strict=True)
+    return dataclasses.replace(one, values=[a - b for a, b in pairs])
+
+
+def _effects(results: "Results") -> Iterator[Section]:
+    """Every row against its table's reference, seed by seed, best first."""
+    metric, found = results.headline, []
+    for name, table in results.tables.items():
+        reference = table.reference or next(iter(table.recipes))
+        if (name, reference) not in results.trials:
+            continue
+        base = results.measurements[name, reference][metric]
+        for row in table.recipes:
+            if row != reference and (name, row) in results.trials:
+                ours = results.measurements[name, row][metric]
+                found.append((difference(ours, base), heading_of(name), row, reference))
+    if not found:
+        return
+    found.sort(key=lambda entry: -entry[0].mean)
+    rows = [[*names, format_mean_sd(c.mean, c.sd)] for c, *names in found]
+    header = ["table", "row", "in place of", f"change of {format_words(metric)}"]
+    yield Section("Effects", [Table(header, rows)])
+
+
+def _sweep_files(results: "Results") -> Iterator[Section]:
+    """Splits and curves of a sweep, whose rows have no folders of their own."""
+    if not results.experiment.sweep:
+        return
+    run = results.run
+    for seed in results.config.seeds:
+        splits = results.dataset
+        if results.config.data.splits is None:
+            splits = splits.with_seed(seed)
+        splits.write_splits(run.path / f"splits-seed-{seed}.csv")
+    columns = [
+        "epoch", "step", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
+        "learning_rate",
+    ]  # fmt: skip
+    run.write_csv(
+        "curves",
+        ["configuration", "seed", *columns],
+        [
+            ["/".join(filter(None, key)), trial.seed, *(row[name] for name in columns)]
+            for key, trials in results.trials.items()
+            for trial in trials
+            for row in trial.history
+        ],
+    )
+    every = {
+        trial.folder or (key, trial.seed): trial
+        for key, trials in results.trials.items()
+        for trial in trials
+    }
+    reused = sum(trial.reused for trial in every.values())
+    yield Section(
+        "Trainings",
+        [
+            Text(
+                f"{len(every)}, of which {reused} were finished before. Every epoch "
+                "stands in [curves.csv](curves.csv), the splits in "
+                "`splits-seed-*.csv`."
+            )
+        ],
+        aside=True,
+    )
+
+
+def _use_best(results: "Results", resume: str | None) -> Iterator[Section]:
+    """What to type next, with the network of the best row that has one."""
+
+    def accuracy(key: tuple[str, str]) -> float:
+        return results.measurements[key][results.headline].mean
+
+    kept = [
+        key
+        for key, trials in results.trials.items()
+        if trials[0].folder is not None
+        and (trials[0].evaluations or key[1] in results.tables[key[0]].save)
+    ]
+    folder = None
+    if kept:
+        key = max(kept, key=accuracy)
+        seed = results.trials[key][0].folder
+        assert seed is not None
+        folder = seed.parent
+    if folder is not None or resume is not None:
+        yield markdown.use_section(folder, resume=resume)
+
+
+# Published figures.
+
+
+def _published_sections(results: "Results") -> Iterator[Section]:
+    """Every published figure that was measured here too, beside ours."""
+    experiment = results.experiment
+    comparisons = compare(
+        experiment.published,
+        results.run.read_results(),
+        dataset=experiment.dataset,
+        row=published_row(
+            experiment.published_rows, run_settings(results.run.read_config())
+        ),
+    )
+    if comparisons:
+        yield published_section(comparisons, experiment.reference)
+
+
+def published_row(
+    rows: Sequence[tuple[str, Mapping[str, Any]]], settings: Mapping[str, Any]
+) -> str:
+    """The published row that a whole run is; "" for none.
+
+    Args:
+      rows: (row, settings that make a run this row).
+      settings: of the run, as from `run_settings`.
+    """
+    for row, wanted in rows:
+        if to_plain(wanted).items() <= {**settings}.items():
+            return row
+    return ""
+
+
+def published_section(comparisons: Sequence[Comparison], reference: str) -> Section:
+    """Published figures beside ours.
+
+    reference: what was published, in words.
+    """
+    several = len({comparison.table for comparison in comparisons}) > 1
+    rows = [
+        [
+            *([heading_of(one.table)] if several else []),
+            one.row,
+            format_words(one.metric),
+            format_value(one.value),
+            format_mean_sd(one.mean, one.sd),
+            VERDICTS[one.verdict],
+            one.source,
+        ]
+        for one in comparisons
+    ]
+    header = [
+        *(["table"] if several else []), "row", "figure", "published", "ours",
+        "verdict", "source",
+    ]  # fmt: skip
+    note = (
+        f"Ours agrees within {SDS:g} of its standard deviations. Other data are not "
+        "compared."
+    )
+    text = f"{reference} {note}" if reference else note
+    return Section(markdown.PUBLISHED, [Table(header, rows), Text(escape(text))])
+
+
+# Recipes in words.
+
+
+def describe(recipe: Recipe) -> dict[str, str]:
+    """The settings of a recipe that make a difference, by their names."""
+    off = dataclasses.replace(
+        Recipe(),
+        augment=AugmentConfig(),
+        optim=OptimConfig(),
+        schedule=ScheduleConfig(),
+    )
+    neutral = flatten(to_plain(off))
+    said = {}
+    for name, value in flatten(to_plain(recipe)).items():
+        short = name.removeprefix("options.")
+        if name in WEIGHT_SETTINGS and not recipe.pretrained:
+            continue
+        if name in ALWAYS or value != neutral.get(name):
+            said[short] = _plain(value)
+    if recipe.optim.optimizer == "sgd":
+        said["optim.momentum"] = _plain(recipe.optim.momentum)
+    said.pop("options", None)
+    return said
+
+
+def shared_settings(
+    recipes: Mapping[str, Recipe],
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Settings that all rows share; and for each row its others."""
+    said = {row: describe(recipe) for row, recipe in recipes.items()}
+    first = next(iter(said.values()))
+    shared = {
+        name: value
+        for name, value in first.items()
+        if all(settings.get(name) == value for settings in said.values())
+    }
+    varied = {
+        row: {name: value for name, value in settings.items() if name not in shared}
+        for row, settings in said.items()
+    }
+    return shared, varied
+
+
+def _listed(settings: Mapping[str, str]) -> str:
+    """In words: `epochs 10, learning rate 0.001`."""
+    return ", ".join(
+        f"{name.rpartition('.')[2].replace('_', ' ')} {value}"
+        if not name.startswith("schedule.kind")
+        else f"schedule {value}"
+        for name, value in settings.items()
+    )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return "×".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value or "none")
