@@ -1,0 +1,372 @@
+"""Settings as flags, and back: the one place that knows both names.
+
+A setting such as `optim.learning_rate` of a config dataclass has the flag
+`--optim.learning-rate`. The fields of an experiment's `RunConfig`, `Recipe` and options
+stand beside one another at the top.
+"""
+
+import ast
+import dataclasses
+import functools
+import inspect
+import itertools
+import json
+import textwrap
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from jaxvision.config import from_plain
+from jaxvision.data.dataset import DataConfig
+from jaxvision.errors import InputError
+from jaxvision.settings import Recipe, RunConfig
+
+if TYPE_CHECKING:
+    from jaxvision.experiment import Experiment
+
+Config = TypeVar("Config")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """Mark of a field: what messages call it; None: it is no flag."""
+
+    name: str | None
+
+
+def hidden(kind: Any) -> Any:
+    """The type of a field that is no flag."""
+    return Annotated[kind, tyro.conf.Suppress, tyro.conf.Fixed, Shown(None)]
+
+
+def positional(kind: Any, name: str, *, optional: bool = False) -> Any:
+    """The type of a field that is given by its place on the command line."""
+    metavar = f"[{name}]" if optional else name
+    return Annotated[
+        kind, tyro.conf.Positional, tyro.conf.arg(metavar=metavar), Shown(name)
+    ]
+
+
+def named(kind: Any, name: str) -> Any:
+    """The type of a field with a flag of another name."""
+    return Annotated[kind, tyro.conf.arg(name=name), Shown(f"--{name}")]
+
+
+def flags_of(kind: type) -> dict[str, str]:
+    """Setting -> flag, or place, of each field of a dataclass, nested ones too."""
+    flags = {}
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        hint, marks = hints[field.name], ()
+        if typing.get_origin(hint) is Annotated:
+            hint, *marks = typing.get_args(hint)
+        shown = next((mark for mark in marks if isinstance(mark, Shown)), None)
+        if shown is not None:
+            if shown.name is not None:
+                flags[field.name] = shown.name
+        elif dataclasses.is_dataclass(hint):
+            for setting, flag in flags_of(typing.cast(type, hint)).items():
+                flag = (
+                    f"--{_dashed(field.name)}.{flag[2:]}" if flag[:2] == "--" else flag
+                )
+                flags[f"{field.name}.{setting}"] = flag
+        else:
+            flags[field.name] = f"--{_dashed(field.name)}"
+    return flags
+
+
+def variant(kind: type, changes: Mapping[str, Any]) -> type:
+    """A dataclass with the fields of another one, some of them with other types.
+
+    Args:
+      changes: field -> its type here.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    return dataclasses.make_dataclass(
+        kind.__name__,
+        [(name, hint, _same_default(fields[name])) for name, hint in changes.items()],
+        bases=(kind,),
+        frozen=True,
+    )
+
+
+def cast(kind: type[Config], value: Any) -> Config:
+    """A config as another dataclass with the same fields: a `variant` or its base."""
+    hints = typing.get_type_hints(kind)
+
+    def convert(name: str) -> Any:
+        inner, hint = getattr(value, name), hints[name]
+        if dataclasses.is_dataclass(hint) and type(inner) is not hint:
+            return cast(typing.cast(type, hint), inner)
+        return inner
+
+    fields = dataclasses.fields(typing.cast(Any, kind))
+    return kind(**{field.name: convert(field.name) for field in fields})
+
+
+def parse(
+    kind: type[Config],
+    arguments: Sequence[str] | None,
+    *,
+    prog: str,
+    description: str | None = None,
+    default: Config | None = None,
+) -> Config:
+    """A config from the command line; leaves with its help or with what is wrong.
+
+    Args:
+      kind: its dataclass.
+      arguments: in place of the program's own.
+      prog: the command.
+      description: heads the help; None: the docstring of `kind`.
+      default: what is not given.
+    """
+    if description is not None:
+        # tyro joins lines that no blank one parts; the examples are to stay apart.
+        description = description.replace("\npython ", "\n\npython ")
+        description = description.replace("\njaxvision ", "\n\njaxvision ")
+    given = {} if default is None else {"default": default}
+    return tyro.cli(kind, args=arguments, prog=prog, description=description, **given)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What `run_experiment` is given beside the experiment."""
+
+    config: RunConfig
+    recipe: Recipe | None
+    options: Any
+
+
+class ExperimentFlags:
+    """The flags of an experiment."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        recipe: Recipe | None,
+        options: Any = None,
+        *,
+        aliases: Mapping[str, str] | None = None,
+        tables: bool = False,
+        sweep: bool = False,
+        photos: bool = False,
+    ) -> None:
+        """
+        Args:
+          config, recipe, options: where nothing is given; of a `recipe` of None the
+            experiment has none, of `options` likewise.
+          aliases: setting -> another name of its flag.
+          tables: whether several recipes are compared.
+          sweep: whether they are trained all at once.
+          photos: whether the images' folder and any option of a network can be given:
+            for a command that is not made for one network or data set.
+        """
+        aliases = {"network": "backbone", **(aliases or {})}
+        self._default = Settings(config, recipe, options)
+        self._open = photos
+        hide = [] if tables else ["rows"]
+        if sweep:
+            hide += ["distributed", "save_seconds", "resume", "tensorboard"]
+        hints = typing.get_type_hints(RunConfig, include_extras=True)
+        changes: dict[str, Any] = {name: hidden(hints[name]) for name in hide}
+        changes["max_epochs"] = (
+            named(hints["max_epochs"], "epochs")
+            if recipe is None
+            else hidden(hints["max_epochs"])
+        )
+        if photos:
+            root = positional(Path | None, "PHOTOS", optional=True)
+            changes["data"] = variant(DataConfig, {"root": root})
+        self._config = variant(RunConfig, {**changes, **_aliased(RunConfig, aliases)})
+        parts: dict[str, Any] = {"config": cast(self._config, config)}
+        if recipe is not None:
+            self._recipe = variant(
+                Recipe, {"options": hidden(Any), **_aliased(Recipe, aliases)}
+            )
+            parts["recipe"] = cast(self._recipe, recipe)
+            if recipe.options:
+                parts["network"] = _network_options(recipe, aliases)
+        if options is not None:
+            self._options = variant(type(options), _aliased(type(options), aliases))
+            parts["options"] = cast(self._options, options)
+        if photos:
+            parts["free"] = _FreeOptions()
+        self._flags = {
+            setting: flag
+            for part in parts.values()
+            for setting, flag in flags_of(type(part)).items()
+        }
+        # With an empty name, the fields of a part stand at the top.
+        top = tyro.conf.arg(name="")
+        kind = dataclasses.make_dataclass(
+            "Flags",
+            [(name, Annotated[type(part), top]) for name, part in parts.items()],
+        )
+        self._kind, self._start = kind, kind(**parts)
+
+    @classmethod
+    def of(cls, experiment: "Experiment") -> "ExperimentFlags":
+        """The flags of a declared experiment."""
+        from jaxvision.experiment import default_config
+
+        return cls(
+            default_config(experiment),
+            experiment.recipe,
+            experiment.options and experiment.options(),
+            aliases=experiment.aliases,
+            tables=experiment.tables is not None,
+            sweep=experiment.sweep,
+        )
+
+    def name_of(self, setting: str) -> str | None:
+        """The flag of a setting; None: it has none."""
+        for part in ("recipe.", "options."):
+            setting = setting.removeprefix(part)
+        return self._flags.get(setting)
+
+    def parse(
+        self, arguments: Sequence[str] | None, *, prog: str, description: str
+    ) -> Settings:
+        """The settings from the command line; see `parse`.
+
+        Raises:
+          InputError: an option of the network that is none.
+        """
+        found = parse(
+            self._kind,
+            arguments,
+            prog=prog,
+            description=description,
+            default=self._start,
+        )
+        config = cast(RunConfig, found.config)
+        recipe, options = self._default.recipe, self._default.options
+        if recipe is not None:
+            network = {}
+            if hasattr(found, "network"):
+                network = dataclasses.asdict(found.network)
+            if self._open:
+                network |= found.free.read()
+            recipe = cast(Recipe, found.recipe).replace(**network)
+        if options is not None:
+            options = cast(type(options), found.options)
+        return Settings(config, recipe, options)
+
+
+@dataclasses.dataclass(frozen=True)
+class _FreeOptions:
+    option: Annotated[
+        tuple[str, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(metavar="NAME=VALUE"),
+    ] = ()
+    """An option of the network, such as hidden=100; can be given several times."""
+
+    def read(self) -> dict[str, Any]:
+        """Option -> value: what JSON makes of it, or the text itself."""
+        found = {}
+        for entry in self.option:
+            name, equals, text = entry.partition("=")
+            if not equals or not name.isidentifier():
+                raise InputError(
+                    "must be NAME=VALUE, such as hidden=100",
+                    setting="option",
+                    value=entry,
+                )
+            try:
+                found[name] = json.loads(text)
+            except ValueError:
+                found[name] = text
+        return from_plain(Mapping[str, Any], found)
+
+
+def _aliased(kind: type, aliases: Mapping[str, str]) -> dict[str, Any]:
+    """The types of those fields whose flag has another name too."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {
+        name: Annotated[hints[name], _alias(alias)]
+        for name, alias in aliases.items()
+        if name in hints
+    }
+
+
+def _alias(name: str) -> Any:
+    return tyro.conf.arg(aliases=(f"--{name.removeprefix('--')}",))
+
+
+def _network_options(recipe: Recipe, aliases: Mapping[str, str]) -> Any:
+    """A dataclass with the options of a recipe's network, with the recipe's values."""
+    from jaxvision.models import MODELS
+    from jaxvision.recipe import network_name
+
+    backbone = type(MODELS[network_name(recipe)]())
+    hints, texts = typing.get_type_hints(backbone), _field_texts(backbone)
+    fields = []
+    for name, value in recipe.options.items():
+        marks = [tyro.conf.arg(help=texts.get(name, "Option of the network."))]
+        if name in aliases:
+            marks.append(_alias(aliases[name]))
+        kind = _option_type(hints.get(name), value)
+        hint = functools.reduce(lambda hint, mark: Annotated[hint, mark], marks, kind)
+        fields.append((name, hint, dataclasses.field(default=value)))
+    return dataclasses.make_dataclass("NetworkOptions", fields, frozen=True)()
+
+
+def _option_type(hint: Any, value: Any) -> Any:
+    """What a flag may be given for an option of a network.
+
+    Args:
+      hint: the type of the network's field; None: not known.
+      value: where nothing is given.
+    """
+    if typing.get_origin(hint) is Literal:
+        return hint
+    allowed = {hint}
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        allowed = set(typing.get_args(hint))
+    if isinstance(value, tuple):
+        return tuple[type(value[0]) if value else int, ...]
+    if value is None:
+        # A field may be an array too, when a sweep traces it.
+        (kind,) = allowed & {int, float, str}
+        return kind | None
+    kind = type(value)
+    if kind is int and float in allowed:
+        kind = float
+    return kind | None if type(None) in allowed else kind
+
+
+def _field_texts(kind: type) -> dict[str, str]:
+    """Field -> the text below it, of a class and those it stands on."""
+    texts: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
+        except (OSError, TypeError, SyntaxError):
+            continue
+        body = typing.cast(ast.ClassDef, tree.body[0]).body
+        for field, text in itertools.pairwise(body):
+            match field, text:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(words))),
+                ):
+                    texts[name] = " ".join(words.split())
+    return texts
+
+
+def _same_default(field: dataclasses.Field) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return dataclasses.field(default=field.default)
+    if field.default_factory is not dataclasses.MISSING:
+        return dataclasses.field(default_factory=field.default_factory)
+    return dataclasses.field()
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")

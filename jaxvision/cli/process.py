@@ -1,0 +1,69 @@
+"""How every command begins and ends, as a process."""
+
+import contextlib
+import io
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+from jaxvision.errors import exit_on_input_error
+
+
+@contextlib.contextmanager
+def command(name_of: Callable[[str], str | None] = lambda setting: None) -> Iterator:
+    """Around a whole command: streams, signals and the exit status.
+
+    Bad input ends with one line on stderr and status 2, Ctrl-C with status 130, a
+    closed pipe quietly with status 141. A hang-up stops training as SIGTERM does.
+
+    Args:
+      name_of: setting -> its flag; None: it has none.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names of files need not be text.
+            stream.reconfigure(errors="backslashreplace")
+    _terminate_on_hang_up()
+    try:
+        with exit_on_input_error(name_of):
+            try:
+                yield
+            finally:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        # What is left in the buffers is for nobody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
+
+
+def keep_compiled() -> None:
+    """Keeps what is compiled for the next run, or prints why not."""
+    from jaxvision.compilation_cache import use_compilation_cache
+
+    if (problem := use_compilation_cache()) is not None:
+        print(f"compiled programs are not kept: {problem}", file=sys.stderr)
+
+
+def _terminate_on_hang_up() -> None:
+    if not hasattr(signal, "SIGHUP"):  # Windows
+        return
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+
+
+def _reader_is_gone() -> bool:
+    """Whether whoever read stdout or stderr has closed it."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        poll.register(stream.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
