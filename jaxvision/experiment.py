@@ -20,7 +20,6 @@ import dataclasses
 import functools
 import json
 import math
-import re
 import shutil
 import signal
 import statistics
@@ -30,25 +29,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jaxvision import config as config_module
 from jaxvision.classifier import Classifier, Evaluation
-from jaxvision.config import Bounds, from_plain, to_plain
+from jaxvision.config import from_plain, to_plain
 from jaxvision.data.dataset import DataConfig, Dataset, DecodedDataset, load_dataset
 from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
-from jaxvision.recipe import Recipe, Start, make_start, train_seed
+from jaxvision.recipe import Start, make_start, train_seed
 from jaxvision.report.progress import Progress, TrainingProgress
 from jaxvision.report.run_folder import (
     HistoryCallback,
     Measurement,
     RunFolder,
+    folder_name,
 )
+from jaxvision.settings import DistributedConfig, Recipe, RunConfig
 from jaxvision.storage import write_json, writing
 from jaxvision.train.distributed import (
-    DistributedConfig,
     broadcast,
     check_same,
     is_main_process,
@@ -89,18 +89,18 @@ class Table:
     recipes: by the names of the rows; published figures are looked up by them.
     about: what is compared, in a sentence or two.
     reference: the row that the others change something of; None: the first.
-    save: rows of a sweep whose networks are kept, for `evaluate` and the like.
+    save: rows of a sweep whose networks are kept, for `evaluate` and others.
     """
 
     recipes: Mapping[str, Recipe]
     about: str = ""
     reference: str | None = None
-    save: bool = False
+    save: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """A question, and the recipes that answer it."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked, and its place among the other experiments."""
 
     name: str
     """Of its module and its folders."""
@@ -108,6 +108,50 @@ class Experiment:
     """Place in the assignment or report; published figures are looked up by it."""
     title: str
     question: str
+    chapter: str = "beyond"
+    """Of the page of all experiments; within it they are sorted by section."""
+    order: int = 0
+    """Place among experiments of one section."""
+    reference: str = ""
+    """What was published, in words."""
+    published: Sequence[Mapping[str, Any]] = ()
+    """Published figures of the section: entries with `row`, `metric`, `value` and
+    `source`, and `table` where several tables have the row."""
+    variants: tuple[str, ...] = ()
+    """Settings by which runs differ as answers: of each combination the page of all
+    experiments shows one."""
+    published_rows: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    """For an experiment without tables: a row of `published.json` and the settings that
+    make a run this row."""
+    network_of: str | None = None
+    """The experiment whose newest network it takes."""
+    tuned_by: str | None = None
+    """The experiment whose newest settings it takes."""
+    takes_image: bool = False
+    """Whether it takes an image too, of those that the network was measured on."""
+    laptop: tuple[str, ...] = ("",)
+    """Arguments of each of its runs among all experiments, with fewer seeds, epochs and
+    images, for two cores."""
+    full: tuple[str, ...] = ("",)
+    """Arguments of each of its runs with the published settings."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Analysis(Question):
+    """A question about a trained network, or one without weights, that trains none.
+
+    config: dataclass of its settings.
+    run: answers; gives the run folder.
+    """
+
+    config: type
+    run: Callable[[Any], Path]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment(Question):
+    """A question, and the recipes that answer it."""
+
     dataset: DatasetName
     recipe: Recipe | None = None
     """Its fields are settings of the experiment. Without `tables` it is what is
@@ -123,20 +167,12 @@ class Experiment:
     finished rows are kept and used again by every experiment that has them."""
     split: SplitConfig = SplitConfig()
     seeds: tuple[int, ...] = (0, 1, 2)
+    folds: int | None = None
+    """Cross-validation with this many folds; None: none."""
     sections: "Callable[[Results], Sequence[Section]] | None" = None
     """Further sections of the report."""
     check: Callable[[Dataset, Any], None] | None = None
     """Raises `InputError` where the options do not suit the images."""
-    reference: str = ""
-    """What was published, in words."""
-    published_rows: Mapping[str, Mapping[str, Any]] = dataclasses.field(
-        default_factory=dict
-    )
-    """For an experiment without tables: row of `published.json` -> settings that make a
-    run this row."""
-    variants: tuple[str, ...] = ()
-    """Settings by which runs differ as answers: of each combination the page of all
-    experiments shows one."""
     search_space: Mapping[str, SearchRange] = dataclasses.field(default_factory=dict)
     """What `tune` may vary, by setting; names that the recipe has not are options of
     the network."""
@@ -152,32 +188,6 @@ class Experiment:
             assert recipe is not None
             return dict(self.tables(recipe, options))
         return dict(self.tables)
-
-
-@dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """Settings that all experiments share: where, how often, on what."""
-
-    data: DataConfig = DataConfig()
-    distributed: DistributedConfig = DistributedConfig()
-    seeds: tuple[Annotated[int, Bounds(0, 2**32 - 1)], ...] = (0, 1, 2)
-    """One training each: seed of the split, the initialization, the order of the images
-    and dropout."""
-    rows: tuple[str, ...] = ()
-    """Only these rows of the tables, by name; none: all."""
-    max_epochs: Annotated[int, Bounds(1)] | None = None
-    """At most this many epochs in every row, for trials; none: each row's own."""
-    runs: Path = Path("runs")
-    """Reports go to a new folder in here."""
-    checkpoints: Path = Path("checkpoints")
-    """Networks go to a new folder in here."""
-    save_seconds: Annotated[float, Bounds(0)] = 30.0
-    """Time between two saves while training."""
-    resume: Path | None = None
-    """Checkpoint folder of a run that was stopped: continues it with its own settings;
-    give no others but those of where the images and the processes are."""
-    tensorboard: bool = False
-    """Write TensorBoard events too (needs the extra `tensorboard`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,10 +259,7 @@ class Results:
 
         A measurement's own name is `<table>/<row>/<metric>`, without what is empty.
         """
-        return {
-            key: _measurements("/".join(filter(None, key)), trials)
-            for key, trials in self.trials.items()
-        }
+        return {key: _measurements(*key, trials) for key, trials in self.trials.items()}
 
     @property
     def headline(self) -> str:
@@ -352,7 +359,7 @@ class _Engine:
         tables = self._tables()
         with main_process_first():
             starts = {
-                (name, row): make_start(recipe)
+                (name, row): make_start(recipe, sweep=experiment.sweep)
                 for name, table in tables.items()
                 for row, recipe in table.recipes.items()
             }
@@ -485,7 +492,7 @@ class _Engine:
         config, experiment = self._config, self._experiment
         preprocessing = next(iter(starts.values())).preprocessing
         datasets = {seed: self._decode(preprocessing, seed) for seed in config.seeds}
-        saved = [key for key in starts if tables[key[0]].save]
+        saved = [key for key in starts if key[1] in tables[key[0]].save]
         with (
             self._stoppable(None),
             Progress(f"section {experiment.section}", unit="epochs") as progress,
@@ -645,11 +652,6 @@ def _missing_weights(starts: Mapping[tuple[str, str], Start]) -> dict[str, str]:
     return missing
 
 
-def folder_name(row: str) -> str:
-    """A row's name as that of a folder."""
-    return re.sub(r"[^\w.]+", "-", row)
-
-
 def draw_demo(kind: str) -> None:
     """Draws the built-in set, unless it is there already."""
     from jaxvision.data.demo import demo_folder, write_demo
@@ -694,13 +696,17 @@ def _part(run: RunFolder, row: str, recipe: Recipe, tensorboard: bool) -> RunFol
     return part
 
 
-def _measurements(prefix: str, trials: Sequence[Trial]) -> dict[str, Measurement]:
+def _measurements(
+    table: str, row: str, trials: Sequence[Trial]
+) -> dict[str, Measurement]:
     """Metric -> measurement of one row."""
     seeds = [trial.seed for trial in trials]
 
     def measure(metric: str, values: Sequence[float], **about: str) -> Measurement:
-        name = f"{prefix}/{metric}" if prefix else metric
-        return Measurement(name, values, seeds, **about)
+        name = "/".join(filter(None, (table, row, metric)))
+        return Measurement(
+            name, values, seeds, table=table, row=row, metric=metric, **about
+        )
 
     if not trials[0].evaluations:
         last = [trial.history[-1] for trial in trials]

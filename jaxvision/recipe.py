@@ -94,17 +94,21 @@ class Start:
         return load(self.recipe.network, weights=self.recipe.weights)
 
 
-def make_start(recipe: Recipe) -> Start:
+def make_start(recipe: Recipe, *, sweep: bool = False) -> Start:
     """Checks a recipe, chooses its network and says how its images are made.
 
     Reads no image and no weights.
+
+    Args:
+      recipe: what to check.
+      sweep: whether a sweep trains it: patience ends that too, with the last epoch.
 
     Raises:
       InputError: a value out of range, an unknown network, layer or option, images too
         small for the network, or settings that exclude each other.
     """
     config.check(recipe)
-    if recipe.patience is not None and recipe.select == "last":
+    if recipe.patience is not None and recipe.select == "last" and not sweep:
         raise InputError(
             "waits for a best epoch: set `select` to best too", setting="patience"
         )
@@ -216,6 +220,7 @@ def train_seed(
     callback: Callback,
     save_seconds: float = 30.0,
     progress: bool = True,
+    measure: bool = True,
 ) -> tuple[Classifier, dict[str, Evaluation]]:
     """Trains one seed, or what is left of it, and measures the network on every split.
 
@@ -228,6 +233,7 @@ def train_seed(
       callback: told of every step and epoch.
       save_seconds: time between two saves while training.
       progress: whether to show bars.
+      measure: False: the network is not measured, and not recorded as finished.
 
     Returns:
       The network, and its evaluation on each split that has images.
@@ -246,6 +252,8 @@ def train_seed(
             start, dataset, pretrained, seed, folder, callback, save_seconds, progress
         )
         classifier = run.run()
+    if not measure:
+        return classifier, {}
     evaluations = {
         split: _evaluate(start, classifier, dataset, split)
         for split, indices in dataset.splits.items()
