@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jaxvision.report.formats import format_duration, format_figure, format_mean_sd
-from jaxvision.report.run_folder import RunFolder, flatten
+from jaxvision.report.run_folder import Measurement, RunFolder, flatten
 
 RESULTS, PUBLISHED, DETAILS = "Results", "Published figures", "Details"
 """Headings that the page of all experiments knows: it has the first two in a form of
@@ -92,11 +92,13 @@ class Section:
     """A heading and what stands below it, in order.
 
     aside: few readers need it: it stands below "Details" at the end.
+    measurements: what it shows that `results.json` is to hold too.
     """
 
     heading: str
     blocks: Sequence[Block]
     aside: bool = False
+    measurements: Sequence[Measurement] = ()
 
     def render(self) -> str:
         mark = "###" if self.aside else "##"

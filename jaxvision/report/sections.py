@@ -92,8 +92,9 @@ def write_run(
     run, experiment = results.run, results.experiment
     headline = [found[results.headline] for found in results.measurements.values()]
     everything = [m for found in results.measurements.values() for m in found.values()]
+    own = list(experiment.sections(results)) if experiment.sections else []
     run.write_results(
-        everything,
+        [*everything, *(m for section in own for m in section.measurements)],
         data=DataSummary.of(results.dataset),
         seconds=seconds,
         headline=[
@@ -123,10 +124,11 @@ def write_run(
             *_image_sections(run, results.dataset),
             *_use_best(results, resume),
         ]
-    if experiment.sections is not None:
-        sections += experiment.sections(results)
     markdown.write_report(
-        run, title=experiment.title, question=experiment.question, sections=sections
+        run,
+        title=experiment.title,
+        question=experiment.question,
+        sections=[*sections, *own],
     )
     run.close()
     _print(results, headline)
