@@ -1,6 +1,7 @@
 """A folder with one subfolder per class: which images it has."""
 
 import dataclasses
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -32,6 +33,9 @@ class FolderIndex:
     parts: tuple[str, ...] = ()
 
 
+MARKER = "DEMO.json"
+"""What `jaxvision.data.demo` writes last into a folder that it draws."""
+
 DIVISIONS = ({"train", "test"}, {"train", "val", "test"})
 """Names of subfolders, all of them, that make a folder one that comes divided."""
 
@@ -49,12 +53,7 @@ def index_folder(root: Path) -> FolderIndex:
     Raises:
       InputError: no such folder, no class, only one, or a class without images.
     """
-    if not root.exists():
-        raise InputError(f"{root}: no such folder; give one with --data.root")
-    if not root.is_dir():
-        raise InputError(
-            f"{root}: is a file; --data.root needs a folder, one subfolder per class"
-        )
+    _check_folder(root)
     ignored: Counter[str] = Counter()
     folders = _class_folders(root, ignored)
     parts = _parts(root, folders)
@@ -88,6 +87,47 @@ def index_folder(root: Path) -> FolderIndex:
     return FolderIndex(
         root, tuple(folders), tuple(images), tuple(labels), dict(ignored), of
     )
+
+
+def find_images(root: Path) -> tuple[list[str], dict[str, int]]:
+    """All images below a folder, whatever its subfolders mean.
+
+    What is hidden, linked or no image is passed over as in `index_folder`.
+
+    Returns:
+      Paths relative to `root`, sorted; how many other files there are, by reason.
+
+    Raises:
+      InputError: no such folder.
+    """
+    _check_folder(root)
+    ignored: Counter[str] = Counter()
+    return sorted(_images_below(root, root, ignored)), dict(ignored)
+
+
+def read_demo_marker(root: Path) -> dict[str, str] | None:
+    """What `jaxvision.data.demo` wrote last into a folder that it drew."""
+    marker = root / MARKER
+    if not marker.is_file():
+        return None
+    try:
+        return {"kind": str(json.loads(marker.read_text("utf-8"))["kind"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{marker}: damaged; remove the folder to have it drawn again"
+        ) from error
+
+
+def _check_folder(root: Path) -> None:
+    if not root.exists():
+        raise InputError(
+            f"{root}: no such folder; give one that has one subfolder per class"
+        )
+    if not root.is_dir():
+        raise InputError(
+            f"{root}: is a file; give a folder that has one subfolder per class, or a "
+            "CSV of labels"
+        )
 
 
 def _parts(root: Path, folders: list[str]) -> list[Path]:
@@ -144,7 +184,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be listed ({error.strerror}): fix its permissions "
-            "or give another folder with --data.root"
+            "or give another folder"
         ) from error
 
 

@@ -7,9 +7,11 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
+from jaxvision.config import Bounds
 from jaxvision.errors import InputError
 from jaxvision.storage import write_atomically, writing
 
@@ -17,20 +19,20 @@ SPLITS = ("train", "val", "test")
 Splits = dict[str, np.ndarray]
 """For each name in `SPLITS` the ascending int32 indices of its images."""
 
-_HEADER = ["path", "label", "split"]
+_HEADER = ["path", "label", "split", "sha256"]
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitConfig:
     """Fractions of every class, or a number for training and fractions of the rest."""
 
-    train: float = 0.7
+    train: Annotated[float, Bounds(0, 1)] = 0.7
     """Fraction of each class for training; `train_per_class` takes its place."""
-    val: float = 0.15
+    val: Annotated[float, Bounds(0, 1)] = 0.15
     """Fraction of each class for validation."""
-    test: float = 0.15
+    test: Annotated[float, Bounds(0, 1)] = 0.15
     """Fraction of each class for the test."""
-    train_per_class: int | None = None
+    train_per_class: Annotated[int, Bounds(1)] | None = None
     """Exactly this many images of each class for training; the rest is divided
     between validation and test in the ratio of `val` to `test`."""
     seed: int = 0
@@ -136,10 +138,12 @@ def _complete(
 
 
 def find_identical(digests: Sequence[str]) -> list[list[int]]:
-    """Groups of two and more images with the same digest of their content."""
+    """Groups of two and more images with the same digest of their content; an empty
+    one is that of a file that can't be read."""
     members: dict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
-        members[digest].append(index)
+        if digest:
+            members[digest].append(index)
     return [group for group in members.values() if len(group) > 1]
 
 
@@ -232,16 +236,15 @@ def _rank(seed: int, path: str) -> bytes:
 
 def _sizes(config: SplitConfig, count: int, name: str) -> tuple[int, int, int]:
     """How many of a class of `count` go to each of `SPLITS`; each wanted gets one."""
-    fractions = (config.train, config.val, config.test)
-    if min(fractions) < 0 or not all(np.isfinite(fractions)):
-        raise InputError(f"--data.split: fractions {fractions} must not be negative")
-    wanted = [fraction > 0 for fraction in fractions]
     if config.train_per_class is not None:
-        return _sizes_by_count(config, count, name)
+        return _sizes_by_count(config, config.train_per_class, count, name)
+    fractions = (config.train, config.val, config.test)
+    wanted = [fraction > 0 for fraction in fractions]
     if abs(sum(fractions) - 1) > 1e-6:
         raise InputError(
-            f"--data.split: fractions {fractions} of train, val and test add to "
-            f"{sum(fractions):g}, not to 1"
+            f"fractions {fractions} of train, val and test add to "
+            f"{sum(fractions):g}, not to 1",
+            setting="data.split",
         )
     if count < sum(wanted):
         raise _too_small(name, count, sum(wanted))
@@ -251,13 +254,13 @@ def _sizes(config: SplitConfig, count: int, name: str) -> tuple[int, int, int]:
         if wanted[index] and sizes[index] == 0:
             sizes[index] += 1
             sizes[np.argmax(sizes)] -= 1
-    return tuple(int(size) for size in sizes)
+    train, val, test = sizes.tolist()
+    return train, val, test
 
 
-def _sizes_by_count(config: SplitConfig, count: int, name: str) -> tuple[int, int, int]:
-    train = config.train_per_class
-    if train < 1:
-        raise InputError(f"--data.split.train-per-class {train}: must be at least 1")
+def _sizes_by_count(
+    config: SplitConfig, train: int, count: int, name: str
+) -> tuple[int, int, int]:
     needed = train + (config.val > 0) + (config.test > 0)
     if count < needed:
         raise _too_small(name, count, needed)
@@ -265,8 +268,8 @@ def _sizes_by_count(config: SplitConfig, count: int, name: str) -> tuple[int, in
     both = config.val + config.test
     if both == 0:
         raise InputError(
-            "--data.split.train-per-class: the rest has nowhere to go; give val or "
-            "test a fraction above 0"
+            "the rest has nowhere to go; give val or test a fraction above 0",
+            setting="data.split.train_per_class",
         )
     val = int(np.floor(rest * config.val / both + 0.5 + 1e-9))
     # Each of the two that is wanted gets at least one.
@@ -277,8 +280,27 @@ def _sizes_by_count(config: SplitConfig, count: int, name: str) -> tuple[int, in
 def _too_small(name: str, count: int, needed: int) -> InputError:
     return InputError(
         f"class {name!r} has {count} usable images, but the split needs {needed}: "
-        "add images, remove the folder, or ask for less with --data.split"
+        "add images, remove the folder, or ask for less with `data.split`"
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitRow:
+    """One line of a splits file: an image, its class and its split."""
+
+    path: str
+    """Relative to the root."""
+    label: str
+    """Name of the class."""
+    split: str
+    """One of `SPLITS`."""
+    sha256: str = ""
+    """Of the file; empty where it was not written down."""
+
+    @property
+    def key(self) -> str:
+        """What the image is known by: its content, or else its path."""
+        return self.sha256 or self.path
 
 
 def write_splits(
@@ -288,34 +310,32 @@ def write_splits(
     images: Sequence[str],
     labels: Sequence[int],
     classes: Sequence[str],
+    digests: Sequence[str],
 ) -> None:
-    """Writes a CSV of path, label (the class's name) and split; atomic.
+    """Writes the splits of images as CSV; atomic.
 
     `read_splits` gives the same splits back, also when files were added since.
     """
-    rows = sorted(
-        (images[index], classes[labels[index]], name)
+    rows = (
+        SplitRow(images[index], classes[labels[index]], name, digests[index])
         for name, indices in splits.items()
         for index in indices
     )
+    write_split_rows(path, sorted(rows, key=lambda row: (row.path, row.label)))
+
+
+def write_split_rows(path: Path, rows: Iterable[SplitRow]) -> None:
+    """Writes a CSV of path, label, split and sha256; atomic."""
     buffer = io.StringIO(newline="")
-    csv.writer(buffer, lineterminator="\n").writerows([_HEADER, *rows])
+    lines = [_HEADER, *map(dataclasses.astuple, rows)]
+    csv.writer(buffer, lineterminator="\n").writerows(lines)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue().encode("utf-8", "surrogateescape"))
 
 
-@dataclasses.dataclass(frozen=True)
-class SplitRow:
-    """One line of a splits file."""
-
-    path: str
-    label: str
-    split: str
-
-
 def read_splits(path: Path) -> list[SplitRow]:
-    """Reads what `write_splits` wrote.
+    """Reads what `write_splits` wrote; the column sha256 may be missing.
 
     Raises:
       InputError: no such file, another header, an unknown split, a path twice.
@@ -325,16 +345,17 @@ def read_splits(path: Path) -> list[SplitRow]:
             lines = list(csv.reader(file))
     except (OSError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a splits file: {error}") from error
-    if not lines or lines[0] != _HEADER:
+    if not lines or lines[0] not in (_HEADER, _HEADER[:3]):
         raise InputError(
             f"{path}: not a splits file: its first line must be {','.join(_HEADER)}"
         )
+    width = len(lines[0])
     rows: dict[str, SplitRow] = {}
     for number, line in enumerate(lines[1:], start=2):
-        if len(line) != 3 or line[2] not in SPLITS:
+        if len(line) != width or line[2] not in SPLITS:
             raise InputError(
                 f"{path}: line {number} must be path,label and one of "
-                f"{', '.join(SPLITS)}"
+                f"{', '.join(SPLITS)}" + (" and a SHA-256" if width > 3 else "")
             )
         if line[0] in rows:
             raise InputError(f"{path}: line {number} lists {line[0]} a second time")
@@ -351,11 +372,18 @@ def apply_splits(
     images: Sequence[str],
     labels: Sequence[int],
     classes: Sequence[str],
+    digests: Sequence[str] = (),
 ) -> Splits:
     """The splits of a file for the images at hand; others are in none of them.
 
+    Args:
+      rows: of the file.
+      source: the file, for messages.
+      images, labels, classes: as in `make_splits`.
+      digests: SHA-256 of each image's file; nothing: contents are not compared.
+
     Raises:
-      InputError: a listed image is missing or lies in another class's folder.
+      InputError: a listed image is missing, has changed, or is of another class.
     """
     index_of = {image: index for index, image in enumerate(images)}
     missing = [row.path for row in rows if row.path not in index_of]
@@ -366,12 +394,21 @@ def apply_splits(
             f"{', '.join(missing[:3])}{more}; restore them or make a new split"
         )
     members: dict[str, list[int]] = defaultdict(list)
+    changed = []
     for row in rows:
         index = index_of[row.path]
         if classes[labels[index]] != row.label:
             raise InputError(
-                f"{source}: {row.path} is labeled {row.label!r} there, but its folder "
-                f"says {classes[labels[index]]!r}; make a new split"
+                f"{source}: {row.path} is labeled {row.label!r} in the split, but "
+                f"{classes[labels[index]]!r} in the folder; make a new split"
             )
+        if digests and row.sha256 and digests[index] != row.sha256:
+            changed.append(row.path)
         members[row.split].append(index)
+    if changed:
+        count = f"{len(changed)} images" if len(changed) > 1 else "1 image"
+        raise InputError(
+            f"{source}: {count} changed since the split was made, first {changed[0]}; "
+            "restore what they were or make a new split"
+        )
     return {name: np.array(sorted(members[name]), np.int32) for name in SPLITS}

@@ -128,8 +128,8 @@ class ImageStore(Sequence[np.ndarray]):
     def _unwritable(self, error: OSError) -> InputError:
         return InputError(
             f"{self._folder}: decoded images cannot be written ({error.strerror}): "
-            "free space there, choose another folder with --data.cache-dir, or raise "
-            "--data.cache-mb so that they fit in memory"
+            "free space there, choose another folder as `data.cache_dir`, or raise "
+            "`data.cache_mb` so that they fit in memory"
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def map_in_processes(
         does where memory runs out.
     """
     if processes < 1:
-        raise InputError(f"--processes {processes}: must be at least 1")
+        raise InputError("must be at least 1", setting="processes", value=processes)
     if processes == 1:
         yield from map(function, items)
         return
@@ -79,7 +79,7 @@ def map_in_processes(
         except BrokenProcessPool as error:
             raise InputError(
                 f"one of {processes} worker processes was killed, perhaps for want of "
-                "memory; the same command goes on from here, with fewer --processes "
+                "memory; the same command goes on from here, with fewer `processes` "
                 "it takes less"
             ) from error
         finally:

@@ -4,29 +4,32 @@ Nothing here is a photograph or a painting, and the people and painters are inve
 An image depends on (seed, kind, class, index) alone, so that a larger set begins
 with the images of the smaller one, and the number of processes changes nothing.
 
-    python -m jaxvision.data.demo --kind faces --out data/demo_faces
-    python -m jaxvision.data.demo --kind comics --out data/comics --size 1024
+The sets that stand in where no folder of images is given lie in `demo_folder`.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import io
 import json
+import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxvision import storage
+from jaxvision.config import Bounds, check
 from jaxvision.data.demo import comics, faces, paintings
+from jaxvision.data.folder import MARKER
 from jaxvision.data.workers import default_processes, map_in_processes
 from jaxvision.errors import InputError
+from jaxvision.typing import Progress
 
-MARKER = "DEMO.json"
-"""A folder with this file is a complete demo set; it is written last."""
 UNFINISHED_MARKER = "DEMO.json.partial"
 """Written first, and gone once the set is complete."""
 VERSION = 1
@@ -88,67 +91,124 @@ def class_counts(kind: str, count: int | None = None) -> dict[str, int]:
     }
 
 
-def write_demo(
-    kind: str,
-    out: Path,
-    *,
-    count: int | None = None,
-    size: int | None = None,
-    seed: int = 0,
-    processes: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> bool:
+@dataclasses.dataclass(frozen=True)
+class DemoConfig:
+    """Which demo set to draw, and where."""
+
+    kind: Literal["comics", "faces", "paintings"]
+    """Which set."""
+    out: Path
+    """A new or empty folder, or one that holds a part of this very set."""
+    count: Annotated[int, Bounds(1)] | None = None
+    """Images of the largest class; the others keep their proportion."""
+    size: Annotated[int, Bounds(16, 4096)] | None = None
+    """Width and height in pixels; the kind's own by default."""
+    seed: Annotated[int, Bounds(0)] = 0
+    """Another seed, other images of the same classes."""
+    processes: Annotated[int, Bounds(1)] | None = None
+    """Worker processes; by default one a core, at most 8."""
+    contact_sheet: Path | None = None
+    """Also write an image (PNG) with a labeled row of examples of each class."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenDemo:
+    """What `write_demo` left behind.
+
+    counts: images of each class.
+    drawn: whether anything had to be drawn.
+    """
+
+    counts: dict[str, int]
+    drawn: bool
+
+
+def demo_folder(kind: str) -> Path:
+    """Where the set lies that stands in where no folder of images is given."""
+    return storage.cache_folder() / "demo" / kind
+
+
+def write_demo(config: DemoConfig, *, progress: Progress | None = None) -> WrittenDemo:
     """Writes a demo set: one subfolder of JPEGs per class, and last `DEMO.json`.
 
     A set that was interrupted is completed, and images missing from a complete one
-    are drawn again; nothing is ever deleted or overwritten but files of its own.
+    are drawn again; nothing is ever deleted or overwritten but files of its own. Of two
+    processes that draw the same set one waits for the other.
 
     Args:
-      kind: a key of `KINDS`.
-      out: a new or empty folder, or one of an earlier call with the same parameters.
-      count: images of the largest class; the other classes keep their proportion.
-      size: width and height in pixels, 16 to 4096.
-      seed: another seed, other images of the same classes.
-      processes: worker processes; 1 draws in this one. Default: as
-        `workers.default_processes` says.
-      progress: called with (images done, images to draw) now and then.
-
-    Returns:
-      Whether anything had to be drawn.
+      config: which set, and where.
+      progress: told (images done, images to draw) now and then.
 
     Raises:
       InputError: a bad parameter, a folder that holds anything else or can't be
         written (a full disk).
     """
-    parameters = _parameters(kind, count, size, seed)
+    check(config)
+    parameters = _parameters(config)
+    counts = class_counts(config.kind, parameters["count"])
+    drawn = False
+    if not _is_whole(config.out, parameters, counts):
+        with storage.writing(config.out), _locked(config.out):
+            if not _is_whole(config.out, parameters, counts):
+                _draw(config, parameters, counts, progress)
+                drawn = True
+    if config.contact_sheet is not None:
+        content = io.BytesIO()
+        contact_sheet(config.out).save(content, "PNG")
+        storage.write_atomically(config.contact_sheet, content.getvalue())
+    return WrittenDemo(counts, drawn)
+
+
+def _is_whole(out: Path, parameters: dict[str, Any], counts: dict[str, int]) -> bool:
+    """Whether all of a set is there; refuses a folder that holds anything else."""
     _check_folder(out, parameters)
-    counts = class_counts(kind, parameters["count"])
-    missing = [
+    marked = (out / MARKER).is_file() and not (out / UNFINISHED_MARKER).exists()
+    return marked and not _missing(out, counts)
+
+
+def _missing(out: Path, counts: dict[str, int]) -> list[tuple[str, int]]:
+    """(class, index) of the images to draw."""
+    return [
         (name, index)
         # Pairs one after the other: what they share is then drawn once.
         for index in range(max(counts.values()))
         for name, number in counts.items()
         if index < number and not (out / _file(name, index)).is_file()
     ]
-    whole = (out / MARKER).is_file() and not (out / UNFINISHED_MARKER).exists()
-    if whole and not missing:
-        return False
-    write = partial(_write_image, out, kind, parameters["size"], seed)
-    with storage.writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        storage.write_json(out / UNFINISHED_MARKER, parameters)
-        (out / MARKER).unlink(missing_ok=True)
-        for name in counts:
-            (out / name).mkdir(exist_ok=True)
-            _remove_leftovers(out / name)
-        if processes is None:
-            processes = default_processes(len(missing))
-        for done, _ in enumerate(map_in_processes(write, missing, processes), 1):
-            if progress and (done % 16 == 0 or done == len(missing)):
-                progress(done, len(missing))
-        storage.write_json(out / MARKER, parameters)
-        (out / UNFINISHED_MARKER).unlink()
-    return True
+
+
+def _draw(
+    config: DemoConfig,
+    parameters: dict[str, Any],
+    counts: dict[str, int],
+    progress: Progress | None,
+) -> None:
+    out = config.out
+    missing = _missing(out, counts)
+    write = partial(_write_image, out, config.kind, parameters["size"], config.seed)
+    storage.write_json(out / UNFINISHED_MARKER, parameters)
+    (out / MARKER).unlink(missing_ok=True)
+    for name in counts:
+        (out / name).mkdir(exist_ok=True)
+        _remove_leftovers(out / name)
+    processes = config.processes or default_processes(len(missing))
+    for done, _ in enumerate(map_in_processes(write, missing, processes), 1):
+        if progress and (done % 16 == 0 or done == len(missing)):
+            progress(done, len(missing))
+    storage.write_json(out / MARKER, parameters)
+    (out / UNFINISHED_MARKER).unlink()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder is there, and no other process draws in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def contact_sheet(root: Path, per_class: int = 8, tile: int = 128) -> Image.Image:
@@ -193,28 +253,20 @@ def contact_sheet(root: Path, per_class: int = 8, tile: int = 128) -> Image.Imag
 
 def _kind(name: str) -> Kind:
     if name not in KINDS:
-        raise InputError(f"--kind {name}: no such demo set; one of {', '.join(KINDS)}")
+        raise InputError(
+            f"no such demo set; one of {', '.join(KINDS)}", setting="kind", value=name
+        )
     return KINDS[name]
 
 
-def _parameters(
-    kind: str, count: int | None, size: int | None, seed: int
-) -> dict[str, Any]:
+def _parameters(config: DemoConfig) -> dict[str, Any]:
     """The marker's content: everything the images depend on."""
-    chosen = _kind(kind)
-    count = max(chosen.counts.values()) if count is None else count
-    size = chosen.size if size is None else size
-    if count < 1:
-        raise InputError(f"--count {count}: must be at least 1")
-    if not 16 <= size <= 4096:
-        raise InputError(f"--size {size}: must be from 16 to 4096 pixels")
-    if seed < 0:
-        raise InputError(f"--seed {seed}: must not be negative")
+    kind = _kind(config.kind)
     return {
-        "kind": kind,
-        "seed": seed,
-        "size": size,
-        "count": count,
+        "kind": config.kind,
+        "seed": config.seed,
+        "size": config.size or kind.size,
+        "count": config.count or max(kind.counts.values()),
         "version": VERSION,
         "note": NOTE,
     }
@@ -225,7 +277,7 @@ def _check_folder(out: Path, parameters: dict[str, Any]) -> None:
     if not out.exists():
         return
     if not out.is_dir():
-        raise InputError(f"{out}: is a file; choose a folder for --out")
+        raise InputError(f"{out}: is a file; choose a folder")
     marker = next(
         (out / name for name in (MARKER, UNFINISHED_MARKER) if (out / name).is_file()),
         None,
@@ -233,8 +285,7 @@ def _check_folder(out: Path, parameters: dict[str, Any]) -> None:
     if marker is None:
         if any(out.iterdir()):
             raise InputError(
-                f"{out}: holds files that are no demo set; choose a new or empty "
-                "folder for --out"
+                f"{out}: holds files that are no demo set; choose a new or empty folder"
             )
         return
     try:
@@ -244,7 +295,7 @@ def _check_folder(out: Path, parameters: dict[str, Any]) -> None:
     if found != parameters:
         raise InputError(
             f"{out}: {marker.name} says that it holds {_describe(found)}, not "
-            f"{_describe(parameters)}; delete it or choose another folder for --out"
+            f"{_describe(parameters)}; delete it or choose another folder"
         )
 
 
