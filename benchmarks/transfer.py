@@ -1,7 +1,6 @@
 """A new head on a frozen backbone: features computed once, or again every epoch."""
 
 import time
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -88,14 +87,12 @@ def _features_once(problem: Problem, epochs: int) -> list[float]:
         for images in np.split(problem.images, len(problem.images) // BATCH_SIZE)
     ]
     everything = np.arange(len(problem.labels))
-    dataset = SimpleNamespace(
-        labels=problem.labels, splits={"train": everything, "val": everything[:0]}
-    )
     _, result = fit_head(
         problem.model,
         problem.variables,
         np.concatenate(features),
-        dataset,
+        problem.labels,
+        {"train": everything, "val": everything[:0]},
         optim=OptimConfig("adam", LEARNING_RATE),
         loss=make_cross_entropy(),
         epochs=epochs,

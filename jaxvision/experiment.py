@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jaxvision import config as config_module
 from jaxvision.classifier import Classifier, Evaluation
 from jaxvision.config import from_plain, to_plain
+from jaxvision.crossval import check_folds, cross_validate
 from jaxvision.data.dataset import DataConfig, Dataset, DecodedDataset, load_dataset
 from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
@@ -54,6 +55,7 @@ from jaxvision.train.distributed import (
     is_main_process,
     main_process_first,
 )
+from jaxvision.train.history import val_score
 from jaxvision.train.loop import Callbacks, Interrupted
 from jaxvision.train.sweep import run_sweep
 from jaxvision.typing import Row
@@ -199,7 +201,8 @@ class Trial:
     folder: of its checkpoint; None: nothing was kept.
     reused: whether it was read and not trained.
     dataset, classifier, evaluations: the images in its split, the network and what it
-        does on each split; of a sweep none.
+        does on each split; of a sweep none. Cross-validation has one evaluation,
+        "fold", and neither history nor classifier.
     """
 
     recipe: Recipe
@@ -216,12 +219,16 @@ class Trial:
     def best(self) -> Row:
         """The epoch of the highest validation accuracy; of equal ones, the lower
         loss."""
-        return max(self.history, key=_val_score)
+        return max(self.history, key=val_score)
 
     @property
     def held_out(self) -> Evaluation:
         """On the test images, or the validation images where none were set aside."""
-        return self.evaluations.get("test") or self.evaluations["val"]
+        return next(
+            self.evaluations[split]
+            for split in ("test", "val", "fold")
+            if split in self.evaluations
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,7 +272,8 @@ class Results:
     def headline(self) -> str:
         """The metric that matters most."""
         first = next(iter(self.measurements.values()))
-        return "test_accuracy" if "test_accuracy" in first else "val_accuracy"
+        names = ("test_accuracy", "val_accuracy", "fold_accuracy")
+        return next(name for name in names if name in first)
 
 
 METRICS = {
@@ -325,7 +333,7 @@ class Stopped(Exception):
 def default_config(experiment: Experiment) -> RunConfig:
     """The settings of an experiment where none is given."""
     data = DataConfig(split=experiment.split)
-    return RunConfig(data=data, seeds=experiment.seeds)
+    return RunConfig(data=data, seeds=experiment.seeds, folds=experiment.folds)
 
 
 class _Engine:
@@ -357,9 +365,13 @@ class _Engine:
         if len(set(config.seeds)) != len(config.seeds):
             raise InputError("names one twice", setting="seeds", value=config.seeds)
         tables = self._tables()
+        if config.folds is not None:
+            for table in tables.values():
+                for recipe in table.recipes.values():
+                    check_folds(recipe)
         with main_process_first():
             starts = {
-                (name, row): make_start(recipe, sweep=experiment.sweep)
+                (name, row): make_start(recipe)
                 for name, table in tables.items()
                 for row, recipe in table.recipes.items()
             }
@@ -443,8 +455,15 @@ class _Engine:
             # Folders are made when all that was given is known to be usable.
             self._decode(start.preprocessing, self._config.seeds[0])
             run, folder = self._open_folders()
-            part = _part(run, label, start.recipe, self._config.tensorboard)
             trials[key] = []
+            if self._config.folds is not None:
+                with self._stoppable(None):
+                    trials[key] = [
+                        self._cross_validate(start, pretrained, seed)
+                        for seed in self._config.seeds
+                    ]
+                continue
+            part = _part(run, label, start.recipe, self._config.tensorboard)
             for seed in self._config.seeds:
                 with self._stoppable(folder):
                     trials[key].append(
@@ -453,6 +472,20 @@ class _Engine:
                         )
                     )
         return trials
+
+    def _cross_validate(self, start: Start, pretrained: Any, seed: int) -> Trial:
+        assert self._config.folds is not None
+        began = time.monotonic()
+        dataset = self._decode(start.preprocessing, seed)
+        found = cross_validate(
+            start, dataset, pretrained, folds=self._config.folds, seed=seed
+        )
+        print(f"seed {seed}: {found.accuracy:.3f}")
+        seconds = time.monotonic() - began
+        return Trial(
+            start.recipe, seed, (), seconds, None,
+            dataset=dataset, evaluations={"fold": found},
+        )  # fmt: skip
 
     def _train(
         self, start: Start, pretrained: Any, run: RunFolder, folder: Path, seed: int
@@ -498,10 +531,10 @@ class _Engine:
             Progress(f"section {experiment.section}", unit="epochs") as progress,
         ):
             runs = run_sweep(
-                [start.recipe for start in starts.values()],
+                list(starts.values()),
                 datasets,
                 store=config.checkpoints / "sweeps",
-                save=[starts[key].recipe for key in saved],
+                save=[starts[key] for key in saved],
                 progress=progress,
             )
         return {
@@ -544,7 +577,7 @@ class _Engine:
         settings = self._settings()
         run.write_config(settings)
         folder = config.resume or config.checkpoints / name / run.path.name
-        if not self._experiment.sweep:
+        if not self._experiment.sweep and config.folds is None:
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
             # Which processes trained it does not matter to those that continue it.
@@ -654,10 +687,10 @@ def _missing_weights(starts: Mapping[tuple[str, str], Start]) -> dict[str, str]:
 
 def draw_demo(kind: str) -> None:
     """Draws the built-in set, unless it is there already."""
-    from jaxvision.data.demo import demo_folder, write_demo
+    from jaxvision.data.demo import DemoConfig, demo_folder, write_demo
 
     with Progress("drawing demo images", unit="images") as progress:
-        write_demo(kind, demo_folder(kind), progress=progress)
+        write_demo(DemoConfig(kind, demo_folder(kind)), progress=progress)
 
 
 def announce(dataset: DecodedDataset) -> None:
@@ -734,7 +767,7 @@ def _measurements(
             split=split,
         )
         for metric, unit in METRICS.items()
-        for split in ("test", "val", "train")
+        for split in ("test", "val", "train", "fold")
         if split in trials[0].evaluations
     }
     curves = [trial.held_out.roc_curve() for trial in trials]
@@ -742,6 +775,8 @@ def _measurements(
         split = trials[0].held_out.split
         areas = [curve.auc for curve in curves if curve]
         found[f"{split}_auc"] = measure(f"{split}_auc", areas, unit="area", split=split)
+    if not trials[0].history:
+        return found
     # The median: the first epoch is compiled in.
     seconds = [
         statistics.median(row["seconds"] for row in trial.history) for trial in trials
@@ -750,11 +785,3 @@ def _measurements(
         "seconds_per_epoch", seconds, unit="s", split="train"
     )
     return found
-
-
-def _val_score(row: Row) -> tuple[float, float]:
-    """As `fit` compares epochs: accuracy, then the lower loss; NaN is worst."""
-    accuracy, loss = row["val_accuracy"], row["val_loss"]
-    if not (math.isfinite(accuracy) and math.isfinite(loss)):
-        return -math.inf, -math.inf
-    return accuracy, -loss

@@ -94,24 +94,16 @@ class Start:
         return load(self.recipe.network, weights=self.recipe.weights)
 
 
-def make_start(recipe: Recipe, *, sweep: bool = False) -> Start:
+def make_start(recipe: Recipe) -> Start:
     """Checks a recipe, chooses its network and says how its images are made.
 
     Reads no image and no weights.
-
-    Args:
-      recipe: what to check.
-      sweep: whether a sweep trains it: patience ends that too, with the last epoch.
 
     Raises:
       InputError: a value out of range, an unknown network, layer or option, images too
         small for the network, or settings that exclude each other.
     """
     config.check(recipe)
-    if recipe.patience is not None and recipe.select == "last" and not sweep:
-        raise InputError(
-            "waits for a best epoch: set `select` to best too", setting="patience"
-        )
     size = (recipe.image_size, recipe.image_size)
     if not recipe.pretrained:
         if recipe.weights is not None:
@@ -288,15 +280,18 @@ class _Training:
         self._save_seconds = save_seconds
         self._progress = progress
         labels = dataset.labels[dataset.splits["train"]]
-        self._check_classes(labels)
+        check_classes(start.recipe, dataset)
         self._card = make_card(start, dataset.classes).of_training(dataset, seed)
         # Written now: what an interrupted training leaves can be used too.
         self._card.write(folder)
         self._model: Network = self._card.create_model()
-        self._loss = _make_loss(start.recipe, labels, len(dataset.classes))
+        self._loss = make_loss(start.recipe, labels, len(dataset.classes))
 
     def run(self) -> Classifier:
-        recipe, variables = self._recipe, self._first_variables()
+        recipe = self._recipe
+        variables = first_variables(
+            recipe, self._model, self._dataset, self._pretrained, self._seed
+        )
         if recipe.method == "features":
             variables, row, history = self._train_head(
                 variables, recipe.optim, recipe.schedule, recipe.epochs, self._callback
@@ -315,37 +310,6 @@ class _Training:
             history = self._train_all(variables, frozen)
         classifier = load_classifier(self._folder)
         return dataclasses.replace(classifier, history=tuple(history))
-
-    def _check_classes(self, labels: np.ndarray) -> None:
-        """Raises InputError where the classes do not suit the recipe."""
-        dataset, recipe = self._dataset, self._recipe
-        counts = np.bincount(labels, minlength=len(dataset.classes))
-        if recipe.binary and len(dataset.classes) != 2:
-            raise InputError(
-                f"{dataset.root}: {len(dataset.classes)} classes "
-                f"({', '.join(dataset.classes)}), but with `binary` one logit tells "
-                "exactly two apart; give a folder with two subfolders of images"
-            )
-        if not counts.all():
-            name = dataset.classes[int(np.argmin(counts))]
-            raise InputError(
-                f"{dataset.root}: no image of class {name!r} is in the training split; "
-                "add images of it, or change the split"
-            )
-
-    def _first_variables(self) -> dict[str, PyTree]:
-        preprocessing = self._dataset.preprocessing
-        shape = (*preprocessing.size, preprocessing.channels)
-        if self._pretrained is None:
-            variables = init_variables(self._model, self._seed, shape)
-        else:
-            template = init_variables(self._model, self._seed, shape, only=["head"])
-            variables, _ = fit_into(self._pretrained.variables, template)
-        if self._recipe.output_biases:
-            labels = self._dataset.labels[self._dataset.splits["train"]]
-            frequencies = class_frequencies(labels, len(self._dataset.classes))
-            variables = set_output_biases(variables, frequencies)
-        return variables
 
     def _train_all(
         self, variables: dict[str, PyTree], frozen: Collection[str]
@@ -415,20 +379,15 @@ class _Training:
           rows.
         """
         recipe, dataset = self._recipe, self._dataset
-        with Progress("features", unit="images", enabled=self._progress) as progress:
-            features = extract_features(
-                self._model,
-                variables,
-                dataset,
-                batch_size=recipe.batch_size,
-                cache=features_folder(),
-                progress=progress,
-            )
+        features = extract_views(
+            recipe, self._model, variables, dataset, progress=self._progress
+        )
         variables, result = fit_head(
             self._model,
             variables,
             features,
-            dataset,
+            dataset.labels,
+            dataset.splits,
             optim=optim,
             schedule=schedule,
             loss=self._loss,
@@ -443,6 +402,67 @@ class _Training:
         )
         row = result.history[max(result.best_epoch, 1) - 1]
         return variables, row, result.history
+
+
+def first_variables(
+    recipe: Recipe,
+    model: Network,
+    dataset: DecodedDataset,
+    pretrained: Pretrained | None,
+    seed: int,
+) -> dict[str, PyTree]:
+    """The variables that training begins with.
+
+    Args:
+      recipe: how to train.
+      model: its network.
+      dataset: in the split of the seed and in the recipe's geometry.
+      pretrained: weights of the backbone; None: fresh ones.
+      seed: of what is fresh.
+    """
+    preprocessing = dataset.preprocessing
+    shape = (*preprocessing.size, preprocessing.channels)
+    if pretrained is None:
+        variables = init_variables(model, seed, shape)
+    else:
+        template = init_variables(model, seed, shape, only=["head"])
+        variables, _ = fit_into(pretrained.variables, template)
+    if recipe.output_biases:
+        labels = dataset.labels[dataset.splits["train"]]
+        frequencies = class_frequencies(labels, len(dataset.classes))
+        variables = set_output_biases(variables, frequencies)
+    return variables
+
+
+def extract_views(
+    recipe: Recipe,
+    model: Network,
+    variables: dict[str, PyTree],
+    dataset: DecodedDataset,
+    *,
+    progress: bool = True,
+) -> np.ndarray:
+    """Features `[V, N, F]` float32 of each view of every image; computed once.
+
+    The first view is the image as it is. With method full there is no other.
+    """
+    views = recipe.views if recipe.method == "features" else 1
+    with Progress("features", unit="images", enabled=progress) as report:
+        return np.stack(
+            [
+                extract_features(
+                    model,
+                    variables,
+                    dataset,
+                    batch_size=recipe.batch_size,
+                    augment=recipe.augment if view else None,
+                    seed=view,
+                    cache=features_folder(),
+                    progress=report,
+                )
+                for view in range(views)
+            ]
+        )
 
 
 def features_folder() -> Path:
@@ -486,7 +506,25 @@ def make_card(start: Start, classes: tuple[str, ...]) -> ModelCard:
     )
 
 
-def _make_loss(recipe: Recipe, labels: np.ndarray, num_classes: int) -> Loss:
+def check_classes(recipe: Recipe, dataset: DecodedDataset) -> None:
+    """Raises `InputError` where the classes of the images do not suit the recipe."""
+    labels = dataset.labels[dataset.splits["train"]]
+    counts = np.bincount(labels, minlength=len(dataset.classes))
+    if recipe.binary and len(dataset.classes) != 2:
+        raise InputError(
+            f"{dataset.root}: {len(dataset.classes)} classes "
+            f"({', '.join(dataset.classes)}), but with `binary` one logit tells "
+            "exactly two apart; give a folder with two subfolders of images"
+        )
+    if not counts.all():
+        name = dataset.classes[int(np.argmin(counts))]
+        raise InputError(
+            f"{dataset.root}: no image of class {name!r} is in the training split; "
+            "add images of it, or change the split"
+        )
+
+
+def make_loss(recipe: Recipe, labels: np.ndarray, num_classes: int) -> Loss:
     """The recipe's loss; `labels` `[n]` of the training images."""
     weights = None
     if recipe.class_weights:

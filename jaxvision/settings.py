@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from jaxvision.config import Bounds
-from jaxvision.data.dataset import DataConfig
+from jaxvision.data.config import DataConfig
 from jaxvision.data.transforms import AugmentConfig
 from jaxvision.preprocessing import ResizeMode
 
@@ -118,6 +118,9 @@ class Recipe:
     select: Select = "best"
     """Which epoch's parameters are the result: the best one on the validation images,
     or the last."""
+    views: Annotated[int, Bounds(1)] = 1
+    """With method features: versions of each image to learn from, the image itself and
+    random ones (`augment`), in as many fewer epochs."""
     head_epochs: Annotated[int, Bounds(0)] = 100
     """With method full: epochs of the head alone, on features, before all is
     trained."""
@@ -183,6 +186,9 @@ class RunConfig:
     seeds: tuple[Annotated[int, Bounds(0, 2**32 - 1)], ...] = (0, 1, 2)
     """One training each: seed of the split, the initialization, the order of the images
     and dropout."""
+    folds: Annotated[int, Bounds(2)] | None = None
+    """Cross-validation with method features: parts of the images, each classified by a
+    head that was trained on the others; none: the splits."""
     rows: tuple[str, ...] = ()
     """Only these rows of the tables, by name; none: all."""
     max_epochs: Annotated[int, Bounds(1)] | None = None
@@ -198,3 +204,41 @@ class RunConfig:
     give no others but those of where the images and the processes are."""
     tensorboard: bool = False
     """Write TensorBoard events too (needs the extra `tensorboard`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneConfig:
+    """How the settings of a recipe are searched."""
+
+    trials: Annotated[int, Bounds(1)] = 30
+    """Finished trials in the study when it is done; those of earlier and of other
+    processes count."""
+    sampler: Literal["tpe", "gp"] = "tpe"
+    """Tree-structured Parzen estimator, or Gaussian process (needs the extra `gp`)."""
+    startup_trials: Annotated[int, Bounds(1)] = 8
+    """Trials drawn at random before the sampler learns from them; the first of all has
+    the recipe's own settings."""
+    pruner: Literal["median", "none"] = "median"
+    """Whether a trial is pruned that is worse than half of the others were at the same
+    epoch."""
+    pruning_epochs: Annotated[int, Bounds(0)] = 2
+    """Epochs that every trial is given first; and no trial is pruned before
+    `startup_trials` are complete."""
+    metric: Literal["val_loss", "val_accuracy"] = "val_loss"
+    """What is optimized, at a trial's best epoch. The loss still tells networks apart
+    that classify every validation image correctly."""
+    parameters: tuple[str, ...] = ()
+    """Which settings of the search space to vary; none named: all."""
+    seed: Annotated[int, Bounds(0)] = 0
+    """Of the sampler: the same seed draws the same trials, stopped or not, as long as
+    one process works on the study."""
+    storage: str | None = None
+    """URL of the study's database (see Optuna), which processes on several machines can
+    share; none: an SQLite file among the checkpoints."""
+    grace_seconds: Annotated[int, Bounds(2)] = 60
+    """A trial without a heartbeat for this long counts as dead, and is retried."""
+
+    @property
+    def minimize(self) -> bool:
+        """Whether lower is better."""
+        return self.metric == "val_loss"

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,8 @@ def fit_head(
     model: Network,
     variables: dict[str, PyTree],
     features: np.ndarray,
-    dataset: Dataset,
+    labels: np.ndarray,
+    splits: Mapping[str, np.ndarray],
     *,
     optim: OptimConfig,
     schedule: ScheduleConfig | None = None,
@@ -164,9 +165,12 @@ def fit_head(
     Args:
       model: the whole network.
       variables: of the whole network; its head is where training begins.
-      features: `[N, F]` float32 from `extract_features`.
-      dataset: whose labels and splits go with the features; without validation
-        images the last epoch is the result.
+      features: `[N, F]` float32 from `extract_features`; or `[V, N, F]` of several
+        views of each image: training has all of them, in a V-th of the epochs,
+        validation the first.
+      labels: `[N]` int32.
+      splits: "train" and "val" -> indices of images; without validation images the
+        last epoch is the result.
 
     The others are those of `fit`.
 
@@ -175,17 +179,25 @@ def fit_head(
     """
     head = head_alone(model)
     runner = runner or Runner.all_devices()
+    splits = {"train": splits["train"], "val": splits["val"]}
+    if features.ndim == 3:
+        views, count, width = features.shape
+        features, labels = features.reshape(-1, width), np.tile(labels, views)
+        splits["train"] = np.concatenate(
+            [splits["train"] + np.int32(view * count) for view in range(views)]
+        )
+        epochs = -(-epochs // views)
     train, val = (
         Batches.of_arrays(
             features,
-            dataset.labels,
-            dataset.splits[split],
+            labels,
+            splits[split],
             batch_size=batch_size,
             seed=seed,
             train=split == "train",
             **runner.shard,
         )
-        if split == "train" or len(dataset.splits[split])
+        if split == "train" or len(splits[split])
         else None
         for split in ("train", "val")
     )

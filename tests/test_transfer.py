@@ -59,8 +59,9 @@ def test_head_on_features_is_the_frozen_network(dataset, network):
     settings = {"epochs": 3, "batch_size": 4, "seed": 1}
     optim = OptimConfig("sgd", 0.05)
     features = extract_features(model, variables, dataset, batch_size=4)
+    data = (features, dataset.labels, dataset.splits)
     joined, result = fit_head(
-        model, variables, features, dataset, optim=optim, loss=LOSS, **settings
+        model, variables, *data, optim=optim, loss=LOSS, **settings
     )
     train = dataset.batches("train", batch_size=4, seed=1, train=True)
     tx = make_optimizer(optim, steps_per_epoch=train.steps_per_epoch, epochs=3)

@@ -1,0 +1,125 @@
+"""Cross-validation: every image is classified by a head that has not seen it."""
+
+import dataclasses
+
+import numpy as np
+
+from jaxvision.classifier import Evaluation
+from jaxvision.data.dataset import DecodedDataset
+from jaxvision.data.splits import make_folds
+from jaxvision.errors import InputError
+from jaxvision.models import Network
+from jaxvision.pretrained import Pretrained
+from jaxvision.recipe import (
+    Start,
+    extract_views,
+    first_variables,
+    make_card,
+    make_loss,
+)
+from jaxvision.settings import Recipe
+from jaxvision.transfer import fit_head, head_alone, join
+from jaxvision.typing import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldEvaluation(Evaluation):
+    """All images, each by the head that was trained on the other folds.
+
+    fold: `[N]` int32, of each image.
+    """
+
+    fold: np.ndarray
+
+
+def check_folds(recipe: Recipe) -> None:
+    """Raises `InputError` for a recipe that cannot be cross-validated."""
+    if recipe.method != "features":
+        raise InputError("needs `method` features", setting="folds")
+
+
+def cross_validate(
+    start: Start,
+    dataset: DecodedDataset,
+    pretrained: Pretrained | None,
+    *,
+    folds: int,
+    seed: int,
+    progress: bool = True,
+) -> FoldEvaluation:
+    """Trains a head for each fold, on the others, and classifies all images.
+
+    With several views of an image, its logits are their mean.
+
+    Args:
+      start: of a recipe with method features.
+      dataset: in the start's preprocessing; its splits do not matter.
+      pretrained: the weights of the start.
+      folds: how many; classes are spread evenly over them.
+      seed: of the folds, the initialization, the order of the images and dropout.
+      progress: whether to show bars.
+
+    Raises:
+      InputError: more folds than images in a class.
+    """
+    recipe = start.recipe
+    check_folds(recipe)
+    fold = make_folds(
+        folds,
+        seed=seed,
+        images=dataset.images,
+        labels=dataset.labels.tolist(),
+        groups=dataset.groups,
+    )
+    model = make_card(start, dataset.classes).create_model()
+    assert isinstance(model, Network)
+    variables = first_variables(recipe, model, dataset, pretrained, seed)
+    features = extract_views(recipe, model, variables, dataset, progress=progress)
+    logits = np.zeros((len(fold), len(dataset.classes)), np.float32)
+    for number in range(folds):
+        train = np.flatnonzero(fold != number).astype(np.int32)
+        trained, _ = fit_head(
+            model,
+            variables,
+            features,
+            dataset.labels,
+            {"train": train, "val": train[:0]},
+            optim=recipe.optim,
+            schedule=recipe.schedule,
+            loss=make_loss(recipe, dataset.labels[train], len(dataset.classes)),
+            epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
+            seed=seed,
+            select=recipe.select,
+        )
+        held_out = fold == number
+        logits[held_out] = _mean_logits(model, trained, features[:, held_out])
+    correct = logits.argmax(-1) == dataset.labels
+    return FoldEvaluation(
+        "fold",
+        dataset.classes,
+        tuple(dataset.images),
+        dataset.labels,
+        logits,
+        _cross_entropy(logits, dataset.labels),
+        float(np.mean(correct)),
+        fold,
+    )
+
+
+def _mean_logits(
+    model: Network, variables: dict[str, PyTree], features: np.ndarray
+) -> np.ndarray:
+    """`[N, K]`, over the views `[V, N, F]` of each image."""
+    views, count, width = features.shape
+    logits = head_alone(model).apply(
+        join({}, variables), features.reshape(-1, width), train=False
+    )
+    return np.reshape(logits, (views, count, -1)).mean(0)
+
+
+def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over the images, in nats."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    chosen = np.take_along_axis(shifted, labels[:, None], -1)[:, 0]
+    return float(np.mean(np.log(np.exp(shifted).sum(-1)) - chosen))
