@@ -1,0 +1,45 @@
+"""Arrays in, matplotlib `Figure` out.
+
+Figures are built on the `Figure` object itself: no window and no global state, so that
+they can be drawn in any thread and on a machine without a screen. `demo=True` stamps a
+figure as made from demo data.
+"""
+
+from jaxvision.plotting.curves import (
+    TransformPanel,
+    confusion_matrix,
+    curves_by_recipe,
+    learning_curves,
+    roc_curves,
+    transform_curves,
+)
+from jaxvision.plotting.images import (
+    FieldPanel,
+    ImageRow,
+    contact_sheet,
+    gallery,
+    image_grid,
+    prediction_caption,
+    receptive_field_maps,
+)
+from jaxvision.plotting.style import DEMO_STAMP, SPLITS, shorten, stamped
+
+__all__ = [
+    "DEMO_STAMP",
+    "SPLITS",
+    "FieldPanel",
+    "ImageRow",
+    "TransformPanel",
+    "confusion_matrix",
+    "contact_sheet",
+    "curves_by_recipe",
+    "gallery",
+    "image_grid",
+    "learning_curves",
+    "prediction_caption",
+    "receptive_field_maps",
+    "roc_curves",
+    "shorten",
+    "stamped",
+    "transform_curves",
+]
