@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 from flax import linen as nn
@@ -41,6 +41,8 @@ class VGG(Backbone):
     Convolutions have biases and keep the size. Dense layers are numbered on from the
     blocks, as Caffe's fc6 and fc7 are. Kernels are drawn as Keras's HeNormal does.
     """
+
+    rates: ClassVar[tuple[str, ...]] = ("dropout_rate",)
 
     bn_momentum: float = 0.99
     """Keras's default."""
@@ -141,7 +143,14 @@ VGG12 = (
 # Table 1 of the paper, column B, without its last block.
 VGG13 = tuple(Block(features, (3, 3)) for features in (64, 128, 256, 512))
 
-# Table 1 of the paper, column E.
+# Table 1 of the paper, columns D and E.
+VGG16 = (
+    Block(64, (3,) * 2),
+    Block(128, (3,) * 2),
+    Block(256, (3,) * 3),
+    Block(512, (3,) * 3),
+    Block(512, (3,) * 3),
+)
 VGG19 = (
     Block(64, (3,) * 2),
     Block(128, (3,) * 2),
@@ -149,6 +158,9 @@ VGG19 = (
     Block(512, (3,) * 4),
     Block(512, (3,) * 4),
 )
+
+# What the paper's networks have in common.
+PUBLISHED = partial(VGG, dense=(4096, 4096), grid=7, batch_norm=False, dropout_rate=0.5)
 
 VARIANTS = {
     # 6,625,101 trained parameters with 5 classes on 224x224x3.
@@ -163,13 +175,7 @@ VARIANTS = {
     "vgg13_bn": partial(
         VGG, blocks=VGG13, dense=(256,), dropout_rate=0.2, pool_dropout=True
     ),
-    # 143,667,240 parameters with 1000 classes.
-    "vgg19": partial(
-        VGG,
-        blocks=VGG19,
-        dense=(4096, 4096),
-        grid=7,
-        batch_norm=False,
-        dropout_rate=0.5,
-    ),
+    # 138,357,544 and 143,667,240 parameters with 1000 classes.
+    "vgg16": partial(PUBLISHED, blocks=VGG16),
+    "vgg19": partial(PUBLISHED, blocks=VGG19),
 }

