@@ -17,7 +17,7 @@ from jaxvision.data.demo import write_demo
 from jaxvision.models import MODELS
 from jaxvision.optim import OptimConfig
 from jaxvision.preprocessing import Preprocessing
-from jaxvision.train.sweep import Configuration, run_sweep
+from jaxvision.training.sweep import Configuration, run_sweep
 
 PEAKS = {
     # Dense bfloat16 products, float32 products, in 1e12 operations a second, from the

@@ -26,7 +26,7 @@ class Config:
     budget: float = 60.0
     """Seconds after which a method is not measured again."""
     methods: tuple[str, ...] = ()
-    """Names of `jaxvision.explain.METHODS`; none: all of them."""
+    """Names of `jaxvision.explain.methods.METHODS`; none: all of them."""
 
 
 def main(config: Config) -> None:
@@ -35,13 +35,13 @@ def main(config: Config) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from jaxvision.explain import METHODS, TrainedNetwork, find_method
+    from jaxvision.explain.methods import METHODS, TrainedNetwork, find_method
     from jaxvision.models import create_model
     from jaxvision.pretrained import load
     from jaxvision.pretrained.golden import drawn_image
 
     if config.batch_size < 1 or config.rounds < 1:
-        raise InputError("--batch-size and --rounds must be at least 1")
+        raise InputError("`batch_size` and `rounds` must be at least 1")
     methods = {name: find_method(name) for name in config.methods or METHODS}
     pretrained = load("efficientnet_lite0")
     source = pretrained.source

@@ -101,8 +101,8 @@ def _train(root: str, cache_mb: str) -> None:
     from jaxvision.metrics import make_cross_entropy
     from jaxvision.models import create_model
     from jaxvision.optim import OptimConfig, make_optimizer
-    from jaxvision.train.loop import fit
-    from jaxvision.train.state import create_state, init_variables
+    from jaxvision.training.loop import fit
+    from jaxvision.training.state import create_state, init_variables
 
     dataset = load_dataset(
         DataConfig(Path(root), cache_mb=int(cache_mb)), PREPROCESSING

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import tyro
 
-from jaxvision.train.checkpoint import CheckpointFolder
+from jaxvision.training.checkpoint import CheckpointFolder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXPERIMENT = "part2_mlp"

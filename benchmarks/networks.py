@@ -28,9 +28,9 @@ from jaxvision.models import MODELS, Network, create_model
 from jaxvision.models.layers import WINDOWED, Dense
 from jaxvision.models.summary import summarize_model
 from jaxvision.optim import OptimConfig, make_optimizer
-from jaxvision.train.parallel import jit_step
-from jaxvision.train.state import create_state
-from jaxvision.train.step import make_train_step
+from jaxvision.training.parallel import jit_step
+from jaxvision.training.state import create_state
+from jaxvision.training.step import make_train_step
 
 LEARNING_RATE = 1e-3
 """Plain gradient descent: every framework computes the same."""

@@ -36,9 +36,9 @@ from jaxvision.optim import OptimConfig, make_optimizer
 from jaxvision.plotting import BLUE, DPI, GRAY, GREEN, ORANGE, VERMILION
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.storage import write_atomically, write_json
-from jaxvision.train.parallel import AXIS, jit_step
-from jaxvision.train.state import TrainState, create_state, init_variables
-from jaxvision.train.step import TrainStep, make_train_step
+from jaxvision.training.parallel import AXIS, jit_step
+from jaxvision.training.state import TrainState, create_state, init_variables
+from jaxvision.training.step import TrainStep, make_train_step
 from jaxvision.typing import Batch
 
 HERE = Path(__file__).parent

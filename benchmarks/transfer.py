@@ -19,8 +19,8 @@ from benchmarks.torch_twin import channels_first, torch_twin
 from jaxvision.data.loader import Batches
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.optim import OptimConfig, make_optimizer
-from jaxvision.train.loop import fit
-from jaxvision.train.state import create_state
+from jaxvision.training.loop import fit
+from jaxvision.training.state import create_state
 from jaxvision.transfer import fit_head, make_feature_step
 
 BACKBONE = "efficientnet_lite0"

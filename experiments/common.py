@@ -22,7 +22,7 @@ from jaxvision.errors import InputError, exit_on_input_error
 from jaxvision.optim import OptimConfig
 from jaxvision.preprocessing import Preprocessing, ResizeMode
 from jaxvision.storage import write_json, writing
-from jaxvision.train.distributed import (
+from jaxvision.training.distributed import (
     DistributedConfig,
     broadcast,
     check_same,
@@ -37,8 +37,8 @@ if typing.TYPE_CHECKING:
     from experiments.run_report import Outcome
     from jaxvision.classifier import Classifier
     from jaxvision.report.run_folder import RunFolder
-    from jaxvision.train.checkpoint import CheckpointFolder
-    from jaxvision.train.loop import Callback
+    from jaxvision.training.checkpoint import CheckpointFolder
+    from jaxvision.training.loop import Callback
 
 CONFIG = "config.json"
 """Settings of a run, in its checkpoint folder."""
@@ -148,7 +148,7 @@ class SeedRun:
 
     def checkpoints(self) -> "CheckpointFolder":
         """Opens the folder for `fit`."""
-        from jaxvision.train.checkpoint import CheckpointFolder
+        from jaxvision.training.checkpoint import CheckpointFolder
 
         return CheckpointFolder(self.folder)
 
@@ -273,7 +273,7 @@ def read_images(config: RunConfig, preprocessing: Preprocessing) -> Dataset:
 @contextlib.contextmanager
 def resumable(resume: str, config: RunConfig) -> Iterator[None]:
     """Ends the process, once what is in it is interrupted, with how to continue."""
-    from jaxvision.train.loop import Interrupted
+    from jaxvision.training.loop import Interrupted
 
     try:
         yield
@@ -356,7 +356,7 @@ def run_seed(
     from jaxvision.classifier import load_classifier
     from jaxvision.report.progress import TrainingProgress
     from jaxvision.report.run_folder import HistoryCallback
-    from jaxvision.train.loop import Callbacks
+    from jaxvision.training.loop import Callbacks
 
     folder = folder / f"seed-{seed}"
     if config.data.splits is None:

@@ -25,14 +25,14 @@ from experiments.common import (
     run_seed,
 )
 from jaxvision.errors import InputError
-from jaxvision.train.distributed import is_main_process, main_process_first
+from jaxvision.training.distributed import is_main_process, main_process_first
 
 if TYPE_CHECKING:
     from experiments.run_report import Outcome
     from jaxvision.data.dataset import Dataset
     from jaxvision.report import markdown
     from jaxvision.report.run_folder import Measurement, RunFolder
-    from jaxvision.train.loop import Row, Select
+    from jaxvision.training.loop import Row, Select
 
 SECONDS = "seconds_per_epoch"
 

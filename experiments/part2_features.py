@@ -1,92 +1,57 @@
-"""Part 2.2: a pretrained network as a fixed feature extractor, a small head on top.
+"""2.2 How well do a frozen network's features tell faces apart? FaceScrub, 40 people.
 
-python -m experiments.part2_features                      # drawn faces, a try-out
+python -m experiments.part2_features                      # drawn faces
 python -m experiments.part2_features --data.root DIR --backbone alexnet
+
+2 cores: 1.5 min with 3 seeds. Test accuracy with EfficientNet-Lite0 .899 ± .031 on six
+people of FaceScrub, .952 ± .024 on the twelve drawn ones; published for 40 people, with
+AlexNet: .742 and .628.
 """
 
-import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from experiments.published import published
+from jaxvision.cli.experiment import main
+from jaxvision.experiment import Experiment, SearchRange
+from jaxvision.settings import OptimConfig, Recipe, ScheduleConfig
 
-from experiments.common import (
-    Range,
-    SeedRun,
-    Task,
-    TransferConfig,
-    run_cli,
-    run_experiment,
+HEAD = Recipe(
+    "auto",
+    method="features",
+    options={"stop_at": None, "head_hidden": (300,), "head_dropout": 0.5},
+    optim=OptimConfig("adam", 1e-3, weight_decay=1e-3),
+    schedule=ScheduleConfig("cosine"),
+    epochs=200,
 )
-from jaxvision.optim import OptimConfig
 
-if TYPE_CHECKING:
-    from jaxvision.classifier import Classifier
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(TransferConfig):
-    """Trains a head on features that one pass of the backbone computes."""
-
-    TUNABLE: ClassVar[Mapping[str, Range]] = {
-        "optim.learning_rate": Range(1e-5, 1e-2, log=True),
-        "dropout_rate": Range(0.0, 0.8),
-        "optim.weight_decay": Range(1e-5, 1e-1, log=True),
-    }
-
-    layer: str | None = None
-    """Layer whose output is the features, such as conv4, features or fc7 of alexnet;
-    none: the backbone's last."""
-    hidden: tuple[int, ...] = (300,)
-    """Units of each hidden layer of the head (dense, batch norm, ReLU, dropout)."""
-    dropout_rate: float = 0.5
-    """Share of the head's hidden units that are dropped in training."""
-    epochs: int = 200
-    optim: OptimConfig = dataclasses.field(
-        default_factory=lambda: OptimConfig(
-            optimizer="adam", learning_rate=1e-3, schedule="cosine", weight_decay=1e-3
-        )
-    )
-
-
-def prepare(config: Config) -> Task:
-    """A head on the chosen layer of the chosen backbone."""
-    from experiments.training import (
-        choose_start,
-        make_network,
-        save_network,
-        train_head,
-    )
-    from jaxvision.models import create_model
-
-    start = choose_start(config)
-    name = start.pretrained.source.model
-    create_model(name, 2, stop_at=config.layer)  # refuses an unknown layer
-
-    def train(run: SeedRun) -> "Classifier":
-        model, variables = make_network(
-            run,
-            name,
-            start.pretrained,
-            stop_at=config.layer,
-            head_hidden=config.hidden,
-            head_dropout=config.dropout_rate,
-        )
-        options = {"epochs": config.epochs, "optim": config.optim}
-        return save_network(run, *train_head(run, model, variables, **options))
-
-    layer = config.layer or "the last before the head"
-    notes = f"{start.notes} Features: layer `{layer}`, computed once and cached."
-    return Task(start.preprocessing, train, notes)
-
-
-def main(config: Config) -> None:
-    run_experiment(
-        "part2_features",
-        config,
-        title="Part 2.2: a pretrained network as a fixed feature extractor",
-        question="How well do a frozen network's activations tell faces apart?",
-        prepare=prepare,
-    )
-
+EXPERIMENT = Experiment(
+    name="part2_features",
+    section="2.2",
+    title="A fixed feature extractor",
+    question="How well do a frozen network's features tell faces apart?",
+    chapter="part-2",
+    dataset="faces",
+    recipe=HEAD,
+    search_space={
+        "optim.learning_rate": SearchRange(1e-5, 1e-2, log=True),
+        "head_dropout": SearchRange(0.0, 0.8),
+        "optim.weight_decay": SearchRange(1e-5, 1e-1, log=True),
+    },
+    aliases={
+        "stop_at": "layer",
+        "head_hidden": "hidden",
+        "head_dropout": "dropout_rate",
+    },
+    variants=("network", "stop_at", "head_hidden"),
+    published=published("2.2"),
+    reference="AlexNet: the output of its convolutions into 300 units with batch norm "
+    "and dropout (Niaz); conv4 into two layers of 4096 (Gözpınar).",
+    published_rows=(
+        ("features, 300 hidden", {"stop_at": None, "head_hidden": (300,)}),
+        ("features, 300 hidden", {"stop_at": "features", "head_hidden": (300,)}),
+        ("conv4, 4096-4096", {"stop_at": "conv4"}),
+    ),
+    laptop=("--backbone efficientnet_lite0",),
+    full=("", "--backbone alexnet --layer conv4 --hidden 4096 4096"),
+)
 
 if __name__ == "__main__":
-    run_cli(main, Config, __doc__)
+    main(EXPERIMENT)

@@ -1,96 +1,60 @@
-"""Part 2.1: a multilayer perceptron on small images of faces.
+"""2.1 How well does a perceptron on raw pixels classify faces? FaceScrub, 40 people.
 
-python -m experiments.part2_mlp                           # drawn faces, a try-out
-python -m experiments.part2_mlp --data.root DIR           # one subfolder per class
+python -m experiments.part2_mlp                           # drawn faces
+python -m experiments.part2_mlp --data.root DIR           # one subfolder per person
+python -m experiments.part2_mlp --no-batch-norm --dropout-rate 0 --optim.weight-decay 0
+
+2 cores: 1 min with 3 seeds. Test accuracy .835 ± .015 on six people of FaceScrub, .633
+± .041 on the twelve drawn ones; published for 40 people: .47 to .71.
 """
 
-import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
-
-from experiments.common import (
-    Range,
-    RunConfig,
-    SeedRun,
-    Task,
-    run_cli,
-    run_experiment,
-)
+from experiments.published import published
+from jaxvision.cli.experiment import main
 from jaxvision.data.transforms import AugmentConfig
-from jaxvision.optim import OptimConfig
-from jaxvision.preprocessing import Preprocessing, ResizeMode
+from jaxvision.experiment import Experiment, SearchRange
+from jaxvision.settings import OptimConfig, Recipe, ScheduleConfig
 
-if TYPE_CHECKING:
-    from jaxvision.classifier import Classifier
+MLP = Recipe(
+    "mlp",
+    method="scratch",
+    options={
+        "hidden": 300,
+        "batch_norm": True,
+        "dropout_rate": 0.3,
+        "initializer": "xavier_uniform",
+    },
+    image_size=28,
+    augment=AugmentConfig(horizontal_flip=0.5, translation=0.05),
+    optim=OptimConfig("adam", 1e-3, weight_decay=0.01),
+    schedule=ScheduleConfig("cosine"),
+    epochs=100,
+)
 
-
-@dataclasses.dataclass(frozen=True)
-class Config(RunConfig):
-    """Trains one hidden layer from scratch."""
-
-    TUNABLE: ClassVar[Mapping[str, Range]] = {
-        "optim.learning_rate": Range(1e-5, 1e-2, log=True),
-        "dropout_rate": Range(0.0, 0.7),
-        "optim.weight_decay": Range(1e-5, 1e-1, log=True),
-        "hidden": Range(50, 1000, log=True),
-    }
-
-    hidden: int = 300
-    """Units of the hidden layer."""
-    batch_norm: bool = True
-    """Batch norm before the ReLU."""
-    dropout_rate: float = 0.3
-    """Share of hidden units that are dropped in training."""
-    initializer: Literal["xavier_uniform", "kaiming_uniform"] = "xavier_uniform"
-    """How kernels are drawn."""
-    image_size: int = 28
-    """Height and width of the network's input, in pixels."""
-    resize_mode: ResizeMode = "stretch"
-    """How an image becomes square: cut, squeezed, or with black bars."""
-    epochs: int = 100
-    optim: OptimConfig = dataclasses.field(
-        default_factory=lambda: OptimConfig(
-            optimizer="adam", learning_rate=1e-3, schedule="cosine", weight_decay=0.01
-        )
-    )
-    augment: AugmentConfig = dataclasses.field(
-        default_factory=lambda: AugmentConfig(horizontal_flip=0.5, translation=0.05)
-    )
-
-
-def prepare(config: Config) -> Task:
-    """The network as the config has it, from fresh weights."""
-    from experiments.training import make_network, train_network
-
-    def train(run: SeedRun) -> "Classifier":
-        model, variables = make_network(
-            run,
-            "mlp",
-            hidden=config.hidden,
-            batch_norm=config.batch_norm,
-            dropout_rate=config.dropout_rate,
-            initializer=config.initializer,
-        )
-        return train_network(run, model, variables)
-
-    size = (config.image_size, config.image_size)
-    return Task(
-        preprocessing=Preprocessing(size=size, resize_mode=config.resize_mode),
-        train=train,
-        notes=f"Every value of a {size[0]}×{size[1]} color image, scaled to "
-        f"[-1, 1], goes into {config.hidden} hidden units.",
-    )
-
-
-def main(config: Config) -> None:
-    run_experiment(
-        "part2_mlp",
-        config,
-        title="Part 2.1: a multilayer perceptron",
-        question="How well does one hidden layer on raw pixels name faces?",
-        prepare=prepare,
-    )
-
+EXPERIMENT = Experiment(
+    name="part2_mlp",
+    section="2.1",
+    title="A multilayer perceptron",
+    question="How well does one hidden layer on raw pixels classify faces?",
+    chapter="part-2",
+    dataset="faces",
+    recipe=MLP,
+    search_space={
+        "optim.learning_rate": SearchRange(1e-5, 1e-2, log=True),
+        "dropout_rate": SearchRange(0.0, 0.7),
+        "optim.weight_decay": SearchRange(1e-5, 1e-1, log=True),
+        "hidden": SearchRange(50, 1000, log=True),
+    },
+    variants=("hidden", "batch_norm"),
+    published=published("2.1"),
+    reference="28×28 pixels, 300 hidden units, Adam at 1e-3; then with batch norm, "
+    "dropout of .2 to .3 and L2 of .01 to .03.",
+    published_rows=(
+        ("300 hidden", {"hidden": 300, "batch_norm": False}),
+        ("300 hidden, regularized", {"hidden": 300, "batch_norm": True}),
+    ),
+    laptop=("--no-batch-norm --dropout-rate 0 --optim.weight-decay 0", ""),
+    full=("--no-batch-norm --dropout-rate 0 --optim.weight-decay 0", ""),
+)
 
 if __name__ == "__main__":
-    run_cli(main, Config, __doc__)
+    main(EXPERIMENT)

@@ -20,7 +20,7 @@ from jaxvision.metrics import (
 from jaxvision.report import markdown
 from jaxvision.report.formats import format_figure, format_mean_sd
 from jaxvision.report.run_folder import DataSummary, Measurement, RunFolder
-from jaxvision.train.loop import Row
+from jaxvision.training.loop import Row
 
 GALLERY = 12
 """Images of each kind, right and wrong, in the gallery."""

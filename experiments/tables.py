@@ -1,7 +1,7 @@
 """Tables of configurations × seeds, beside what was published, and their report.
 
 A table is a list of rows, each a configuration; every row is trained with every seed
-(see `jaxvision.train.sweep`). What is finished stays in `checkpoints/part1` and is
+(see `jaxvision.training.sweep`). What is finished stays in `checkpoints/part1` and is
 used again by every experiment of the first part that needs the same row.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jaxvision.models import Network
     from jaxvision.report import markdown
     from jaxvision.report.run_folder import Measurement
-    from jaxvision.train.sweep import Configuration, Run
+    from jaxvision.training.sweep import Configuration, Run
 
 PUBLISHED = Path(__file__).with_name("published.json")
 """Every figure that the assignment's reports give: section, row, metric, value (or
@@ -176,7 +176,7 @@ class Study:
     def train(self, rows: Sequence[TableRow], title: str) -> list[list["Run"]]:
         """For each row the runs of the seeds; finished ones are read."""
         from jaxvision.report.progress import Progress
-        from jaxvision.train.sweep import run_sweep
+        from jaxvision.training.sweep import run_sweep
 
         with Progress(title, unit="epochs") as progress:
             runs = run_sweep(
@@ -253,7 +253,7 @@ def run_study(
 
     from jaxvision.report import markdown
     from jaxvision.report.run_folder import DataSummary, RunFolder
-    from jaxvision.train.sweep import curves
+    from jaxvision.training.sweep import curves
 
     began = time.monotonic()
     study = study or Study(config)

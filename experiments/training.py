@@ -29,15 +29,15 @@ from jaxvision.preprocessing import Preprocessing
 from jaxvision.pretrained import Pretrained, choose_backbone, fit_into, load
 from jaxvision.report.progress import Progress
 from jaxvision.storage import write_json
-from jaxvision.train.checkpoint import CheckpointFolder
-from jaxvision.train.color import (
+from jaxvision.training.checkpoint import CheckpointFolder
+from jaxvision.training.color import (
     ColorComponents,
     color_components,
     make_color_augment,
 )
-from jaxvision.train.loop import Row, Select, fit
-from jaxvision.train.parallel import Runner
-from jaxvision.train.state import create_state, init_variables, set_output_biases
+from jaxvision.training.loop import Row, Select, fit
+from jaxvision.training.parallel import Runner
+from jaxvision.training.state import create_state, init_variables, set_output_biases
 from jaxvision.transfer import extract_features, fit_head, head_alone, join
 from jaxvision.typing import PyTree
 

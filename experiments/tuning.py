@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from experiments.trials import SharedStudy
     from jaxvision.report.run_folder import RunFolder
-    from jaxvision.train.loop import Row
+    from jaxvision.training.loop import Row
 
 TUNED = "tuned.json"
 """The best setting, in the run folder of a tuning."""
@@ -150,7 +150,7 @@ def run_tuning(
     """
     from experiments.trials import SharedStudy
     from experiments.tuning_report import write_tuning
-    from jaxvision.train.loop import Interrupted
+    from jaxvision.training.loop import Interrupted
 
     began = time.monotonic()
     ranges = _ranges(config)
@@ -260,7 +260,7 @@ class _Tuning:
         """Trains a trial, or what a killed process left of it, and tells its score."""
         import optuna
 
-        from jaxvision.train.loop import Diverged
+        from jaxvision.training.loop import Diverged
 
         config = self._config
         for name, value in trial.params.items():
@@ -291,7 +291,7 @@ class _Tuning:
     ) -> None:
         from jaxvision.report.progress import TrainingProgress
         from jaxvision.report.run_folder import HistoryCallback
-        from jaxvision.train.loop import Callbacks
+        from jaxvision.training.loop import Callbacks
 
         title = f"trial {trial.number}"
         if len(config.seeds) > 1:

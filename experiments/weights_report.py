@@ -21,7 +21,7 @@ from jaxvision.explain.weights import (
 from jaxvision.report import markdown
 from jaxvision.report.formats import format_figure, format_mean_sd
 from jaxvision.report.run_folder import Measurement
-from jaxvision.train.sweep import Run
+from jaxvision.training.sweep import Run
 
 MOST_WEIGHTED = 6
 """Most weighted units that are shown of each network."""

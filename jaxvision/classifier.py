@@ -36,11 +36,11 @@ from jaxvision.metrics import (
 from jaxvision.models import create_model
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.storage import write_json, writing
-from jaxvision.train.checkpoint import CheckpointFolder, nest
-from jaxvision.train.loop import evaluate
-from jaxvision.train.parallel import Runner
-from jaxvision.train.state import TrainState
-from jaxvision.train.step import Normalize
+from jaxvision.training.checkpoint import CheckpointFolder, nest
+from jaxvision.training.loop import evaluate
+from jaxvision.training.parallel import Runner
+from jaxvision.training.state import TrainState
+from jaxvision.training.step import Normalize
 from jaxvision.typing import Progress, PyTree, Row
 
 CARD = "card.json"
@@ -261,7 +261,7 @@ class Classifier:
         """
         if isinstance(images, (str, Path, np.ndarray)):
             return self.predict([images], batch_size=batch_size)[0]
-        pixels = [self._pixels(image) for image in images]
+        pixels = [self.decode(image) for image in images]
         found: list[Prediction] = []
         for start in range(0, len(pixels), batch_size):
             chosen = pixels[start : start + batch_size]
@@ -271,6 +271,22 @@ class Classifier:
             logits = np.asarray(class_logits(self._logits(padded)))[: len(chosen)]
             found += [self._prediction(row) for row in softmax(logits)]
         return found
+
+    def decode(self, image: str | Path | np.ndarray) -> np.ndarray:
+        """An image in the card's geometry: uint8 `[H, W, C]`.
+
+        Args:
+          image: a file, or an array that is in that geometry.
+
+        Raises:
+          InputError: the file cannot be read as an image.
+        """
+        if isinstance(image, np.ndarray):
+            return image
+        try:
+            return decode_image(Path(image), self.card.preprocessing)
+        except BadImage as bad:
+            raise InputError(f"{bad}; give another image") from bad
 
     def evaluate(
         self,
@@ -425,14 +441,6 @@ class Classifier:
                 "in it; give the folder that the network was trained on, or split 'all'"
             )
         return split, indices
-
-    def _pixels(self, image: str | Path | np.ndarray) -> np.ndarray:
-        if isinstance(image, np.ndarray):
-            return image
-        try:
-            return decode_image(Path(image), self.card.preprocessing)
-        except BadImage as bad:
-            raise InputError(f"{bad}; give another image") from bad
 
     def _logits(self, images: np.ndarray) -> jax.Array:
         return _apply(

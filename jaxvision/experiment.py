@@ -49,15 +49,15 @@ from jaxvision.report.run_folder import (
 )
 from jaxvision.settings import DistributedConfig, Recipe, RunConfig
 from jaxvision.storage import write_json, writing
-from jaxvision.train.distributed import (
+from jaxvision.training.distributed import (
     broadcast,
     check_same,
     is_main_process,
     main_process_first,
 )
-from jaxvision.train.history import val_score
-from jaxvision.train.loop import Callbacks, Interrupted
-from jaxvision.train.sweep import run_sweep
+from jaxvision.training.history import val_score
+from jaxvision.training.loop import Callbacks, Interrupted
+from jaxvision.training.sweep import run_sweep
 from jaxvision.typing import Row
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ take either; `class_logits` makes the one the other.
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxvision.typing import Metrics
+from jaxvision.typing import Metrics, Row
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 """(logits `[B, K]` or `[B, 1]`, labels `[B]` int32) -> loss of each example `[B]`
@@ -102,7 +102,7 @@ def classification_sums(
     }
 
 
-def summarize(sums: dict[str, float]) -> dict[str, float]:
+def summarize(sums: Mapping[str, float]) -> Row:
     """Mean `loss` and `accuracy` from the sums of `classification_sums`.
 
     Both are NaN where nothing was counted.

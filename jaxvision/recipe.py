@@ -48,16 +48,16 @@ from jaxvision.pretrained import (
 from jaxvision.report.progress import Progress, TrainingProgress
 from jaxvision.settings import OptimConfig, Recipe, ScheduleConfig
 from jaxvision.storage import cache_folder, write_json, writing
-from jaxvision.train.checkpoint import CheckpointFolder
-from jaxvision.train.color import (
+from jaxvision.training.checkpoint import CheckpointFolder
+from jaxvision.training.color import (
     ColorComponents,
     color_components,
     make_color_augment,
 )
-from jaxvision.train.distributed import broadcast, is_main_process
-from jaxvision.train.loop import Callback, Callbacks, fit
-from jaxvision.train.parallel import Runner
-from jaxvision.train.state import create_state, init_variables, set_output_biases
+from jaxvision.training.distributed import broadcast, is_main_process
+from jaxvision.training.loop import Callback, Callbacks, fit
+from jaxvision.training.parallel import Runner
+from jaxvision.training.state import create_state, init_variables, set_output_biases
 from jaxvision.transfer import extract_features, fit_head, head_alone, join
 from jaxvision.typing import PyTree, Row
 

@@ -24,12 +24,12 @@ from jaxvision.optim import (
     schedule_factor,
 )
 from jaxvision.storage import file_sha256, write_atomically, writing
-from jaxvision.train.checkpoint import CheckpointFolder, flatten
-from jaxvision.train.distributed import broadcast, broadcast_arrays, is_main_process
-from jaxvision.train.loop import Callback, FitResult, Select, fit
-from jaxvision.train.parallel import Runner
-from jaxvision.train.state import create_state
-from jaxvision.train.step import Normalize
+from jaxvision.training.checkpoint import CheckpointFolder, flatten
+from jaxvision.training.distributed import broadcast, broadcast_arrays, is_main_process
+from jaxvision.training.loop import Callback, FitResult, Select, fit
+from jaxvision.training.parallel import Runner
+from jaxvision.training.state import create_state
+from jaxvision.training.step import Normalize
 from jaxvision.typing import Batch, PyTree
 
 

@@ -15,7 +15,7 @@ from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
 from jaxvision.recipe import Recipe, make_start
 from jaxvision.settings import OptimConfig, ScheduleConfig
-from jaxvision.train.loop import Callbacks, Interrupted
+from jaxvision.training.loop import Callbacks, Interrupted
 
 MLP = Recipe(
     "mlp",

@@ -20,7 +20,7 @@ from jaxvision.robustness import (
     strengths_of,
     transformed,
 )
-from jaxvision.train.state import init_variables
+from jaxvision.training.state import init_variables
 
 PREPROCESSING = Preprocessing(size=(12, 12), resize_mode="stretch")
 SPLIT = SplitConfig(train=0.5, val=0.5, test=0.0)

@@ -12,8 +12,8 @@ from jaxvision.metrics import make_cross_entropy
 from jaxvision.models import create_model
 from jaxvision.optim import OptimConfig, make_optimizer
 from jaxvision.preprocessing import Preprocessing
-from jaxvision.train.loop import fit
-from jaxvision.train.state import create_state, init_variables
+from jaxvision.training.loop import fit
+from jaxvision.training.state import create_state, init_variables
 from jaxvision.transfer import extract_features, fit_head, head_alone, join
 
 LOSS = make_cross_entropy()

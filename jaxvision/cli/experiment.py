@@ -51,7 +51,7 @@ def run(experiment: "Experiment", settings: Settings, prog: str) -> None:
       prog: the command, without arguments.
     """
     from jaxvision.experiment import Stopped, run_experiment
-    from jaxvision.train.distributed import distributed_session
+    from jaxvision.training.distributed import distributed_session
 
     distributed = settings.config.distributed
     keep_compiled()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import tyro
 
 from jaxvision.config import from_plain
-from jaxvision.data.dataset import DataConfig
+from jaxvision.data.config import DataConfig
 from jaxvision.errors import InputError
 from jaxvision.settings import Recipe, RunConfig
 

@@ -42,7 +42,7 @@ class TrainedNetwork:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of an image."""
-        return (*self.preprocessing.size, 1 if self.preprocessing.gray else 3)
+        return (*self.preprocessing.size, self.preprocessing.channels)
 
     @property
     def trace(self) -> "LayerTrace":

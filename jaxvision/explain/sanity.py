@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from jaxvision.explain.network import TrainedNetwork
-from jaxvision.train.state import init_variables
+from jaxvision.training.state import init_variables
 
 
 def randomize_head(network: TrainedNetwork, seed: int = 0) -> TrainedNetwork:

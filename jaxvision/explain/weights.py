@@ -1,20 +1,21 @@
 """What single units of a network look for: their weights, and what excites them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import jax
 import numpy as np
 
-from jaxvision.data.dataset import Dataset
+from jaxvision.data.dataset import Dataset, DecodedDataset
 from jaxvision.errors import InputError
+from jaxvision.explain.config import WeightsOptions
 from jaxvision.explain.network import TrainedNetwork
 from jaxvision.models import Network
 from jaxvision.models.layers import BatchNorm
 from jaxvision.models.mlp import MLP
 from jaxvision.preprocessing import Preprocessing
-from jaxvision.typing import PyTree
+from jaxvision.typing import Progress, PyTree
 
 
 def first_filters(network: TrainedNetwork) -> np.ndarray:
@@ -125,6 +126,29 @@ def check_units(units: Sequence[int], count: int) -> None:
             raise InputError(f"no unit {unit}; the layer's units are 0 to {count - 1}")
 
 
+def check_options(dataset: Dataset, options: WeightsOptions, count: int) -> None:
+    """Raises `InputError` for a class, or a unit of `count`, that there is not."""
+    find_label(dataset, options.person)
+    check_units(options.units, count)
+
+
+def find_label(dataset: Dataset, person: str | None) -> int:
+    """Label of the class whose units are shown; None: the first.
+
+    Raises:
+      InputError: there is no such class.
+    """
+    if person is None:
+        return 0
+    if person not in dataset.classes:
+        raise InputError(
+            f"no class is called so; there are {', '.join(dataset.classes)}",
+            setting="person",
+            value=person,
+        )
+    return dataset.classes.index(person)
+
+
 @dataclass(frozen=True)
 class Excitation:
     """The images that excite a unit most.
@@ -144,14 +168,14 @@ class Excitation:
 
 def top_activating_images(
     network: TrainedNetwork,
-    dataset: Dataset,
+    dataset: DecodedDataset,
     images: np.ndarray,
     *,
     layer: str,
     units: Sequence[int],
     count: int = 9,
     batch_size: int = 32,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Excitation]:
     """For each unit of a layer, the images of a data set that excite it most.
 

@@ -25,7 +25,15 @@ from jaxvision.models import (
 from jaxvision.models.backbone import Backbone
 from jaxvision.models.network import PARTS, Network
 
-__all__ = ["MODELS", "PARTS", "Backbone", "Network", "check_fits", "create_model"]
+__all__ = [
+    "MODELS",
+    "PARTS",
+    "Backbone",
+    "Network",
+    "check_fits",
+    "create_model",
+    "rate_options",
+]
 
 MODELS: dict[str, Callable[..., Backbone]] = {
     **mlp.VARIANTS,
@@ -79,9 +87,8 @@ def create_model(
             raise InputError(
                 f"no option {option!r} of network {name!r}; it has: {', '.join(known)}"
             )
-    for option, value in {**options, "head_dropout": head_dropout}.items():
-        if option.endswith(("_rate", "_dropout")):
-            _check_rate(option, value)
+    for option in rate_options(name):
+        _check_rate(option, {**options, "head_dropout": head_dropout}.get(option, 0.0))
     if any(width < 1 for width in head_hidden):
         raise InputError(f"head_hidden is {head_hidden}; widths must be at least 1")
     if bn_momentum is not None:
@@ -93,6 +100,11 @@ def create_model(
     backbone.check()
     backbone.check_layer(stop_at)
     return Network(backbone, num_classes, stop_at, tuple(head_hidden), head_dropout)
+
+
+def rate_options(name: str) -> tuple[str, ...]:
+    """The options of a network that are probabilities below 1, and may be traced."""
+    return (*Network.rates, *MODELS[name]().rates)
 
 
 def check_fits(model: Network, image_shape: tuple[int, int, int]) -> None:

@@ -29,10 +29,11 @@ class AlexNet(Backbone):
     With 1000 classes: 61,100,840 parameters.
     """
 
+    rates: ClassVar[tuple[str, ...]] = ("dropout_rate",)
+    smallest: ClassVar[int] = 63
+
     dropout_rate: float | jax.Array = 0.5
     """Dropout of what goes into fc6 and into fc7."""
-
-    smallest: ClassVar[int] = 63
 
     def layers(self, train: bool) -> list[Layer]:
         conv = partial(_conv_relu, dtype=self.dtype)

@@ -28,6 +28,9 @@ class Backbone(nn.Module):
     dtype: Any = jnp.float32
     """What is computed in; parameters and statistics stay float32."""
 
+    rates: ClassVar[tuple[str, ...]] = ()
+    """Options that are probabilities below 1. They may be traced: a sweep has them as
+    data, so that networks which differ in nothing else share a program."""
     smallest: ClassVar[int] = 1
     """Least height and width of an image that the layers leave something of."""
 

@@ -1,7 +1,7 @@
 """Small convolutional networks for small images: the course's, and its relatives."""
 
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 
@@ -33,6 +33,8 @@ class ConvNet(Backbone):
     norm (if that is), max pooling and dropout. Kernels and biases are drawn as torch
     draws them.
     """
+
+    rates: ClassVar[tuple[str, ...]] = ("conv_dropout_rate", "dense_dropout_rate")
 
     blocks: int = 3
     filters: int = 16

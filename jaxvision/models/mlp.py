@@ -1,7 +1,7 @@
 """The multilayer perceptron of the transfer-learning experiments."""
 
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 from flax import linen as nn
@@ -23,6 +23,8 @@ class MLP(Backbone):
 
     On 28x28x3 with 300 hidden units and 40 classes: 717,940 parameters.
     """
+
+    rates: ClassVar[tuple[str, ...]] = ("dropout_rate",)
 
     hidden: int = 300
     """Units of the hidden layer."""

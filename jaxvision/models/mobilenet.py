@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 from flax import linen as nn
@@ -73,7 +73,7 @@ class InvertedBottleneck(nn.Module):
     stride: int
     expansion: int
     squeeze: float
-    drop_rate: float
+    drop_rate: float | jax.Array
     train: bool
     activation: Callable[[], nn.Module]
     conv: Callable[..., nn.Module]
@@ -107,7 +107,7 @@ class FusedBottleneck(nn.Module):
     kernel_size: int
     stride: int
     expansion: int
-    drop_rate: float
+    drop_rate: float | jax.Array
     train: bool
     activation: Callable[[], nn.Module]
     conv: Callable[..., nn.Module]
@@ -127,7 +127,9 @@ class FusedBottleneck(nn.Module):
         return _residual(x, y, self.drop_rate, self.train)
 
 
-def _residual(x: jax.Array, y: jax.Array, drop_rate: float, train: bool) -> jax.Array:
+def _residual(
+    x: jax.Array, y: jax.Array, drop_rate: float | jax.Array, train: bool
+) -> jax.Array:
     if x.shape != y.shape:
         return y
     return x + Dropout(drop_rate, train, per_example=True, name="drop")(y)
@@ -140,6 +142,8 @@ class MobileNetV2(Backbone):
     EfficientNet, which changes the numbers and adds gates and fused blocks.
     """
 
+    rates: ClassVar[tuple[str, ...]] = ("dropout_rate", "drop_connect_rate")
+
     bn_momentum: float = 0.999
     """Keras's; it takes thousands of steps to forget what it was trained on."""
     stages: tuple[Stage, ...] = ()
@@ -148,7 +152,7 @@ class MobileNetV2(Backbone):
     activation: Callable[[], nn.Module] = ReLU6
     dropout_rate: float | jax.Array = 0.0
     """Dropout of the pooled features."""
-    drop_connect_rate: float = 0.0
+    drop_connect_rate: float | jax.Array = 0.0
     """The last block's residual branch would be dropped with this probability; the
     others' grow towards it in equal steps."""
 

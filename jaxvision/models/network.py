@@ -1,7 +1,7 @@
 """A backbone with a head that gives logits: the form of every network here."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,9 @@ class Head(nn.Module):
 
 class Network(nn.Module):
     """A network: `params["backbone"]` and `params["head"]`, logits out."""
+
+    rates: ClassVar[tuple[str, ...]] = ("head_dropout",)
+    """As a backbone's."""
 
     backbone: Backbone
     num_classes: int

@@ -26,7 +26,7 @@ LOG_SECONDS = 10.0
 
 
 class TrainingProgress:
-    """Watches `jaxvision.train.loop.fit`: give it as `callback`, inside `with`.
+    """Watches `jaxvision.training.loop.fit`: give it as `callback`, inside `with`.
 
     On a terminal two bars, this epoch's and the whole run's, below one line for each
     finished epoch; else those lines alone and, in long epochs, one every ten seconds.

@@ -123,7 +123,7 @@ class DataSummary:
 
 
 class HistoryCallback:
-    """Writes the epochs of `jaxvision.train.loop.fit` into a run folder as they end;
+    """Writes the epochs of `jaxvision.training.loop.fit` into a run folder as they end;
     those that a resumed run does again are dropped first.
 
     seed: stands in each row, where a run trains once for each of several seeds.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from images import write_images
+from drawn_images import write_images
 
 from experiments import comics_baseline, comics_final, evaluate, predict
 from experiments.common import RunConfig, Task, run_experiment

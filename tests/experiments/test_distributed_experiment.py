@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from images import write_images
+from drawn_images import write_images
 
 from jaxvision.classifier import load_classifier
 

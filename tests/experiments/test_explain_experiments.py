@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from images import write_images
+from drawn_images import write_images
 from PIL import Image
 
 from experiments import explain, part2_saliency, part2_weights
@@ -19,8 +19,8 @@ from jaxvision.errors import InputError
 from jaxvision.explain import METHODS
 from jaxvision.explain.images import VIEW_NAMES
 from jaxvision.preprocessing import Preprocessing
-from jaxvision.train.checkpoint import CheckpointFolder
-from jaxvision.train.state import init_variables
+from jaxvision.training.checkpoint import CheckpointFolder
+from jaxvision.training.state import init_variables
 
 SPLIT = SplitConfig(train=0.5, val=0.25, test=0.25)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from images import write_images
+from drawn_images import write_images
 
 from experiments import (
     evaluate,
@@ -28,9 +28,9 @@ from jaxvision.errors import InputError
 from jaxvision.models import check_fits, create_model
 from jaxvision.optim import OptimConfig
 from jaxvision.report.run_folder import Measurement
-from jaxvision.train import sweep
-from jaxvision.train.state import init_variables
-from jaxvision.train.sweep import Configuration
+from jaxvision.training import sweep
+from jaxvision.training.state import init_variables
+from jaxvision.training.sweep import Configuration
 
 EXPERIMENTS = (
     part1_baseline,

@@ -11,14 +11,14 @@ from pathlib import Path
 import chex
 import numpy as np
 import pytest
-from images import write_images
+from drawn_images import write_images
 
 from experiments import evaluate, part2_features, part2_mlp, predict
 from jaxvision.classifier import load_classifier
 from jaxvision.data.dataset import DataConfig
 from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
-from jaxvision.train.checkpoint import CheckpointFolder
+from jaxvision.training.checkpoint import CheckpointFolder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from images import write_images
+from drawn_images import write_images
 
 from experiments import prado_ablation, prado_scratch, prado_transfer
 from experiments.comparison import Way
@@ -23,7 +23,7 @@ from jaxvision.models import MODELS, create_model
 from jaxvision.models.mlp import MLP
 from jaxvision.optim import schedule_factor
 from jaxvision.pretrained import SOURCES, Pretrained, Report
-from jaxvision.train.state import init_variables
+from jaxvision.training.state import init_variables
 
 SMALL = (
     "vgg12",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from images import write_images
+from drawn_images import write_images
 
 from experiments import part2_mlp, robustness, robustness_report
 from jaxvision.data.dataset import DataConfig

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from images import write_images
+from drawn_images import write_images
 from optuna.trial import TrialState
 
 from experiments import part2_mlp, trials, tune, tuning

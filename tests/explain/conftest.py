@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvision.explain import TrainedNetwork
+from jaxvision.explain.methods import TrainedNetwork
 from jaxvision.models import create_model
 from jaxvision.preprocessing import Preprocessing
-from jaxvision.train.state import init_variables
+from jaxvision.training.state import init_variables
 
 # The reference implementations, with the images and weights that are drawn for them.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pretrained"))

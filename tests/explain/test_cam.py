@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxvision.errors import InputError
-from jaxvision.explain import (
+from jaxvision.explain.methods import (
     class_activation,
     grad_cam,
     guided_backprop,

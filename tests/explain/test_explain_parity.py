@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from drawn_inputs import alexnet_state_dict
 
-from jaxvision.explain import (
+from jaxvision.explain.methods import (
     TrainedNetwork,
     class_activation,
     grad_cam,

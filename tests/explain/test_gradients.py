@@ -7,7 +7,7 @@ import pytest
 from conftest import resized
 
 from jaxvision.errors import InputError
-from jaxvision.explain import (
+from jaxvision.explain.methods import (
     METHODS,
     completeness_gap,
     find_method,

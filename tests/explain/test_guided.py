@@ -11,7 +11,7 @@ from flax import linen as nn
 
 import jaxvision.models
 from jaxvision.errors import InputError
-from jaxvision.explain import gradient, guided_backprop, guided_gradients
+from jaxvision.explain.methods import gradient, guided_backprop, guided_gradients
 from jaxvision.models import Network
 from jaxvision.models.backbone import Backbone, Layer
 from jaxvision.models.layers import PReLU, ReLU, ReLU6

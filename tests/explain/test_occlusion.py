@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxvision.errors import InputError
-from jaxvision.explain import occlusion
+from jaxvision.explain.methods import occlusion
 from jaxvision.explain.occlusion import _starts
 
 

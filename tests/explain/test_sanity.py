@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import resized
 
-from jaxvision.explain import METHODS
+from jaxvision.explain.methods import METHODS
 from jaxvision.explain.sanity import randomize_head, rank_correlation
 from jaxvision.pretrained.golden import drawn_image
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.data.dataset import DataConfig, load_dataset
+from jaxvision.data.dataset import load_dataset
 from jaxvision.errors import InputError
 from jaxvision.explain.weights import (
     first_filters,
@@ -105,7 +105,7 @@ def test_the_images_that_excite_a_unit_most(make_network, tmp_path):
     conv1 = {"kernel": kernel, "bias": np.array([0, 9], np.float32)}
     params = {**network.variables["params"], "backbone": {**backbone, "conv1": conv1}}
     network = dataclasses.replace(network, variables={"params": params})
-    dataset = load_dataset(DataConfig(root=tmp_path), network.preprocessing)
+    dataset = load_dataset(tmp_path).decode(network.preprocessing)
     told = []
     (found,) = top_activating_images(
         network,

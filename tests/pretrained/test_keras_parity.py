@@ -21,8 +21,8 @@ from jaxvision.pretrained.convert import Table, convert, read_variables
 from jaxvision.pretrained.golden import drawn_image
 from jaxvision.pretrained.keras_file import by_path, read_weights
 from jaxvision.pretrained.tables import TABLES
-from jaxvision.train.state import create_state
-from jaxvision.train.step import make_train_step
+from jaxvision.training.state import create_state
+from jaxvision.training.step import make_train_step
 
 pytest.importorskip("keras")
 import keras_references as references

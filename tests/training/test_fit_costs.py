@@ -9,9 +9,9 @@ from random_runs import NORMALIZE, SHAPE, RandomBatches, small_model
 
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.optim import OptimConfig, make_optimizer
-from jaxvision.train.loop import Callbacks, fit
-from jaxvision.train.parallel import Runner
-from jaxvision.train.state import create_state, init_variables
+from jaxvision.training.loop import Callbacks, fit
+from jaxvision.training.parallel import Runner
+from jaxvision.training.state import create_state, init_variables
 
 TRAIN, VAL, EPOCHS = 22, 13, 4
 """Neither is a multiple of the batch size."""

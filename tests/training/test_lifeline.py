@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from jaxvision.train.lifeline import Lifeline
+from jaxvision.training.lifeline import Lifeline
 
 LONG = 60
 """Seconds after which what should have come at once is given up."""

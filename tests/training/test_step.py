@@ -10,7 +10,7 @@ from random_runs import NORMALIZE, SHAPE, RandomBatches, small_model
 
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.optim import OptimConfig, make_optimizer
-from jaxvision.train.parallel import (
+from jaxvision.training.parallel import (
     AXIS,
     Runner,
     jit_step,
@@ -18,8 +18,8 @@ from jaxvision.train.parallel import (
     synchronize,
     vmap_step,
 )
-from jaxvision.train.state import create_state, init_variables
-from jaxvision.train.step import make_eval_step, make_train_step
+from jaxvision.training.state import create_state, init_variables
+from jaxvision.training.step import make_eval_step, make_train_step
 
 LOSS = make_cross_entropy()
 STEPS = 5

@@ -31,7 +31,7 @@ import orbax.checkpoint as ocp
 
 from jaxvision.errors import InputError
 from jaxvision.storage import find_damage, publish
-from jaxvision.train.distributed import broadcast, broadcast_arrays, is_main_process
+from jaxvision.training.distributed import broadcast, broadcast_arrays, is_main_process
 from jaxvision.typing import PyTree
 
 Kind = Literal["last", "best"]

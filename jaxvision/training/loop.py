@@ -3,29 +3,29 @@
 import contextlib
 import dataclasses
 import hashlib
-import math
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
-import flax.linen as nn
 import jax
 import numpy as np
 import optax
 
 from jaxvision.errors import InputError
 from jaxvision.metrics import Loss, summarize
+from jaxvision.models import Network
 from jaxvision.settings import Select
-from jaxvision.train.checkpoint import CheckpointFolder, flatten, unflatten_like
-from jaxvision.train.distributed import barrier, check_same, is_main_process
-from jaxvision.train.parallel import SIGNAL, Runner, synchronize
-from jaxvision.train.state import TrainState
-from jaxvision.train.step import (
+from jaxvision.training.checkpoint import CheckpointFolder, flatten, unflatten_like
+from jaxvision.training.distributed import barrier, check_same, is_main_process
+from jaxvision.training.history import WORST, end_reason, val_score
+from jaxvision.training.parallel import SIGNAL, Runner, synchronize
+from jaxvision.training.state import TrainState
+from jaxvision.training.step import (
     Augment,
     EvalStep,
     Normalize,
@@ -33,13 +33,15 @@ from jaxvision.train.step import (
     make_eval_step,
     make_train_step,
 )
-from jaxvision.typing import Batch, Metrics
+from jaxvision.typing import Batch, Metrics, Row
 
-Row = dict[str, float]
-"""One epoch of the history."""
+NOT_FINITE = "the loss is not finite"
+
+OnNonfinite = Literal["raise", "stop"]
+"""What becomes of a training whose loss is not finite."""
 
 _LAG = 2
-"""Steps that a metric is fetched after its own: the device never waits for us."""
+"""Fetch metrics this many steps late, so the host never blocks the device."""
 
 
 class Batches(Protocol):
@@ -60,7 +62,12 @@ class Batches(Protocol):
 
 
 class Callback(Protocol):
-    """Who watches a run: a progress bar, a log, a run folder."""
+    """What `fit` tells while it trains: to a progress bar, a log, a run folder.
+
+    The calls come in the order of the methods, in the thread that called `fit`; of
+    several processes, in process 0 alone. An exception ends the training, once the
+    checkpoint that is being written is on the disk: so a callback can stop it.
+    """
 
     def on_start(
         self,
@@ -68,13 +75,45 @@ class Callback(Protocol):
         steps_per_epoch: int,
         start_step: int,
         num_examples: int,
-    ) -> None: ...
+    ) -> None:
+        """Training begins.
 
-    def on_step(self, step: int, images: int, metrics: Row | None) -> None: ...
+        Args:
+          total_epochs: epochs at most.
+          steps_per_epoch: optimizer steps in each.
+          start_step: steps done before, where a training is continued; else 0.
+          num_examples: training images.
+        """
+        ...
 
-    def on_epoch_end(self, row: Row) -> None: ...
+    def on_step(self, step: int, images: int, metrics: Row | None) -> None:
+        """A step was sent to the device.
 
-    def on_finish(self, reason: str) -> None: ...
+        Args:
+          step: its number in the training, from 1.
+          images: in its batch.
+          metrics: `loss` and `accuracy` of an earlier step, the latest that is known
+            without waiting for the device; None: of none.
+        """
+        ...
+
+    def on_epoch_end(self, row: Row) -> None:
+        """An epoch is done, and measured on the validation images.
+
+        Args:
+          row: `epoch` (from 1), `step`, `train_loss`, `train_accuracy`, `seconds`,
+            `images_per_second`; with validation images `val_loss` and `val_accuracy`;
+            `learning_rate` of the last step, where `fit` was told it.
+        """
+        ...
+
+    def on_finish(self, reason: str) -> None:
+        """Training has ended.
+
+        Args:
+          reason: why, in words; also that it was interrupted or has diverged.
+        """
+        ...
 
 
 class Callbacks:
@@ -123,10 +162,9 @@ class Interrupted(Exception):
 class FitResult:
     """How a run ended.
 
-    state: the last state, with the best epoch's parameters and statistics in it if
-        there were validation images to choose by.
+    state: the last state, with the parameters and statistics of the selected epoch.
     history: one row an epoch.
-    best_epoch: from 1; 0 if no epoch had a finite metric.
+    best_epoch: the selected epoch, from 1; 0 if no epoch had a finite metric.
     reason: why it ended, in words.
     """
 
@@ -146,17 +184,51 @@ class _Progress:
     """Time spent in the epoch under way."""
     history: list[Row] = dataclasses.field(default_factory=list)
     best_epoch: int = 0
-    best_score: tuple[float, float] = (-math.inf, -math.inf)
+    """Of those that `select` compares, from 1; 0: none yet."""
+    best_score: tuple[float, float] = WORST
 
     @classmethod
     def from_info(cls, info: dict[str, Any]) -> "_Progress":
         fields = {field.name: info[field.name] for field in dataclasses.fields(cls)}
         return cls(**{**fields, "best_score": tuple(fields["best_score"])})
 
-    def exhausted(self, patience: int | None) -> bool:
-        """Whether the last `patience` epochs were none of them better."""
-        waited = len(self.history) - self.best_epoch
-        return patience is not None and waited >= patience
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """The compiled steps of a network, to train and to evaluate.
+
+    Made once, they serve any number of trainings; see `compile_once` for threads.
+    """
+
+    runner: Runner
+    train: TrainStep
+    """On states and batches that the runner has placed."""
+    evaluate: EvalStep
+
+    @classmethod
+    def compile(
+        cls,
+        model: Network,
+        tx: optax.GradientTransformation,
+        loss: Loss,
+        *,
+        normalize: Normalize,
+        augment: Augment | None = None,
+        runner: Runner | None = None,
+    ) -> "Steps":
+        """The steps of a network; arguments as in `fit`."""
+        runner = runner or Runner.all_devices()
+        axis_name = runner.axis_name
+        model = synchronize(model, axis_name)
+        train_step = make_train_step(
+            model, tx, loss, normalize=normalize, augment=augment, axis_name=axis_name
+        )
+        eval_step = make_eval_step(
+            model, loss, normalize=normalize, axis_name=axis_name
+        )
+        return cls(
+            runner, runner.compile_train(train_step), runner.compile_eval(eval_step)
+        )
 
 
 class _Run:
@@ -164,20 +236,22 @@ class _Run:
 
     def __init__(
         self,
-        runner: Runner,
-        update: TrainStep,
+        steps: Steps,
         state: TrainState,
         train: Batches,
         checkpoints: CheckpointFolder | None,
         callback: Callback,
         select: Select,
+        on_nonfinite: OnNonfinite,
     ) -> None:
-        self.runner = runner
-        self.update = update
+        self.runner = runner = steps.runner
+        self.update = steps.train
         self.train = train
         self.checkpoints = checkpoints
         self.callback = callback
-        self.select = select
+        self.select: Select = select
+        self.on_nonfinite = on_nonfinite
+        self.diverged = False
         self.progress = _Progress()
         self.best = {"params": state.params, "batch_stats": state.batch_stats}
         self.frozen = state.frozen
@@ -207,10 +281,12 @@ class _Run:
 
     def _restore_progress(self, info: dict[str, Any], state: TrainState) -> None:
         self.progress = progress = _Progress.from_info(info)
-        entry = self.checkpoints.load("best") if progress.best_epoch else None
+        entry = None
+        if self.checkpoints is not None and progress.best_epoch:
+            entry = self.checkpoints.load("best")
         if entry is None:
             # Nothing to go back to (or it was damaged): the next epoch is the best.
-            progress.best_epoch, progress.best_score = 0, (-math.inf, -math.inf)
+            progress.best_epoch, progress.best_score = 0, WORST
             return
         if entry.info["epoch"] < progress.best_epoch:
             # The best was damaged; the one before it stands in.
@@ -257,13 +333,22 @@ class _Run:
             if number := int(sums.pop(SIGNAL, 0)):
                 stop.all_know(number, step)
             if sums["nonfinite"]:
-                self._fail(step)
+                if self.on_nonfinite == "raise":
+                    self._fail(step)
+                self.diverged = True
             for name, value in sums.items():
                 self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
             shown = summarize(sums)
         return shown
 
-    def _fail(self, step: int) -> None:
+    def end_reason(self, epochs: int, patience: int | None) -> str:
+        """Why the run ends here, in words; "" where it goes on."""
+        if self.diverged:
+            return NOT_FINITE
+        history = self.progress.history
+        return end_reason(history, epochs=epochs, patience=patience)
+
+    def _fail(self, step: int) -> NoReturn:
         kept = ""
         if self.checkpoints is not None:
             self.checkpoints.wait()
@@ -271,22 +356,18 @@ class _Run:
                 kept = f"; the last good checkpoint is {path}"
         if self.runner.shard["process_count"] > 1:
             barrier()
-        self.callback.on_finish("the loss is not finite")
+        self.callback.on_finish(NOT_FINITE)
         epoch = (step - 1) // self.train.steps_per_epoch + 1
         raise Diverged(
-            f"the loss is not finite at step {step} (epoch {epoch}); lower "
-            f"--optim.learning-rate or set --optim.clip-norm{kept}"
+            f"{NOT_FINITE} at step {step} (epoch {epoch}); lower "
+            f"`optim.learning_rate` or set `optim.clip_norm`{kept}"
         )
 
     def end_epoch(self, val_sums: Row | None, learning_rate: float | None) -> None:
         """Writes the epoch into the history and keeps its parameters if best."""
         progress = self.progress
-        row: Row = {"epoch": self.step // self.train.steps_per_epoch, "step": self.step}
-        row |= {f"train_{k}": v for k, v in summarize(progress.sums).items()}
-        if val_sums is not None:
-            row |= {f"val_{k}": v for k, v in summarize(val_sums).items()}
-        if learning_rate is not None:
-            row["learning_rate"] = learning_rate
+        epoch = self.step // self.train.steps_per_epoch
+        row = epoch_row(epoch, self.step, progress.sums, val_sums, learning_rate)
         row["seconds"] = progress.seconds
         row["images_per_second"] = self.train.num_examples / progress.seconds
         progress.history.append(row)
@@ -327,8 +408,25 @@ class _Run:
         self.saved_step = self.step
 
 
+def epoch_row(
+    epoch: int,
+    step: int,
+    train_sums: Mapping[str, float],
+    val_sums: Mapping[str, float] | None,
+    learning_rate: float | None,
+) -> Row:
+    """A row of the history, from sums of `classification_sums` over an epoch."""
+    row: Row = {"epoch": epoch, "step": step}
+    row |= {f"train_{k}": v for k, v in summarize(train_sums).items()}
+    if val_sums is not None:
+        row |= {f"val_{k}": v for k, v in summarize(val_sums).items()}
+    if learning_rate is not None:
+        row["learning_rate"] = learning_rate
+    return row
+
+
 def fit(
-    model: nn.Module,
+    model: Network,
     tx: optax.GradientTransformation,
     loss: Loss,
     state: TrainState,
@@ -348,11 +446,9 @@ def fit(
 ) -> FitResult:
     """Trains until the epochs are over, or patience is.
 
-    The best epoch is that of the highest validation accuracy, of the lower loss where
-    accuracies are equal (without validation images: the last); an epoch whose loss
-    is not finite never is. With `checkpoints` that hold a run already, that run is
-    continued exactly: on one kind of device and with one number of them the result
-    is bit-identical to that of a run never stopped.
+    With `checkpoints` that hold a run already, that run is continued exactly: on one
+    kind of device and with one number of them the result is bit-identical to that of a
+    run never stopped.
 
     Several processes that train together all call it with the same arguments, but for
     their parts of the batches. What a run saves does not depend on how many there were.
@@ -366,9 +462,12 @@ def fit(
       normalize: the network's preprocessing.
       epochs: at most this many, in all.
       val: validation batches, one pass.
-      select: "last": the last epoch is the result, and counts as the best one: for
-        validation images too few to choose by.
-      patience: epochs without a better one after which to stop; None: never.
+      select: whose parameters are the result. "best": the epoch of the highest
+        validation accuracy, of the lower loss where accuracies are equal; never one
+        whose loss is not finite; without validation images the last. "last": the last
+        epoch, which counts as the best one then.
+      patience: epochs without a better one on the validation images after which to
+        stop, whichever is selected; None: never.
       checkpoints: where to save to and continue from; None: nowhere.
       save_seconds: time between two saves; there is one more at the end, and on
         Ctrl-C.
@@ -383,37 +482,62 @@ def fit(
         network or cannot be written; another process begins with other parameters.
       Interrupted: on SIGINT or SIGTERM, after saving; in all processes if one gets it.
     """
-    runner = runner or Runner.all_devices()
+    return fit_steps(
+        Steps.compile(
+            model, tx, loss, normalize=normalize, augment=augment, runner=runner
+        ),
+        state,
+        train,
+        epochs=epochs,
+        val=val,
+        select=select,
+        patience=patience,
+        checkpoints=checkpoints,
+        save_seconds=save_seconds,
+        learning_rate_at=learning_rate_at,
+        callback=callback,
+    )
+
+
+def fit_steps(
+    steps: Steps,
+    state: TrainState,
+    train: Batches,
+    *,
+    epochs: int,
+    val: Batches | None = None,
+    select: Select = "best",
+    patience: int | None = None,
+    checkpoints: CheckpointFolder | None = None,
+    save_seconds: float = 30.0,
+    learning_rate_at: Callable[[int], float] | None = None,
+    callback: Callback | None = None,
+    on_nonfinite: OnNonfinite = "raise",
+) -> FitResult:
+    """As `fit`, by steps that are compiled already.
+
+    Args:
+      steps: several trainings may share them.
+      on_nonfinite: what to do where the loss is not finite: "raise" `Diverged` at
+        once, or "stop" after the epoch, with its row.
+
+    The others are those of `fit`, and so are the errors.
+    """
+    runner = steps.runner
     if callback is None or not is_main_process():
         callback = Callbacks()
     runner.check_batch_size(train.batch_size)
-    axis_name = runner.axis_name
-    model = synchronize(model, axis_name)
-    train_step = make_train_step(
-        model, tx, loss, normalize=normalize, augment=augment, axis_name=axis_name
-    )
-    eval_step = make_eval_step(model, loss, normalize=normalize, axis_name=axis_name)
-    evaluate_batch = runner.compile_eval(eval_step)
-    run = _Run(
-        runner,
-        runner.compile_train(train_step),
-        state,
-        train,
-        checkpoints,
-        callback,
-        select,
-    )
-    per_epoch = train.steps_per_epoch
-    callback.on_start(epochs, per_epoch, run.step, train.num_examples)
+    run = _Run(steps, state, train, checkpoints, callback, select, on_nonfinite)
+    callback.on_start(epochs, train.steps_per_epoch, run.step, train.num_examples)
     alone = runner.shard["process_count"] == 1
     with _StopRequest(alone=alone) as stop, _writes_done(checkpoints):
         run.save()
         batches = _place_ahead(train.iterate(start=run.step), runner, stop)
-        while run.step < epochs * per_epoch and not run.progress.exhausted(patience):
+        while not (reason := run.end_reason(epochs, patience)):
             run.train_epoch(batches, stop, save_seconds)
             val_sums = None
             if val is not None:
-                val_sums, _ = _evaluate(evaluate_batch, run.placed, val, runner)
+                val_sums, _ = _evaluate(steps.evaluate, run.placed, val, runner)
             rate = None if learning_rate_at is None else learning_rate_at(run.step - 1)
             run.end_epoch(val_sums, rate)
             leaving = stop.due()
@@ -424,9 +548,6 @@ def fit(
         run.save()
         if stop.due():  # asked after the last epoch: what follows has to stop too
             stop.leave(checkpoints, callback)
-    reason = f"{epochs} epochs"
-    if run.progress.exhausted(patience):
-        reason = f"no better epoch in {patience}"
     callback.on_finish(f"{reason}; best: epoch {run.progress.best_epoch}")
     final = runner.unreplicate(run.placed)
     if run.progress.best_epoch:
@@ -435,7 +556,7 @@ def fit(
 
 
 def evaluate(
-    model: nn.Module,
+    model: Network,
     loss: Loss,
     state: TrainState,
     batches: Batches,
@@ -500,9 +621,7 @@ def _score(row: Row, select: Select) -> tuple[float, float]:
     """Higher is better; validation if there is any, else the later epoch."""
     if select == "last" or "val_loss" not in row:
         return row["epoch"], 0.0
-    if not math.isfinite(row["val_loss"]):
-        return -math.inf, -math.inf
-    return row["val_accuracy"], -row["val_loss"]
+    return val_score(row)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxvision.errors import InputError
-from jaxvision.train.distributed import (
+from jaxvision.training.distributed import (
     DistributedConfig,
     barrier,
     broadcast,

@@ -19,15 +19,15 @@ from random_runs import NORMALIZE, NUM_CLASSES, SHAPE, small_model
 from jaxvision.data.loader import Batches
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.optim import OptimConfig, make_optimizer
-from jaxvision.train.checkpoint import CheckpointFolder, flatten
-from jaxvision.train.distributed import (
+from jaxvision.training.checkpoint import CheckpointFolder, flatten
+from jaxvision.training.distributed import (
     DistributedConfig,
     distributed_session,
     is_main_process,
 )
-from jaxvision.train.loop import Callbacks, FitResult, Interrupted, evaluate, fit
-from jaxvision.train.parallel import Runner
-from jaxvision.train.state import create_state, init_variables
+from jaxvision.training.loop import Callbacks, FitResult, Interrupted, evaluate, fit
+from jaxvision.training.parallel import Runner
+from jaxvision.training.state import create_state, init_variables
 
 EPOCHS = 7
 STEPS = 3 * EPOCHS

@@ -3,7 +3,7 @@
 Each process runs the same program with its own `--distributed.process-id`. All of them
 compute; process 0 alone prints, reports and touches checkpoints, and tells the others
 what it read (`broadcast`), so that they need no common disk for it. A process that ends
-too early ends the others (`jaxvision.train.lifeline`): what they have lost cannot be
+too early ends the others (`jaxvision.training.lifeline`): what they have lost cannot be
 made up for, and a restart continues from the last checkpoint.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 
 from jaxvision.errors import InputError
 from jaxvision.settings import DistributedConfig
-from jaxvision.train.lifeline import Lifeline
+from jaxvision.training.lifeline import Lifeline
 
 Plain = TypeVar("Plain")
 

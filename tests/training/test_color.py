@@ -10,14 +10,14 @@ from random_runs import NORMALIZE, SHAPE, RandomBatches, small_model
 from jaxvision.errors import InputError
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.optim import OptimConfig, make_optimizer
-from jaxvision.train.color import (
+from jaxvision.training.color import (
     ColorComponents,
     color_components,
     make_color_augment,
 )
-from jaxvision.train.parallel import jit_step
-from jaxvision.train.state import create_state, init_variables
-from jaxvision.train.step import make_train_step
+from jaxvision.training.parallel import jit_step
+from jaxvision.training.state import create_state, init_variables
+from jaxvision.training.step import make_train_step
 
 COMPONENTS = ColorComponents(
     mean=(0.0, 0.0, 0.0),

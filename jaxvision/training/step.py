@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxvision.metrics import Loss, classification_sums
-from jaxvision.train.state import TrainState
+from jaxvision.training.state import TrainState
 from jaxvision.typing import Batch, Metrics, PyTree
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]

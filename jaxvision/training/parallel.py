@@ -1,17 +1,19 @@
 """How a step runs: jit, scan, vmap, pmap. The only place where one is transformed."""
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.errors import InputError
-from jaxvision.train.state import TrainState
-from jaxvision.train.step import EvalStep, TrainStep
+from jaxvision.models import Network
+from jaxvision.training.state import TrainState
+from jaxvision.training.step import EvalStep, TrainStep
 from jaxvision.typing import Batch, Metrics, PyTree
 
 AXIS = "batch"
@@ -19,6 +21,8 @@ AXIS = "batch"
 
 SIGNAL = "signal"
 """The number of the signal that asked a process to stop, or 0, in its batches."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def jit_step(step: TrainStep) -> TrainStep:
@@ -47,32 +51,24 @@ Epoch = Callable[[PyTree, PyTree, PyTree, PyTree], PyTree]
 """As `SweepStep`, on all rows of an epoch: they lead with `[S, ...]`."""
 
 
-def loop_epoch(step: SweepStep) -> Epoch:
-    """One model, row after row, by one compiled step; the carry's memory is reused.
+def compile_once(function: Function) -> Function:
+    """A `jax.jit`ted function that threads may share: the first call compiles it.
 
-    Compiled for the shapes of its first call, once, whichever threads call it. On CPUs
-    convolutions run about seven times slower inside a scan.
+    Called by several threads at once, jit compiles once in each of them. All calls
+    must have arguments of the same shapes.
     """
+    lock, compiled = threading.Lock(), threading.Event()
 
-    def indexed(
-        carry: PyTree, shared: PyTree, own: PyTree, rows: PyTree, i: jax.Array
-    ) -> PyTree:
-        return step(carry, shared, own, jax.tree.map(lambda x: x[i], rows))
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        if not compiled.is_set():
+            with lock:
+                result = function(*args)
+                compiled.set()
+            return result
+        return function(*args)
 
-    compiled, lock = [], threading.Lock()
-
-    def epoch(carry: PyTree, shared: PyTree, own: PyTree, rows: PyTree) -> PyTree:
-        first = np.int32(0)
-        with lock:
-            if not compiled:
-                jitted = jax.jit(indexed, donate_argnums=0)
-                lowered = jitted.lower(carry, shared, own, rows, first)
-                compiled.append(lowered.compile())
-        for i in range(len(jax.tree.leaves(rows)[0])):
-            carry = compiled[0](carry, shared, own, rows, np.int32(i))
-        return carry
-
-    return epoch
+    return cast(Function, call)
 
 
 def sweep_epoch(step: SweepStep) -> Epoch:
@@ -107,7 +103,7 @@ def pmap_step(step: TrainStep, devices: Sequence[jax.Device]) -> TrainStep:
     )
 
 
-def synchronize(model: nn.Module, axis_name: str | None) -> nn.Module:
+def synchronize(model: Network, axis_name: str | None) -> Network:
     """The same network with its batch norm averaging over `axis_name` (None: not)."""
     return model.clone(backbone=model.backbone.clone(bn_axis_name=axis_name))
 
@@ -116,8 +112,8 @@ def synchronize(model: nn.Module, axis_name: str | None) -> nn.Module:
 class Runner:
     """Runs steps on one device with jit, or on several with pmap, alike.
 
-    Placed states and batches are what its own compiled steps take; `fetch` gives an
-    ordinary state back. With the devices of several processes, each process places its
+    Placed states and batches are what its own compiled steps take; `unreplicate` gives
+    an ordinary state back. With the devices of several processes, each process places its
     own part of a batch and holds the whole state.
     """
 
@@ -152,8 +148,10 @@ class Runner:
         """Raises InputError unless the batch can be spread evenly."""
         if batch_size % len(self.devices):
             raise InputError(
-                f"--batch-size {batch_size}: cannot be spread evenly over "
-                f"{len(self.devices)} devices; take a multiple of {len(self.devices)}"
+                f"cannot be spread evenly over {len(self.devices)} devices; take a "
+                f"multiple of {len(self.devices)}",
+                setting="batch_size",
+                value=batch_size,
             )
 
     def replicate(self, state: TrainState) -> TrainState:

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from distributed_run import STEPS, measure, train
 
-from jaxvision.train.checkpoint import CheckpointFolder, flatten
-from jaxvision.train.loop import Callbacks, FitResult, Interrupted
+from jaxvision.training.checkpoint import CheckpointFolder, flatten
+from jaxvision.training.loop import Callbacks, FitResult, Interrupted
 
 LONG = 300
 """Seconds after which a process that should have ended long ago is given up."""

@@ -10,7 +10,7 @@ import pytest
 
 from jaxvision.errors import InputError
 from jaxvision.storage import find_damage
-from jaxvision.train.checkpoint import (
+from jaxvision.training.checkpoint import (
     CheckpointFolder,
     flatten,
     nest,

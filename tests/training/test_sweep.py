@@ -16,12 +16,12 @@ from jaxvision.metrics import make_cross_entropy
 from jaxvision.models import create_model
 from jaxvision.optim import OptimConfig, make_optimizer
 from jaxvision.preprocessing import Preprocessing
-from jaxvision.train import sweep
-from jaxvision.train.checkpoint import CheckpointFolder, flatten
-from jaxvision.train.loop import fit
-from jaxvision.train.parallel import Runner
-from jaxvision.train.state import create_state, init_variables
-from jaxvision.train.sweep import Configuration, curves, run_sweep
+from jaxvision.training import sweep
+from jaxvision.training.checkpoint import CheckpointFolder, flatten
+from jaxvision.training.loop import fit
+from jaxvision.training.parallel import Runner
+from jaxvision.training.state import create_state, init_variables
+from jaxvision.training.sweep import Configuration, curves, run_sweep
 
 SIZE = 12
 BATCH = 8

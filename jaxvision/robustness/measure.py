@@ -1,8 +1,8 @@
 """How much of its accuracy a trained network keeps when its images are changed.
 
-classifier = load_classifier("checkpoints/part1_tuning/20260101-120000")
-for row in measure_robustness(classifier, dataset, "val"):
-    print(row.transform, row.strength, row.accuracy)
+    classifier = load_classifier("checkpoints/part1_tuning/20260101-120000")
+    for row in measure_robustness(classifier, dataset, "val"):
+        print(row.transform, row.strength, row.accuracy)
 
 The changes are those of `jaxvision.data.transforms.TRANSFORMS`, at its strengths. They
 are applied to the image as the network sees it, after the resize to its input.
@@ -12,15 +12,16 @@ import dataclasses
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from jaxvision.classifier import Classifier
-from jaxvision.data.dataset import Dataset
+from jaxvision.data.dataset import DecodedDataset
 from jaxvision.data.loader import Batches
 from jaxvision.data.transforms import TRANSFORMS
 from jaxvision.errors import InputError
+from jaxvision.typing import Progress
 
 BASELINE = "none"
 """Name of the row of images that were left as they are."""
@@ -59,7 +60,7 @@ class RobustnessRow:
       strength: how much, in units of `unit`.
       accuracy: `correct / num`, 0 to 1.
       num: images of the split.
-      correct: those that were given their right name.
+      correct: those that were classified correctly.
     """
 
     transform: str
@@ -72,12 +73,12 @@ class RobustnessRow:
 
 def measure_robustness(
     classifier: Classifier,
-    dataset: Dataset,
+    dataset: DecodedDataset,
     split: str,
     *,
     transforms: Sequence[str] = ASSIGNMENT,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[RobustnessRow]:
     """Accuracy on a split under every transform at every strength of the table.
 
@@ -123,8 +124,8 @@ def measure_robustness(
         num_threads=dataset.config.num_threads,
     )
     _, logits = classifier.evaluate_batches(batches)
-    named = logits.argmax(-1).reshape(len(settings), len(indices))
-    correct = (named == dataset.labels[indices]).sum(axis=1)
+    predicted = logits.argmax(-1).reshape(len(settings), len(indices))
+    correct = (predicted == dataset.labels[indices]).sum(axis=1)
     return [
         RobustnessRow(
             transform=name,
@@ -146,13 +147,15 @@ def strengths_of(transforms: Sequence[str]) -> list[tuple[str, float]]:
     """
     unknown = [name for name in transforms if name not in TRANSFORMS]
     if unknown or not transforms:
-        named = f"no transform is called {unknown[0]!r}" if unknown else "none given"
-        raise InputError(f"--transforms: {named}; choose from {', '.join(TRANSFORMS)}")
+        wrong = f"no transform is called {unknown[0]!r}" if unknown else "none given"
+        raise InputError(
+            f"{wrong}; choose from {', '.join(TRANSFORMS)}", setting="transforms"
+        )
     return [(name, s) for name in transforms for s in TRANSFORMS[name].strengths]
 
 
 def transformed(
-    dataset: Dataset, index: int, name: str, strength: float, *, seed: int = 0
+    dataset: DecodedDataset, index: int, name: str, strength: float, *, seed: int = 0
 ) -> np.ndarray:
     """`[H, W, C]` uint8: an image as the network sees it, changed.
 
@@ -176,7 +179,7 @@ def transformed(
     return TRANSFORMS[name].function(image, strength, generator)
 
 
-def _check(classifier: Classifier, dataset: Dataset, split: str) -> None:
+def _check(classifier: Classifier, dataset: DecodedDataset, split: str) -> None:
     if dataset.classes != classifier.card.classes:
         raise InputError(
             f"{dataset.root}: its classes ({', '.join(dataset.classes)}) are not those "
@@ -188,15 +191,16 @@ def _check(classifier: Classifier, dataset: Dataset, split: str) -> None:
     if not len(dataset.splits[split]):
         filled = [name for name, indices in dataset.splits.items() if len(indices)]
         raise InputError(
-            f"--split {split}: {dataset.root} has no image in it; choose "
-            f"{' or '.join(filled)}"
+            f"{dataset.root} has no image in it; choose {' or '.join(filled)}",
+            setting="split",
+            value=split,
         )
 
 
 class _Counter:
     """Counts in several threads and tells how far they are together."""
 
-    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
+    def __init__(self, total: int, progress: Progress | None) -> None:
         self._total, self._progress = total, progress
         self._done, self._lock = 0, threading.Lock()
 

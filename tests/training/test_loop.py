@@ -16,10 +16,10 @@ from random_runs import NORMALIZE, SHAPE, RandomBatches, small_model
 from jaxvision.errors import InputError
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.optim import OptimConfig, make_optimizer
-from jaxvision.train.checkpoint import CheckpointFolder
-from jaxvision.train.loop import Callbacks, FitResult, Interrupted, evaluate, fit
-from jaxvision.train.parallel import Runner
-from jaxvision.train.state import create_state, init_variables
+from jaxvision.training.checkpoint import CheckpointFolder
+from jaxvision.training.loop import Callbacks, FitResult, Interrupted, evaluate, fit
+from jaxvision.training.parallel import Runner
+from jaxvision.training.state import create_state, init_variables
 
 ONE_DEVICE = Runner(tuple(jax.local_devices()[:1]))
 LOSS = make_cross_entropy()
@@ -112,7 +112,7 @@ def test_patience_stops():
 
 def test_nan_never_displaces_the_best(monkeypatch):
     """100 random sequences of metrics, some NaN: the true best is kept each time."""
-    from jaxvision.train.loop import _Progress, _score
+    from jaxvision.training.loop import _Progress, _score
 
     rng = np.random.default_rng(0)
     for _ in range(100):
@@ -284,7 +284,7 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import numpy as np
 import test_loop
-from jaxvision.train.checkpoint import CheckpointFolder, flatten
+from jaxvision.training.checkpoint import CheckpointFolder, flatten
 result = test_loop.run(
     epochs=100, checkpoints=CheckpointFolder(Path(sys.argv[2])), save_seconds=0.0
 )
@@ -312,7 +312,7 @@ def test_process_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
         process.kill()
         process.wait()
     subprocess.run(command, check=True, timeout=300)
-    from jaxvision.train.checkpoint import flatten
+    from jaxvision.training.checkpoint import flatten
 
     whole = flatten(run(epochs=100).state)
     with np.load(result) as resumed:

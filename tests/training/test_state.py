@@ -8,7 +8,7 @@ from random_runs import SHAPE
 
 from jaxvision.metrics import class_frequencies, class_logits
 from jaxvision.models import create_model
-from jaxvision.train.state import init_variables, set_output_biases
+from jaxvision.training.state import init_variables, set_output_biases
 
 # The images of the Prado: Goya, Bayeu, Haes, Pizarro, Ribera.
 LABELS = np.repeat(np.arange(5), [1080, 446, 326, 290, 222])
