@@ -2,15 +2,18 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxvision.cli.flags import ExperimentFlags, Settings, flags_of, parse
+from jaxvision.cli import flags
+from jaxvision.cli.flags import ExperimentFlags, Settings
 from jaxvision.cli.process import command, keep_compiled
+from jaxvision.settings import TuneConfig
 
 if TYPE_CHECKING:
-    from jaxvision.experiment import Analysis, Experiment, Results
+    from jaxvision.experiment import Analysis, Experiment
 
 
 def main(
@@ -22,79 +25,121 @@ def main(
       experiment: what to run, declared in the module that is run.
       arguments: in place of the program's own.
     """
-    from jaxvision.experiment import Experiment
+    from jaxvision.experiment import Analysis, default_config
 
-    module = sys.modules["__main__"]
-    name = module.__spec__.name if module.__spec__ else f"experiments.{experiment.name}"
-    prog = f"python -m {name}"
-    description = module.__doc__ or experiment.question
-    if not isinstance(experiment, Experiment):
-        with command(flags_of(experiment.config).get):
-            config = parse(
-                experiment.config, arguments, prog=prog, description=description
-            )
+    prog, description = _program(experiment)
+    if isinstance(experiment, Analysis):
+        answer = experiment.run
+
+        def analyze(config: object) -> None:
             keep_compiled()
-            folder = experiment.run(config)
-            print(f"report: {folder / 'report.md'}")
-            print(folder)
+            answer(config)
+
+        flags.run(experiment.config, analyze, arguments, prog, description)
         return
-    flags = ExperimentFlags.of(experiment)
-    with command(flags.name_of):
-        settings = flags.parse(arguments, prog=prog, description=description)
+    own = ExperimentFlags.of(experiment, default_config(experiment))
+    with command(own.name_of):
+        settings = own.parse(arguments, prog=prog, description=description)
         run(experiment, settings, prog)
 
 
+def tune_main(
+    experiment: "Experiment",
+    arguments: Sequence[str] | None = None,
+    *,
+    prog: str | None = None,
+    next_command: Callable[[Path], str] | None = None,
+) -> None:
+    """Tunes an experiment with the settings of the command line.
+
+    Args:
+      experiment: what to tune, under the names of its tuning (see `tuning_of`).
+      arguments: in place of the program's own.
+      prog: the command; None: the module that is run.
+      next_command: run folder -> the command that trains with the best settings, for
+        the report.
+    """
+    from jaxvision.tuning import tuning_config
+
+    module, description = _program(experiment)
+    own = ExperimentFlags.of(experiment, tuning_config(experiment), TuneConfig())
+    with command(own.name_of):
+        settings = own.parse(arguments, prog=prog or module, description=description)
+        tune(experiment, settings, next_command)
+
+
 def run(experiment: "Experiment", settings: Settings, prog: str) -> None:
-    """Trains, prints the results, and says how to continue what was stopped.
+    """Trains, and prints how to continue what was stopped.
 
     Args:
       prog: the command, without arguments.
     """
-    from jaxvision.experiment import Stopped, run_experiment
-    from jaxvision.training.distributed import distributed_session
+    from jaxvision.experiment import run_experiment
+    from jaxvision.train.distributed import distributed_session
 
-    distributed = settings.config.distributed
+    def resume(folder: Path) -> str:
+        return f"{prog} --resume {shlex.quote(str(folder))}"
+
     keep_compiled()
-    resume = _resume_command(prog)
-    with distributed_session(distributed):
-        try:
-            results = run_experiment(
-                experiment,
-                settings.config,
-                recipe=settings.recipe,
-                options=settings.options,
-                resume_command=resume,
-            )
-        except Stopped as stop:
-            how = "the same command continues"
-            if stop.folder is not None:
-                how = f"continue with: {resume(stop.folder)}"
-                how += " and the same --distributed" if distributed.wanted else ""
-            print(f"interrupted; {how}", file=sys.stderr)
-            raise SystemExit(128 + stop.signal_number) from None
-        print_results(results)
+    distributed = settings.config.distributed
+    several = " and the same --distributed" if distributed.wanted else ""
+    with (
+        distributed_session(distributed),
+        _continued(lambda folder: resume(folder) + several),
+    ):
+        run_experiment(
+            experiment,
+            settings.config,
+            recipe=settings.recipe,
+            options=settings.options,
+            resume_command=resume,
+        )
 
 
-def print_results(results: "Results") -> None:
-    """Prints the figures that matter most and, last, the run folder."""
-    from jaxvision.report.formats import format_mean_sd
+def tune(
+    experiment: "Experiment",
+    settings: Settings,
+    next_command: Callable[[Path], str] | None = None,
+) -> None:
+    """Tunes, and prints how to continue what was stopped.
 
-    demo = " (demo data)" if results.dataset.is_demo else ""
-    metrics = ("test_accuracy", "val_accuracy") if results.single else ()
-    for (table, row), found in results.measurements.items():
-        label = "/".join(filter(None, (table, row)))
-        for metric in metrics or (results.headline,):
-            if (figure := found.get(metric)) is None:
-                continue
-            spread = format_mean_sd(figure.mean, figure.sd)
-            title = metric.replace("_", " ")
-            title = f"{label}: {title}" if label else title
-            print(f"{title} {spread}, {len(figure.values)} seed(s){demo}")
-    if not results.experiment.sweep:
-        print(f"checkpoint: {results.checkpoint}")
-    print(f"report: {results.run.path / 'report.md'}")
-    print(results.run.path)
+    Args:
+      next_command: as of `tune_main`.
+    """
+    from jaxvision import tuning
+
+    assert settings.tune is not None
+    keep_compiled()
+    with _continued(str):
+        tuning.tune(
+            experiment,
+            settings.config,
+            settings.tune,
+            recipe=settings.recipe,
+            next_command=next_command,
+        )
 
 
-def _resume_command(prog: str) -> Callable[[Path], str]:
-    return lambda folder: f"{prog} --resume {shlex.quote(str(folder))}"
+@contextmanager
+def _continued(resume: Callable[[Path], str]) -> Iterator[None]:
+    """Ends the process, where it was asked to stop, with how to continue."""
+    from jaxvision.experiment import Stopped
+
+    try:
+        yield
+    except Stopped as stop:
+        how = "the same command continues"
+        if stop.folder is not None:
+            how = f"continue with: {resume(stop.folder)}"
+        print(f"interrupted; {how}", file=sys.stderr)
+        raise SystemExit(128 + stop.signal_number) from None
+
+
+def _program(experiment: "Experiment | Analysis") -> tuple[str, str]:
+    """The command that runs this program, and what its help says first."""
+    module = sys.modules["__main__"]
+    name = f"experiments.{experiment.name}"
+    # Of a script that is run by its path, the module has no spec.
+    if module.__spec__ is not None:
+        name = module.__spec__.name
+    return f"python -m {name}", module.__doc__ or experiment.question

@@ -26,7 +26,7 @@ from jaxvision.errors import InputError
 from jaxvision.settings import Recipe, RunConfig
 
 if TYPE_CHECKING:
-    from jaxvision.experiment import Experiment
+    from jaxvision.declaration import Experiment
 
 Config = TypeVar("Config")
 
@@ -212,7 +212,7 @@ class ExperimentFlags:
     @classmethod
     def of(cls, experiment: "Experiment") -> "ExperimentFlags":
         """The flags of a declared experiment."""
-        from jaxvision.experiment import default_config
+        from jaxvision.declaration import default_config
 
         return cls(
             default_config(experiment),

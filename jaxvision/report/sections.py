@@ -41,8 +41,8 @@ from jaxvision.report.run_folder import (
 )
 
 if TYPE_CHECKING:
+    from jaxvision.declaration import Table as RecipeTable
     from jaxvision.experiment import Results, Trial
-    from jaxvision.experiment import Table as RecipeTable
 
 GALLERY = 12
 """Images of each kind, right and wrong, in the gallery."""
