@@ -113,8 +113,8 @@ class Runner:
     """Runs steps on one device with jit, or on several with pmap, alike.
 
     Placed states and batches are what its own compiled steps take; `unreplicate` gives
-    an ordinary state back. With the devices of several processes, each process places its
-    own part of a batch and holds the whole state.
+    an ordinary state back. With the devices of several processes, each process places
+    its own part of a batch and holds the whole state.
     """
 
     devices: tuple[jax.Device, ...]

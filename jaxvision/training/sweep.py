@@ -391,7 +391,7 @@ class _Program:
         rates = trial.learning_rates().ravel()
         result = fit_steps(
             self._steps,
-            self._state(trial.seed, self._own(trial)),
+            self._state(np.uint32(trial.seed), self._own(trial)),
             _TrialBatches(trial, self._batches(trial, "train"), self._own(trial)),
             val=self._batches(trial, "val"),
             epochs=recipe.epochs,
@@ -431,7 +431,7 @@ class _Program:
         spare = [0] * (size - len(trials))
         filled = [*trials, *(trials[i] for i in spare)]
         own = jax.device_put(_stack([self._own(trial) for trial in filled]))
-        seeds = jnp.asarray([trial.seed for trial in filled])
+        seeds = jnp.asarray([trial.seed for trial in filled], jnp.uint32)
         state = jax.vmap(self._make_state)(seeds, own)
         val = jax.device_put(_stack([_val_rows(trial) for trial in filled]))
         zeros = jax.tree.map(lambda x: jnp.broadcast_to(x, (size,)), _no_sums())
@@ -474,7 +474,7 @@ class _Program:
         carry, own, rows = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((1, *np.shape(x)), jnp.result_type(x)),
             (
-                (jax.eval_shape(self._make_state, 0, own), _no_sums()),
+                (jax.eval_shape(self._make_state, np.uint32(0), own), _no_sums()),
                 {**own, "active": True},
                 _Curve(trial).train_rows(),
             ),
