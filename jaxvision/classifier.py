@@ -312,7 +312,9 @@ class Classifier:
           InputError: a class that the network does not know, or a split without
             images.
         """
-        decoded = dataset.decode(self.card.preprocessing, progress=progress)
+        decoded = self._relabeled(
+            dataset.decode(self.card.preprocessing, progress=progress)
+        )
         name, indices = self._chosen(decoded, split)
         batches = decoded.batches(
             indices, batch_size=self.card.batch_size, train=False,
@@ -332,24 +334,15 @@ class Classifier:
         """What `evaluate_batches` gave, with the labels of the images.
 
         Args:
+          dataset: whose classes are those of the card.
           indices: `[N]` of the images in the data set.
           row, logits: as from `evaluate_batches`.
-
-        Raises:
-          InputError: a class that the network does not know.
         """
-        label_of = {name: label for label, name in enumerate(self.card.classes)}
-        if unknown := [name for name in dataset.classes if name not in label_of]:
-            raise InputError(
-                f"{dataset.root}: the checkpoint does not know the class "
-                f"{unknown[0]!r}; its classes are {_listed(self.card.classes)}"
-            )
-        own = np.array([label_of[name] for name in dataset.classes], np.int32)
         return Evaluation(
             split,
             self.card.classes,
             tuple(dataset.images[index] for index in indices),
-            own[dataset.labels[indices]],
+            dataset.labels[indices],
             logits,
             row["loss"],
             row["accuracy"],
@@ -417,6 +410,21 @@ class Classifier:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return folder
+
+    def _relabeled(self, dataset: DecodedDataset) -> DecodedDataset:
+        """The data set with the card's classes; raises InputError for others."""
+        if dataset.classes == self.card.classes:
+            return dataset
+        label_of = {name: label for label, name in enumerate(self.card.classes)}
+        if unknown := [name for name in dataset.classes if name not in label_of]:
+            raise InputError(
+                f"{dataset.root}: the checkpoint does not know the class "
+                f"{unknown[0]!r}; its classes are {_listed(self.card.classes)}"
+            )
+        labels = np.array([label_of[name] for name in dataset.classes], np.int32)
+        return dataclasses.replace(
+            dataset, classes=self.card.classes, labels=labels[dataset.labels]
+        )
 
     def _chosen(
         self, dataset: DecodedDataset, split: str | None

@@ -135,7 +135,6 @@ def test_a_recipe_survives_json():
         ),
         ({"network": "no_such"}, r"no_such"),
         ({"no_such_option": 1}, r"no_such_option"),
-        ({"patience": 3, "select": "last"}, r"`patience`.*`select`"),
         ({"method": "full", "network": "no_such"}, r"no_such"),
         (
             {"network": "alexnet", "image_size": 20, "options": {}},
