@@ -5,19 +5,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jaxvision.cli import flags
 from jaxvision.cli.flags import ExperimentFlags, Settings
 from jaxvision.cli.process import command, keep_compiled
+from jaxvision.declaration import Analysis, Experiment, default_config
 from jaxvision.settings import TuneConfig
-
-if TYPE_CHECKING:
-    from jaxvision.experiment import Analysis, Experiment
 
 
 def main(
-    experiment: "Experiment | Analysis", arguments: Sequence[str] | None = None
+    experiment: Experiment | Analysis, arguments: Sequence[str] | None = None
 ) -> None:
     """Runs an experiment with the settings of the command line.
 
@@ -25,8 +22,6 @@ def main(
       experiment: what to run, declared in the module that is run.
       arguments: in place of the program's own.
     """
-    from jaxvision.experiment import Analysis, default_config
-
     prog, description = _program(experiment)
     if isinstance(experiment, Analysis):
         answer = experiment.run
@@ -44,7 +39,7 @@ def main(
 
 
 def tune_main(
-    experiment: "Experiment",
+    experiment: Experiment,
     arguments: Sequence[str] | None = None,
     *,
     prog: str | None = None,
@@ -62,20 +57,20 @@ def tune_main(
     from jaxvision.tuning import tuning_config
 
     module, description = _program(experiment)
-    own = ExperimentFlags.of(experiment, tuning_config(experiment), TuneConfig())
+    own = ExperimentFlags.of(experiment, tuning_config(experiment), tune=TuneConfig())
     with command(own.name_of):
         settings = own.parse(arguments, prog=prog or module, description=description)
         tune(experiment, settings, next_command)
 
 
-def run(experiment: "Experiment", settings: Settings, prog: str) -> None:
+def run(experiment: Experiment, settings: Settings, prog: str) -> None:
     """Trains, and prints how to continue what was stopped.
 
     Args:
       prog: the command, without arguments.
     """
     from jaxvision.experiment import run_experiment
-    from jaxvision.train.distributed import distributed_session
+    from jaxvision.training.distributed import distributed_session
 
     def resume(folder: Path) -> str:
         return f"{prog} --resume {shlex.quote(str(folder))}"
@@ -97,7 +92,7 @@ def run(experiment: "Experiment", settings: Settings, prog: str) -> None:
 
 
 def tune(
-    experiment: "Experiment",
+    experiment: Experiment,
     settings: Settings,
     next_command: Callable[[Path], str] | None = None,
 ) -> None:
@@ -135,7 +130,7 @@ def _continued(resume: Callable[[Path], str]) -> Iterator[None]:
         raise SystemExit(128 + stop.signal_number) from None
 
 
-def _program(experiment: "Experiment | Analysis") -> tuple[str, str]:
+def _program(experiment: Experiment | Analysis) -> tuple[str, str]:
     """The command that runs this program, and what its help says first."""
     module = sys.modules["__main__"]
     name = f"experiments.{experiment.name}"

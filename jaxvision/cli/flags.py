@@ -11,22 +11,22 @@ import functools
 import inspect
 import itertools
 import json
+import re
 import textwrap
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from jaxvision.config import from_plain
+from jaxvision.cli.process import command
+from jaxvision.config import from_plain, get
 from jaxvision.data.config import DataConfig
+from jaxvision.declaration import Experiment
 from jaxvision.errors import InputError
-from jaxvision.settings import Recipe, RunConfig
-
-if TYPE_CHECKING:
-    from jaxvision.declaration import Experiment
+from jaxvision.settings import Recipe, RunConfig, TuneConfig
 
 Config = TypeVar("Config")
 
@@ -43,12 +43,25 @@ def hidden(kind: Any) -> Any:
     return Annotated[kind, tyro.conf.Suppress, tyro.conf.Fixed, Shown(None)]
 
 
-def positional(kind: Any, name: str, *, optional: bool = False) -> Any:
-    """The type of a field that is given by its place on the command line."""
-    metavar = f"[{name}]" if optional else name
-    return Annotated[
-        kind, tyro.conf.Positional, tyro.conf.arg(metavar=metavar), Shown(name)
-    ]
+Checkpoint = Annotated[
+    Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT"), Shown("CHECKPOINT")
+]
+Images = Annotated[
+    tuple[Path, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="IMAGES ..."),
+    Shown("IMAGES"),
+]
+Photos = Annotated[
+    Path | None,
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="[PHOTOS]"),
+    Shown("PHOTOS"),
+]
+"""Types of fields that are given by their place on the command line."""
+
+Root = Annotated[Path | None, tyro.conf.arg(name="data.root"), Shown("--data.root")]
+"""Type of a field `root` whose flag is the same as that of training."""
 
 
 def named(kind: Any, name: str) -> Any:
@@ -127,19 +140,38 @@ def parse(
     """
     if description is not None:
         # tyro joins lines that no blank one parts; the examples are to stay apart.
-        description = description.replace("\npython ", "\n\npython ")
-        description = description.replace("\njaxvision ", "\n\njaxvision ")
+        description = re.sub(
+            r"\n+(?=python |jaxvision )", "\n\n", inspect.cleandoc(description)
+        )
     given = {} if default is None else {"default": default}
     return tyro.cli(kind, args=arguments, prog=prog, description=description, **given)
 
 
+def run(
+    kind: type[Config],
+    function: Callable[[Config], object],
+    arguments: Sequence[str] | None,
+    prog: str,
+    description: str | None = None,
+) -> None:
+    """Runs a whole command: a function of a config.
+
+    Args:
+      kind, arguments, prog, description: as of `parse`.
+      function: what the command does.
+    """
+    with command(flags_of(kind).get):
+        function(parse(kind, arguments, prog=prog, description=description))
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What `run_experiment` is given beside the experiment."""
+    """What `run_experiment`, or `tune`, is given beside the experiment."""
 
     config: RunConfig
     recipe: Recipe | None
     options: Any
+    tune: TuneConfig | None = None
 
 
 class ExperimentFlags:
@@ -155,6 +187,7 @@ class ExperimentFlags:
         tables: bool = False,
         sweep: bool = False,
         photos: bool = False,
+        tune: TuneConfig | None = None,
     ) -> None:
         """
         Args:
@@ -165,13 +198,16 @@ class ExperimentFlags:
           sweep: whether they are trained all at once.
           photos: whether the images' folder and any option of a network can be given:
             for a command that is not made for one network or data set.
+          tune: how to search where nothing is given; None: it is no tuning.
         """
         aliases = {"network": "backbone", **(aliases or {})}
         self._default = Settings(config, recipe, options)
         self._open = photos
         hide = [] if tables else ["rows"]
+        if sweep or tune is not None:
+            hide += ["distributed", "resume", "tensorboard"]
         if sweep:
-            hide += ["distributed", "save_seconds", "resume", "tensorboard"]
+            hide += ["save_seconds", "folds"]
         hints = typing.get_type_hints(RunConfig, include_extras=True)
         changes: dict[str, Any] = {name: hidden(hints[name]) for name in hide}
         changes["max_epochs"] = (
@@ -180,8 +216,7 @@ class ExperimentFlags:
             else hidden(hints["max_epochs"])
         )
         if photos:
-            root = positional(Path | None, "PHOTOS", optional=True)
-            changes["data"] = variant(DataConfig, {"root": root})
+            changes["data"] = variant(DataConfig, {"root": Photos})
         self._config = variant(RunConfig, {**changes, **_aliased(RunConfig, aliases)})
         parts: dict[str, Any] = {"config": cast(self._config, config)}
         if recipe is not None:
@@ -203,24 +238,41 @@ class ExperimentFlags:
         }
         # With an empty name, the fields of a part stand at the top.
         top = tyro.conf.arg(name="")
-        kind = dataclasses.make_dataclass(
-            "Flags",
-            [(name, Annotated[type(part), top]) for name, part in parts.items()],
-        )
+        fields = [(name, Annotated[type(part), top]) for name, part in parts.items()]
+        if tune is not None:
+            parts["tune"] = tune
+            fields.append(("tune", TuneConfig))
+            self._flags |= {
+                f"tune.{setting}": f"--tune.{flag.removeprefix('--')}"
+                for setting, flag in flags_of(TuneConfig).items()
+            }
+        kind = dataclasses.make_dataclass("Flags", fields)
         self._kind, self._start = kind, kind(**parts)
 
     @classmethod
-    def of(cls, experiment: "Experiment") -> "ExperimentFlags":
-        """The flags of a declared experiment."""
-        from jaxvision.declaration import default_config
+    def of(
+        cls,
+        experiment: Experiment,
+        config: RunConfig,
+        *,
+        photos: bool = False,
+        tune: TuneConfig | None = None,
+    ) -> "ExperimentFlags":
+        """The flags of a declared experiment.
 
+        Args:
+          config: of the run, where nothing is given.
+          photos, tune: as above.
+        """
         return cls(
-            default_config(experiment),
+            config,
             experiment.recipe,
             experiment.options and experiment.options(),
             aliases=experiment.aliases,
             tables=experiment.tables is not None,
             sweep=experiment.sweep,
+            photos=photos,
+            tune=tune,
         )
 
     def name_of(self, setting: str) -> str | None:
@@ -250,12 +302,45 @@ class ExperimentFlags:
             network = {}
             if hasattr(found, "network"):
                 network = dataclasses.asdict(found.network)
+            recipe = cast(Recipe, found.recipe)
             if self._open:
                 network |= found.free.read()
-            recipe = cast(Recipe, found.recipe).replace(**network)
+                recipe = found.free.with_tuned(recipe)
+            recipe = recipe.replace(**network)
         if options is not None:
             options = cast(type(options), found.options)
-        return Settings(config, recipe, options)
+        return Settings(config, recipe, options, getattr(found, "tune", None))
+
+    def arguments(self, settings: Settings) -> list[str]:
+        """What to write on the command line to get these settings."""
+        places, flags = [], []
+        own = self._default
+        pairs = [
+            (settings.config, own.config),
+            (settings.recipe, own.recipe),
+            (settings.options, own.options),
+        ]
+        for setting, flag in self._flags.items():
+            for config, default in pairs:
+                try:
+                    value, before = get(config, setting), get(default, setting)
+                except AttributeError:  # a setting of another part
+                    continue
+                if value == before:
+                    continue
+                if not flag.startswith("--"):
+                    places.append(str(value))
+                elif isinstance(value, bool):
+                    group, dot, name = flag.removeprefix("--").rpartition(".")
+                    no = "" if value else "no-"
+                    flags.append(f"--{group}{dot}{no}{name}")
+                else:
+                    several = value if isinstance(value, tuple) else (value,)
+                    flags += [flag, *map(str, several)]
+        if settings.recipe is not None and self._open:
+            for name, value in settings.recipe.options.items():
+                flags += ["--option", f"{name}={json.dumps(value)}"]
+        return places + flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,6 +351,17 @@ class _FreeOptions:
         tyro.conf.arg(metavar="NAME=VALUE"),
     ] = ()
     """An option of the network, such as hidden=100; can be given several times."""
+    tuned: Path | None = None
+    """Run folder of `jaxvision tune`, whose best settings take the place of those
+    given."""
+
+    def with_tuned(self, recipe: Recipe) -> Recipe:
+        """The recipe with the best settings of that tuning."""
+        if self.tuned is None:
+            return recipe
+        from jaxvision.tuning import with_tuned
+
+        return with_tuned(recipe, self.tuned)
 
     def read(self) -> dict[str, Any]:
         """Option -> value: what JSON makes of it, or the text itself."""
