@@ -1,24 +1,23 @@
 """A comic filter, and the set "faces or comics" made with it from a folder of faces.
 
-    python -m jaxvision.data.comics --faces DIR --out data/comics
-
-writes `face/NAME` and `comic/NAME.jpg` for each image of DIR, pairs by name.
+`write_comics` writes `face/NAME` and `comic/NAME.jpg` for each image, pairs by name.
 """
 
-import argparse
+import dataclasses
 import io
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
+from jaxvision.config import Bounds, check
 from jaxvision.data import decode
 from jaxvision.data.workers import default_processes, map_in_processes
-from jaxvision.errors import InputError, exit_on_input_error
-from jaxvision.report.progress import Progress
+from jaxvision.errors import InputError
 from jaxvision.storage import write_atomically, writing
+from jaxvision.typing import Progress
 
 WORK = 256
 """Longer side in pixels at which areas and lines are found: so a comic looks alike at
@@ -139,40 +138,56 @@ def _sharpened(lines: np.ndarray, size: tuple[int, int]) -> Image.Image:
     return mask.point(lambda value: min(255, max(0, 3 * (value - 85))))
 
 
+@dataclasses.dataclass(frozen=True)
+class ComicsConfig:
+    """Which faces to draw as comics, and where."""
+
+    faces: Path
+    """Folder of images; its subfolders are not searched."""
+    out: Path
+    """Folder to write `face/` and `comic/` into."""
+    processes: Annotated[int, Bounds(1)] | None = None
+    """Worker processes; by default one a core, at most 8."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenComics:
+    """What `write_comics` left behind.
+
+    pairs: how many faces there are now with their comics.
+    bad: the faces that can't be read.
+    """
+
+    pairs: int
+    bad: list[decode.BadImage]
+
+
 def write_comics(
-    source: Path,
-    out: Path,
-    *,
-    processes: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[int, list[decode.BadImage]]:
+    config: ComicsConfig, *, progress: Progress | None = None
+) -> WrittenComics:
     """Writes each face of a folder and its comic, as the classes "face" and "comic".
 
     Faces are copied as they are. What is there already is left alone, so that the same
     call completes an interrupted set.
 
     Args:
-      source: folder of faces; its subfolders are not searched.
-      out: folder to write `face/` and `comic/` into.
-      processes: worker processes; default: `workers.default_processes`.
-      progress: called with (images done, images in all).
-
-    Returns:
-      The number of pairs that are there now, and the faces that can't be read.
+      config: which faces, and where.
+      progress: told (pairs done, pairs in all).
 
     Raises:
-      InputError: no image in `source`, two of the same name, or `out` can't be
+      InputError: no image in the folder, two of the same name, or `out` can't be
         written.
     """
+    check(config)
+    source, out = config.faces, config.out
     faces = _find_faces(source)
     with writing(out):
         for name in ("face", "comic"):
             (out / name).mkdir(parents=True, exist_ok=True)
             for part in (out / name).glob(".*.part"):
                 part.unlink()
-    if processes is None:
-        processes = default_processes(len(faces))
-    bad = []
+    processes = config.processes or default_processes(len(faces))
+    bad: list[decode.BadImage] = []
     results = map_in_processes(partial(_write_pair, out), faces, processes)
     for done, result in enumerate(results, 1):
         if result is not None:
@@ -181,19 +196,19 @@ def write_comics(
             progress(done, len(faces))
     if len(bad) == len(faces):
         raise InputError(f"{source}: no image can be read; the first: {bad[0]}")
-    return len(faces) - len(bad), bad
+    return WrittenComics(len(faces) - len(bad), bad)
 
 
 def _find_faces(source: Path) -> list[Path]:
     if not source.is_dir():
-        raise InputError(f"{source}: no such folder; give one of faces with --faces")
+        raise InputError(f"{source}: no such folder; give a folder of faces")
     faces = sorted(
         path
         for path in source.iterdir()
         if path.suffix.lower() in decode.SUFFIXES and not path.name.startswith(".")
     )
     if not faces:
-        raise InputError(f"{source}: no image in it; give a folder with --faces")
+        raise InputError(f"{source}: no image in it; give a folder of faces")
     stems: dict[str, Path] = {}
     for path in faces:
         if (other := stems.setdefault(path.stem, path)) != path:
@@ -219,37 +234,3 @@ def _write_pair(out: Path, path: Path) -> decode.BadImage | None:
     write_atomically(comic, content.getvalue())
     write_atomically(face, data)
     return None
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes the set and says what is there."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxvision.data.comics",
-        description="Writes a folder of faces and their comics, pairs by name.",
-    )
-    parser.add_argument(
-        "--faces", type=Path, required=True, metavar="DIR", help="folder of images"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder to write"
-    )
-    parser.add_argument(
-        "--processes", type=int, metavar="N", help="default: one a core, at most 8"
-    )
-    args = parser.parse_args(arguments)
-    with Progress("drawing", unit="pairs") as progress:
-        pairs, bad = write_comics(
-            args.faces, args.out, processes=args.processes, progress=progress
-        )
-    for image in bad:
-        print(f"left out: {image}")
-    print(f"{args.out}: {pairs} faces and their comics")
-
-
-if __name__ == "__main__":
-    try:
-        with exit_on_input_error():
-            main()
-    except KeyboardInterrupt:
-        print("interrupted: the same command completes the set")
-        raise SystemExit(130) from None

@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 from jaxvision.config import Bounds
 from jaxvision.data.splits import SplitConfig
 
+DemoKind = Literal["comics", "faces", "paintings"]
+"""The sets that `jaxvision.data.demo` draws."""
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:

@@ -12,9 +12,9 @@ import numpy as np
 
 from jaxvision.config import check
 from jaxvision.data import decode
-from jaxvision.data.config import DataConfig
+from jaxvision.data.config import DataConfig, DemoKind
 from jaxvision.data.folder import FolderIndex, index_folder, read_demo_marker
-from jaxvision.data.labels import index_labels
+from jaxvision.data.labels import folder_and_csv, index_labels
 from jaxvision.data.loader import Batches
 from jaxvision.data.prepared import read_prepared
 from jaxvision.data.reader import DecodedFiles, ImageReader
@@ -361,7 +361,7 @@ class DecodedDataset(Dataset):
 
 
 def load_dataset(
-    config: DataConfig | str | Path, *, demo_kind: str = "faces"
+    config: DataConfig | str | Path, *, demo_kind: DemoKind = "faces"
 ) -> Dataset:
     """Finds the images of a folder or of a CSV of labels; decodes none.
 
@@ -374,21 +374,18 @@ def load_dataset(
         it.
     """
     config = _checked(config)
-    prepared, demo = None, None
+    prepared = None
+    root = _draw_demo(demo_kind) if config.root is None else config.root
     if config.labels is not None:
-        root = config.labels.parent if config.root is None else config.root
         index = index_labels(config.labels, root)
     else:
-        root = _draw_demo(demo_kind) if config.root is None else config.root
         prepared = read_prepared(root)
         index = index_folder(root) if prepared is None else prepared.folder_index
     demo = read_demo_marker(root) if prepared is None else prepared.demo
     name = root.resolve().name if prepared is None else prepared.name
     if config.largest_classes is not None:
         index = largest_classes(index, config.largest_classes)
-    # Names say something where they lie in a folder per class.
-    paired = config.labels is None and not index.parts
-    paired = paired and is_paired(index.images, index.labels, index.classes)
+    paired = not index.parts and is_paired(index.images, index.labels, index.classes)
     if config.limit is not None:
         by_pair = paired and config.pairs
         index = first_of_each_class(index, config.limit, pair_name if by_pair else str)
@@ -423,7 +420,7 @@ def load_dataset(
 
 
 def _checked(config: DataConfig | str | Path) -> DataConfig:
-    """The config with its settings checked; a CSV as `labels`."""
+    """The config with its settings checked, and a CSV as `labels`."""
     if not isinstance(config, DataConfig):
         config = DataConfig(root=Path(config))
     check(config, "data.")
@@ -440,13 +437,11 @@ def _checked(config: DataConfig | str | Path) -> DataConfig:
                 f"`data.{name}` and `data.splits` exclude each other: a splits file "
                 "lists the images that are used"
             )
-    root = config.root
-    if root is not None and root.suffix.lower() == ".csv" and config.labels is None:
-        config = dataclasses.replace(config, root=None, labels=root)
-    return config
+    root, labels = folder_and_csv(config.root, config.labels)
+    return dataclasses.replace(config, root=root, labels=labels)
 
 
-def _draw_demo(kind: str) -> Path:
+def _draw_demo(kind: DemoKind) -> Path:
     # What draws is needed once.
     from jaxvision.data.demo import DemoConfig, demo_folder, write_demo
 

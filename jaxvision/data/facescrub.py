@@ -19,18 +19,20 @@ import io
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, TextIO, get_args
+from typing import Annotated, Literal, TextIO, get_args
 
 from PIL import Image
 
+from jaxvision.config import Bounds, check
 from jaxvision.data.decode import FORMATS, MAX_PIXELS
 from jaxvision.data.fetch import Downloader, FetchError, Limits, NoNetwork
 from jaxvision.errors import InputError
 from jaxvision.storage import write_atomically, writing
+from jaxvision.typing import Progress
 
 Status = Literal["ok", "dead link", "wrong hash", "not an image", "bad box"]
 """ok: the crop is there. dead link: no file could be had. wrong hash: a file, but not
@@ -114,10 +116,10 @@ def read_lists(paths: Sequence[Path]) -> tuple[list[Face], list[str]]:
             except ValueError as error:
                 malformed.append(f"{path}:{number}: {error}")
     if not faces:
-        named = ", ".join(map(str, paths)) or "--list"
+        named = ", ".join(map(str, paths)) or "`list`"
         raise InputError(
             f"{named}: no row of a FaceScrub list (name, image id, face id, address, "
-            "x1,y1,x2,y2, SHA-256, separated by tabs); give the list with --list"
+            "x1,y1,x2,y2, SHA-256, separated by tabs); give a list of them"
         )
     return list(faces.values()), malformed
 
@@ -163,7 +165,7 @@ def _lines(path: Path) -> list[str]:
         text = path.read_text("utf-8-sig", errors="replace")
     except OSError as error:
         raise InputError(
-            f"{path}: {error.strerror or error}; give the FaceScrub list with --list"
+            f"{path}: {error.strerror or error}; give a list of FaceScrub as `list`"
         ) from error
     return text.split("\n")
 
@@ -219,58 +221,88 @@ def encode_crop(crop: Image.Image) -> bytes:
 # All faces --------------------------------------------------------------------------
 
 
-def prepare(
-    faces: Sequence[Face],
-    out: Path,
-    *,
-    raw: Path | None = None,
-    keep_raw: bool = False,
-    download: bool = True,
-    retry_failed: bool = False,
-    workers: int = 16,
-    limits: Limits | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[Face, Outcome]:
-    """Downloads, verifies and crops what is not there yet.
+@dataclasses.dataclass(frozen=True)
+class FaceScrubConfig:
+    """Which lists to prepare, where, and how to get the files."""
+
+    list: tuple[Path, ...]
+    """Lists as FaceScrub publishes them: name, image id, face id, address, box and
+    SHA-256, separated by tabs."""
+    out: Path = Path("data/facescrub")
+    """Image folder to write, one subfolder per person."""
+    raw: Path | None = None
+    """Folder of files named by their SHA-256, looked into before the network."""
+    keep_raw: bool = False
+    """Keep downloaded files in OUT/.raw, where later calls look as well."""
+    download: bool = True
+    """Use the network for what `raw` does not hold."""
+    retry_failed: bool = False
+    """Ask again for what failed in an earlier call. By default dead links are
+    remembered; where no server at all could be reached, nothing is."""
+    workers: Annotated[int, Bounds(1)] = 16
+    """Downloads at the same time."""
+    limits: Limits = Limits()
+    """Bounds for each download."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedFaces:
+    """What `prepare_facescrub` left behind.
+
+    outcomes: of every row: first those of the lists, then rows of other lists that
+        earlier calls prepared in the same folder.
+    malformed: `<file>:<line number>: <reason>` of each line that is no row.
+    """
+
+    outcomes: Mapping[Face, Outcome]
+    malformed: Sequence[str]
+
+
+def prepare_facescrub(
+    config: FaceScrubConfig, *, progress: Progress | None = None
+) -> PreparedFaces:
+    """Downloads, verifies and crops the faces of lists that are not there yet.
 
     Args:
-      faces: rows, as `read_lists` gives them.
-      out: image folder to fill.
-      raw: folder of files named by their SHA-256, looked into before the network.
-      keep_raw: keep downloaded files as `<out>/.raw/<SHA-256>`, where later calls
-        look as well.
-      download: use the network at all.
-      retry_failed: ask again for rows that failed for good in an earlier call.
-      workers: downloads at the same time.
-      limits: bounds for each download.
-      progress: called in this thread with the rows done and those in all.
-
-    Returns:
-      The outcome of every row, `faces` first, then rows of other lists that earlier
-      calls prepared in the same folder.
+      config: which, where and how.
+      progress: told in this thread (rows done, rows in all).
 
     Raises:
-      InputError: `out` cannot be written, `raw` is no folder, or none of `faces`
-        could be had.
+      InputError: a list has no valid row or cannot be read, `out` cannot be written,
+        `raw` is no folder, or no face could be had.
     """
-    if workers < 1:
-        raise InputError(f"--workers {workers}: give 1 or more")
+    check(config)
+    faces, malformed = read_lists(config.list)
+    return PreparedFaces(prepare_faces(faces, config, progress=progress), malformed)
+
+
+def prepare_faces(
+    faces: Sequence[Face],
+    config: FaceScrubConfig,
+    *,
+    progress: Progress | None = None,
+) -> dict[Face, Outcome]:
+    """The same of rows that have been read; gives the `outcomes`."""
+    check(config)
+    out, raw = config.out, config.raw
     if raw is not None and not raw.is_dir():
-        raise InputError(f"{raw}: no such folder; give the images' folder with --raw")
+        raise InputError(
+            "no such folder; give that of the files", setting="raw", value=raw
+        )
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     run = _Preparation(
         out,
         raw_folders=[out / _RAW] if raw is None else [raw, out / _RAW],
-        keep_raw=keep_raw,
-        downloader=Downloader(limits or Limits()) if download else None,
-        retry_failed=retry_failed,
+        keep_raw=config.keep_raw,
+        downloader=Downloader(config.limits) if config.download else None,
+        retry_failed=config.retry_failed,
         earlier=_read_rows(out / "rows.csv"),
     )
     with warnings.catch_warnings():
         # Such images are refused, which says it better than Pillow's warning.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        outcomes = run.prepare(faces, workers, progress)
+        outcomes = run.prepare(faces, config.workers, progress)
     if not any(outcomes[face].status == "ok" for face in faces):
         raise InputError(_nothing_to_use(out, [outcomes[face] for face in faces]))
     return outcomes
@@ -278,7 +310,7 @@ def prepare(
 
 @dataclasses.dataclass
 class _Preparation:
-    """One call of `prepare`; its threads meet in `_settle`."""
+    """One call of `prepare_faces`; its threads meet in `_settle`."""
 
     out: Path
     raw_folders: list[Path]
@@ -294,7 +326,7 @@ class _Preparation:
         self,
         faces: Sequence[Face],
         workers: int,
-        progress: Callable[[int, int], None] | None,
+        progress: Progress | None,
     ) -> dict[Face, Outcome]:
         asked = {face.path: face for face in faces}
         # A row that the list has since changed is another row, with the same crop.
@@ -400,9 +432,9 @@ def _nothing_to_use(out: Path, outcomes: Sequence[Outcome]) -> str:
     counts = [f"{s}: {n}" for s, n in count_by_status(outcomes).items() if n]
     message = f"{out}: no face could be had ({', '.join(counts)}); "
     if any(outcome.final for outcome in outcomes):
-        return message + "rows.csv there gives the reasons; try --retry-failed"
+        return message + "rows.csv there gives the reasons; try `retry_failed`"
     return message + (
-        "no network? connect and call again, or give the folder of the files with --raw"
+        "no network? connect and call again, or give the folder of the files as `raw`"
     )
 
 

@@ -9,12 +9,13 @@ import itertools
 import socket
 import threading
 import time
+from typing import Annotated
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3.exceptions
 
-from jaxvision.errors import InputError
+from jaxvision.config import Bounds, check
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses worth another try; every other one but 200 is an answer."""
@@ -32,27 +33,20 @@ _HEADERS = {
 class Limits:
     """Bounds for the download of one file."""
 
-    connect_timeout: float = 10.0
+    connect_timeout: Annotated[float, Bounds(0, above=True)] = 10.0
     """Seconds until a connection must stand."""
-    read_timeout: float = 20.0
+    read_timeout: Annotated[float, Bounds(0, above=True)] = 20.0
     """Seconds that a server may stay silent."""
-    time_limit: float = 90.0
+    time_limit: Annotated[float, Bounds(0, above=True)] = 90.0
     """Seconds for one file, with all its tries and the waits between them."""
-    tries: int = 3
+    tries: Annotated[int, Bounds(1)] = 3
     """Tries after time-outs, broken connections and HTTP 408, 425, 429 and 5xx."""
-    backoff: float = 0.5
+    backoff: Annotated[float, Bounds(0)] = 0.5
     """Seconds of wait before the second try; each further wait is twice as long."""
-    max_bytes: int = 25_000_000
+    max_bytes: Annotated[int, Bounds(1)] = 25_000_000
     """Largest file in bytes; the transfer is cut off beyond it."""
-    max_redirects: int = 5
+    max_redirects: Annotated[int, Bounds(0)] = 5
     """Redirects that are followed for one file."""
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            least_allowed = name in ("backoff", "max_redirects")
-            if not (value > 0 or (value == 0 and least_allowed)):
-                flag = name.replace("_", "-")
-                raise InputError(f"--limits.{flag} {value}: give a positive number")
 
 
 class FetchError(Exception):
@@ -91,6 +85,14 @@ class Downloader:
     """
 
     def __init__(self, limits: Limits) -> None:
+        """
+        Args:
+          limits: of every download.
+
+        Raises:
+          InputError: a limit out of its bounds.
+        """
+        check(limits, "limits.")
         self.limits = limits
         self.reached = False
         """Whether any server answered so far."""

@@ -21,6 +21,18 @@ SPLIT_NAMES = {
 """What the column split may hold, and the split that it means."""
 
 
+def folder_and_csv(
+    root: Path | None, labels: Path | None
+) -> tuple[Path | None, Path | None]:
+    """Where images and their labels are: a `root` that is a CSV is the labels, and
+    labels without `root` are those of the images in their own folder."""
+    if labels is None and root is not None and root.suffix.lower() == ".csv":
+        root, labels = None, root
+    if labels is not None and root is None:
+        root = labels.parent
+    return root, labels
+
+
 def index_labels(path: Path, root: Path) -> FolderIndex:
     """Finds the images that a CSV labels, anywhere below a folder.
 

@@ -1,15 +1,12 @@
 """Decodes a folder of images once, into shards that any training run reads.
 
-    python -m jaxvision.data.prepare --root DIR --out DIR --size 96 --gray
-
-The result is a folder that `--data.root` takes in place of the images, with the same
+The result is a folder that `data.root` takes in place of the images, with the same
 numbers: ArrayRecord shards, `splits.csv`, and `manifest.json` with classes, counts,
 splits, geometry, the SHA-256 of every source image and of every file, bad images,
 and versions. It gets its name when it is whole; until then the work lies beside it, in
 `.NAME.partial`, and the same command goes on from the last finished shard.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import fcntl
@@ -19,28 +16,30 @@ import json
 import os
 import platform
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import PIL
 
 import jaxvision
+from jaxvision.config import Bounds, check
 from jaxvision.data import decode
-from jaxvision.data.dataset import check_classes, read_demo_marker
-from jaxvision.data.folder import FolderIndex, index_folder
+from jaxvision.data.folder import FolderIndex, index_folder, read_demo_marker
+from jaxvision.data.labels import folder_and_csv, index_labels
 from jaxvision.data.prepared import (
     FORMAT,
     VERSION,
-    flags,
+    Prepared,
+    describe,
     geometry,
     pack_record,
     read_prepared,
 )
+from jaxvision.data.selection import check_classes
 from jaxvision.data.splits import (
     SplitConfig,
     Splits,
@@ -52,10 +51,10 @@ from jaxvision.data.splits import (
     write_splits,
 )
 from jaxvision.data.workers import default_processes, map_in_processes
-from jaxvision.errors import InputError, exit_on_input_error, flags_renamed
+from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing, ResizeMode
-from jaxvision.report.progress import Progress
 from jaxvision.storage import MANIFEST, find_damage, publish, write_json, writing
+from jaxvision.typing import Progress
 
 SHARD = 1024
 """Images of a shard: a kill costs at most the work on one of them."""
@@ -68,32 +67,49 @@ Row = dict[str, Any]
 """What the manifest says of one image: path, class, part (where the folder comes
 divided), bytes, sha256, and bad, the reason, if it can't be used."""
 
-Told = Callable[[int, int], None]
-"""Called with (images done, images in all)."""
-
 
 @dataclasses.dataclass(frozen=True)
 class PrepareConfig:
-    """What to prepare.
-
-    Attributes:
-      root: folder with one subfolder per class.
-      out: the prepared set, a new folder.
-      preprocessing: size, resize_mode, resize, interpolation and gray are used.
-      split: divides the images in `splits.csv` and the manifest. Training makes its
-        own splits, and takes these with `--data.splits`.
-      pairs: as in `DataConfig`.
-      on_bad: bad images are left out and listed, or end the work.
-      shard: images of a shard, more in sets of more than `MOST_SHARDS` of them.
-    """
+    """What to prepare, and how."""
 
     root: Path
+    """Folder with one subfolder per class, or a CSV of labels."""
     out: Path
-    preprocessing: Preprocessing
-    split: SplitConfig = dataclasses.field(default_factory=SplitConfig)
+    """The prepared set, a new folder."""
+    size: tuple[Annotated[int, Bounds(1)], ...]
+    """Side of the network's input in pixels, or its height and width."""
+    labels: Path | None = None
+    """CSV with the columns path and label, of images below `root`."""
+    resize_mode: ResizeMode = "stretch"
+    """stretch: both sides to `size`; crop: shorter side to `resize`, then the center;
+    pad: longer side to fit, black bars around."""
+    resize: Annotated[int, Bounds(1)] | None = None
+    """Shorter side before the crop, in pixels; 8/7 of `size` if none."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Filter of the resize, which antialiases."""
+    gray: bool = False
+    """One channel in place of three."""
+    split: SplitConfig = SplitConfig()
+    """Divides the images in `splits.csv` and the manifest. Training makes its own
+    splits, and takes these where it is given the file."""
     pairs: bool = True
+    """Two classes of images with the same names are split by pair; no: each image by
+    itself."""
     on_bad: Literal["skip", "error"] = "skip"
-    shard: int = SHARD
+    """Bad images are left out and listed, or end the work."""
+    shard: Annotated[int, Bounds(1)] = SHARD
+    """Images of a shard; more in large sets."""
+    processes: Annotated[int, Bounds(1)] | None = None
+    """Processes that decode; by default one a core, at most 64."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The geometry; its normalization is any."""
+        size = (self.size[0], self.size[-1])
+        resize = self.resize or round(max(size) * 8 / 7)
+        return Preprocessing(
+            size, self.resize_mode, resize, self.interpolation, self.gray
+        )
 
     @property
     def partial(self) -> Path:
@@ -101,12 +117,21 @@ class PrepareConfig:
         return self.out.with_name(f".{self.out.name}.partial")
 
 
+@dataclasses.dataclass(frozen=True)
+class PrepareResult:
+    """What `prepare` left behind.
+
+    prepared: the set.
+    new: whether anything had to be done.
+    """
+
+    prepared: Prepared
+    new: bool
+
+
 def prepare(
-    config: PrepareConfig,
-    *,
-    processes: int | None = None,
-    progress: Told | None = None,
-) -> bool:
+    config: PrepareConfig, *, progress: Progress | None = None
+) -> PrepareResult:
     """Prepares a folder; see the module.
 
     The result is the same to the bit whatever the number of processes, and however
@@ -114,29 +139,60 @@ def prepare(
 
     Args:
       config: what to prepare.
-      processes: that decode; default: one a core, at most `MOST_PROCESSES`.
-      progress: called as images are done.
-
-    Returns:
-      Whether anything had to be done.
+      progress: told (images done, images in all).
 
     Raises:
       InputError: nothing usable in the folder; `out` is something else, was prepared
         otherwise or is damaged; another process is at it; the disk is full.
     """
+    _check(config)
+    root, labels = folder_and_csv(config.root, config.labels)
+    assert root is not None
+    with _own_names():
+        folder_index = index_labels(labels, root) if labels else index_folder(root)
+        new = _prepare(config, folder_index, progress)
+    prepared = read_prepared(config.out)
+    assert prepared is not None
+    return PrepareResult(prepared, new)
+
+
+def _check(config: PrepareConfig) -> None:
+    check(config)
+    if not 1 <= len(config.size) <= 2:
+        raise InputError("give one or two numbers", setting="size", value=config.size)
+    if config.resize is not None and config.resize_mode != "crop":
+        raise InputError(
+            f"not used with `resize_mode` {config.resize_mode}; leave it out",
+            setting="resize",
+        )
     decode.check_geometry(config.preprocessing)
-    if config.shard < 1:
-        raise InputError(f"--shard {config.shard}: must be at least 1")
-    folder_index = index_folder(config.root)
+
+
+@contextlib.contextmanager
+def _own_names() -> Iterator[None]:
+    """What training calls `data.split` and so on is `split` here."""
+    try:
+        yield
+    except InputError as error:
+        message = error.with_names(lambda name: f"`{name.removeprefix('data.')}`")
+        raise InputError(message) from error
+
+
+def _prepare(
+    config: PrepareConfig, folder_index: FolderIndex, progress: Progress | None
+) -> bool:
+    """Whether anything had to be done."""
+    root = folder_index.root
     with writing(config.out.parent):
-        sizes = [(config.root / image).stat().st_size for image in folder_index.images]
+        sizes = [(root / image).stat().st_size for image in folder_index.images]
         if config.out.exists():
             _check_finished(config, folder_index, sizes)
             return False
         # For its errors, which need not wait for the decoding.
         _make_splits(config, folder_index, range(len(folder_index.images)), [])
-        if processes is None:
-            processes = default_processes(len(folder_index.images), most=MOST_PROCESSES)
+        processes = config.processes or default_processes(
+            len(folder_index.images), most=MOST_PROCESSES
+        )
         with _alone(config):
             about = _read_about(config)
             if about is None:
@@ -209,7 +265,7 @@ def _decode(
     folder_index: FolderIndex,
     sizes: Sequence[int],
     processes: int,
-    progress: Told | None,
+    progress: Progress | None,
 ) -> dict[str, list[Row]]:
     """Writes the shards that are missing; for each one its images' rows."""
     count = len(folder_index.images)
@@ -223,7 +279,7 @@ def _decode(
         progress(so_far, count)
     missing = [number for number, whole in enumerate(finished) if not whole]
     images = [folder_index.images[index] for n in missing for index in shards[n]]
-    read = functools.partial(_read, config.root, config.preprocessing)
+    read = functools.partial(_read, folder_index.root, config.preprocessing)
     with contextlib.closing(map_in_processes(read, images, processes)) as results:
         for number in missing:
             rows = []
@@ -235,8 +291,8 @@ def _decode(
                         write(outcome)
                     elif config.on_bad == "error":
                         raise InputError(
-                            f"{outcome}; fix or remove it, or leave such images "
-                            "out with --on-bad skip"
+                            f"{outcome}; fix or remove it, or set `on_bad` to skip, "
+                            "which leaves such images out"
                         )
                     else:
                         rows[-1]["bad"] = outcome.reason
@@ -319,13 +375,14 @@ def _finish(
         images=[folder_index.images[index] for index in kept],
         labels=labels,
         classes=folder_index.classes,
+        digests=digests,
     )
     sizes = Counter(folder_index.classes[label] for label in labels)
     about = {
         "format": FORMAT,
         "version": VERSION,
-        "name": config.root.resolve().name,
-        "demo": read_demo_marker(config.root),
+        "name": folder_index.root.resolve().name,
+        "demo": read_demo_marker(folder_index.root),
         "classes": folder_index.classes,
         "counts": {name: sizes[name] for name in folder_index.classes},
         "ignored": folder_index.ignored,
@@ -391,13 +448,13 @@ def _check_finished(
     prepared = read_prepared(config.out) if config.out.is_dir() else None
     if prepared is None:
         raise InputError(
-            f"{config.out}: is there and no prepared set; choose a new folder for --out"
+            f"{config.out}: is there and no prepared set; choose a new folder"
         )
     wanted = geometry(config.preprocessing)
     if prepared.geometry != wanted:
         raise InputError(
-            f"{config.out}: was prepared with {flags(prepared.geometry)}, not "
-            f"{flags(wanted)}; remove it or choose another folder for --out"
+            f"{config.out}: was prepared with {describe(prepared.geometry)}, not "
+            f"{describe(wanted)}; remove it or choose another folder"
         )
     if (prepared.folder_index.images, prepared.sizes) != (
         folder_index.images,
@@ -405,120 +462,7 @@ def _check_finished(
     ):
         raise InputError(
             f"{config.out}: the images in {config.root} have changed since it was "
-            "prepared; remove it or choose another folder for --out"
+            "prepared; remove it or choose another folder"
         )
     if damage := find_damage(config.out):
         raise InputError(f"{config.out}: damaged, {damage}; remove it to prepare anew")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prepares the set and says what is there."""
-    args = _parse(arguments)
-    config = PrepareConfig(
-        args.root,
-        args.out,
-        _preprocessing(args),
-        SplitConfig(
-            **{
-                field.name: getattr(args, f"split.{field.name}")
-                for field in dataclasses.fields(SplitConfig)
-            }
-        ),
-        pairs=args.pairs,
-        on_bad=args.on_bad,
-        shard=args.shard,
-    )
-    # What training shares with this command calls its flags --data.root and so on.
-    with flags_renamed("--data.", "--"), Progress("preparing") as progress:
-        new = prepare(config, processes=args.processes, progress=progress)
-    prepared = read_prepared(args.out)
-    for path, reason in prepared.bad.items():
-        print(f"left out: {path}: {reason}", file=sys.stderr)
-    print(
-        f"{args.out}: {len(prepared.records)} images of "
-        f"{len(prepared.folder_index.classes)} classes in {len(prepared.shards)} "
-        f"shards, {len(prepared.bad)} left out"
-        + ("" if new else "; already complete and undamaged, nothing to do")
-    )
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxvision.data.prepare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    folder = {"type": Path, "required": True, "metavar": "DIR"}
-    add("--root", **folder, help="folder with one subfolder per class")
-    add("--out", **folder, help="the prepared set, a new folder")
-    add(
-        "--size",
-        type=int,
-        nargs="+",
-        required=True,
-        metavar="PIXELS",
-        help="side of the network's input, or its height and width",
-    )
-    add(
-        "--resize-mode",
-        choices=get_args(ResizeMode),
-        default="stretch",
-        help="stretch: both sides to --size; crop: shorter side to --resize, then the "
-        "center; pad: longer side to fit, black bars around (default: stretch)",
-    )
-    add(
-        "--resize",
-        type=int,
-        metavar="PIXELS",
-        help="shorter side before the crop (default: 8/7 of --size)",
-    )
-    add("--interpolation", choices=("bilinear", "bicubic"), default="bilinear")
-    add("--gray", action="store_true", help="one channel")
-    default = SplitConfig()
-    for name in ("train", "val", "test"):
-        add(
-            f"--split.{name}",
-            type=float,
-            default=getattr(default, name),
-            metavar="FRACTION",
-        )
-    add("--split.train-per-class", dest="split.train_per_class", type=int, metavar="N")
-    add("--split.seed", type=int, default=default.seed, metavar="K")
-    add(
-        "--no-pairs",
-        dest="pairs",
-        action="store_false",
-        help="split two classes with the same names image by image, not by pair",
-    )
-    add(
-        "--on-bad",
-        choices=("skip", "error"),
-        default="skip",
-        help="leave bad images out, or end at the first (default: skip)",
-    )
-    add("--shard", type=int, default=SHARD, metavar="N", help="images of a shard")
-    add("--processes", type=int, metavar="N", help="default: one a core, at most 64")
-    return parser.parse_args(arguments)
-
-
-def _preprocessing(args: argparse.Namespace) -> Preprocessing:
-    if len(args.size) > 2 or min(args.size) < 1:
-        raise InputError(f"--size {args.size}: give one or two positive numbers")
-    if args.resize is not None and args.resize_mode != "crop":
-        raise InputError(
-            f"--resize means nothing with --resize-mode {args.resize_mode}; "
-            "leave it out"
-        )
-    size = (args.size[0], args.size[-1])
-    resize = args.resize or round(max(size) * 8 / 7)
-    return Preprocessing(size, args.resize_mode, resize, args.interpolation, args.gray)
-
-
-if __name__ == "__main__":
-    try:
-        with exit_on_input_error():
-            main()
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on")
-        raise SystemExit(130) from None

@@ -51,17 +51,12 @@ def geometry(preprocessing: Preprocessing) -> dict[str, Any]:
     return {**values, "size": list(preprocessing.size)}
 
 
-def flags(geometry: Mapping[str, Any]) -> str:
-    """The flags of `jaxvision.data.prepare` that ask for a geometry."""
-    words = [
-        "--size",
-        *map(str, geometry["size"]),
-        "--resize-mode",
-        geometry["resize_mode"],
-    ]
-    words += ["--resize", str(geometry["resize"])] if "resize" in geometry else []
-    words += ["--interpolation", geometry["interpolation"]]
-    return " ".join([*words, *(["--gray"] if geometry["gray"] else [])])
+def describe(geometry: Mapping[str, Any]) -> str:
+    """A geometry by the settings of `jaxvision.data.prepare` that ask for it."""
+    words = [f"size {' '.join(map(str, geometry['size']))}"]
+    for name in ("resize_mode", "resize", "interpolation"):
+        words += [f"{name} {geometry[name]}"] if name in geometry else []
+    return ", ".join([*words, *(["gray"] if geometry["gray"] else [])])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +97,8 @@ class Prepared:
         wanted = geometry(preprocessing)
         if wanted != dict(self.geometry):
             raise InputError(
-                f"{self.folder_index.root}: prepared with {flags(self.geometry)}, but "
-                f"the network takes {flags(wanted)}; prepare the images with these "
-                "flags"
+                f"{self.folder_index.root}: prepared with {describe(self.geometry)}, "
+                f"but the network takes {describe(wanted)}; prepare the images so"
             )
 
     def store(self, records: Sequence[int]) -> "PreparedStore":
@@ -202,5 +196,5 @@ def read_prepared(root: Path) -> Prepared | None:
 def _damaged(root: Path, what: str) -> InputError:
     return InputError(
         f"{root}: a damaged prepared set ({what}); remove the folder and prepare it "
-        "anew with python -m jaxvision.data.prepare"
+        "anew with jaxvision data prepare"
     )

@@ -153,8 +153,11 @@ def is_paired(
     """Whether of two classes every image of the smaller has a namesake in the other.
 
     A name is the path below the class's folder without its ending: `face/0007.jpg` and
-    `comic/0007.png` are a pair.
+    `comic/0007.png` are a pair. Images that lie elsewhere are none.
     """
+    named = zip(images, labels, strict=True)
+    if not all(path.startswith(f"{classes[label]}/") for path, label in named):
+        return False
     sizes = Counter(labels)
     pairs = find_pairs(images, labels)
     return len(classes) == len(sizes) == 2 and any(

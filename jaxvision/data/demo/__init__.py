@@ -17,13 +17,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxvision import storage
 from jaxvision.config import Bounds, check
+from jaxvision.data.config import DemoKind
 from jaxvision.data.demo import comics, faces, paintings
 from jaxvision.data.folder import MARKER
 from jaxvision.data.workers import default_processes, map_in_processes
@@ -54,7 +55,7 @@ class Kind:
     """Whether image i of every class is drawn with the same generator."""
 
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[DemoKind, Kind] = {
     "comics": Kind(comics.COUNTS, 128, comics.draw, paired=True),
     "faces": Kind(dict.fromkeys(faces.PEOPLE, 96), 128, faces.draw),
     "paintings": Kind(paintings.COUNTS, 256, paintings.draw),
@@ -62,7 +63,7 @@ KINDS: dict[str, Kind] = {
 
 
 def draw_image(
-    kind: str, name: str, index: int, *, size: int | None = None, seed: int = 0
+    kind: DemoKind, name: str, index: int, *, size: int | None = None, seed: int = 0
 ) -> np.ndarray:
     """Draws one image of a demo set.
 
@@ -81,7 +82,7 @@ def draw_image(
     return chosen.draw(name, np.random.default_rng(key), size or chosen.size)
 
 
-def class_counts(kind: str, count: int | None = None) -> dict[str, int]:
+def class_counts(kind: DemoKind, count: int | None = None) -> dict[str, int]:
     """Images of each class when the largest class has `count` (default: as drawn)."""
     counts = _kind(kind).counts
     most = max(counts.values())
@@ -95,7 +96,7 @@ def class_counts(kind: str, count: int | None = None) -> dict[str, int]:
 class DemoConfig:
     """Which demo set to draw, and where."""
 
-    kind: Literal["comics", "faces", "paintings"]
+    kind: DemoKind
     """Which set."""
     out: Path
     """A new or empty folder, or one that holds a part of this very set."""
@@ -123,7 +124,7 @@ class WrittenDemo:
     drawn: bool
 
 
-def demo_folder(kind: str) -> Path:
+def demo_folder(kind: DemoKind) -> Path:
     """Where the set lies that stands in where no folder of images is given."""
     return storage.cache_folder() / "demo" / kind
 
@@ -251,7 +252,7 @@ def contact_sheet(root: Path, per_class: int = 8, tile: int = 128) -> Image.Imag
     return sheet
 
 
-def _kind(name: str) -> Kind:
+def _kind(name: DemoKind) -> Kind:
     if name not in KINDS:
         raise InputError(
             f"no such demo set; one of {', '.join(KINDS)}", setting="kind", value=name
@@ -311,7 +312,7 @@ def _file(name: str, index: int) -> Path:
 
 
 def _write_image(
-    out: Path, kind: str, size: int, seed: int, task: tuple[str, int]
+    out: Path, kind: DemoKind, size: int, seed: int, task: tuple[str, int]
 ) -> None:
     name, index = task
     image = Image.fromarray(draw_image(kind, name, index, size=size, seed=seed))
