@@ -153,14 +153,17 @@ def run(
     arguments: Sequence[str] | None,
     prog: str,
     description: str | None = None,
+    *,
+    interrupted: str = "interrupted",
 ) -> None:
     """Runs a whole command: a function of a config.
 
     Args:
       kind, arguments, prog, description: as of `parse`.
       function: what the command does.
+      interrupted: printed on Ctrl-C.
     """
-    with command(flags_of(kind).get):
+    with command(flags_of(kind).get, interrupted=interrupted):
         function(parse(kind, arguments, prog=prog, description=description))
 
 

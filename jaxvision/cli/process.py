@@ -13,7 +13,9 @@ from jaxvision.errors import exit_on_input_error
 
 
 @contextlib.contextmanager
-def command(name_of: Callable[[str], str | None] = lambda setting: None) -> Iterator:
+def command(
+    name_of: Callable[[str], str | None], *, interrupted: str = "interrupted"
+) -> Iterator[None]:
     """Around a whole command: streams, signals and the exit status.
 
     Bad input ends with one line on stderr and status 2, Ctrl-C with status 130, a
@@ -21,6 +23,7 @@ def command(name_of: Callable[[str], str | None] = lambda setting: None) -> Iter
 
     Args:
       name_of: setting -> its flag; None: it has none.
+      interrupted: printed on Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -40,7 +43,7 @@ def command(name_of: Callable[[str], str | None] = lambda setting: None) -> Iter
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(128 + signal.SIGPIPE) from None
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
 
 

@@ -4,7 +4,12 @@ It tells a right conversion from one that only has the right shapes, with neithe
 images nor the original implementation at hand.
 """
 
+import jax
 import numpy as np
+
+from jaxvision.models import create_model
+from jaxvision.pretrained.convert import Variables
+from jaxvision.pretrained.sources import Source
 
 GOLDEN_CLASSES = tuple(range(0, 1000, 67))
 
@@ -41,3 +46,20 @@ def drawn_image(size: int) -> np.ndarray:
     rings = ((2 * x - size) ** 2 + (2 * y - size) ** 2) // 97 % 256
     blocks = (x // 16 * 37 + y // 16 * 91) % 256
     return np.stack([waves, rings, blocks], axis=-1).astype(np.uint8)
+
+
+def logits_error(source: Source, variables: Variables) -> float:
+    """How far the network's logits of the drawn image are off the reference's.
+
+    Args:
+      source: one of those in `GOLDEN_LOGITS`.
+      variables: converted from its file.
+    """
+    images = source.preprocessing.normalize(
+        drawn_image(source.preprocessing.size[0])[None]
+    )
+    model = create_model(source.model, source.num_classes)
+    with jax.default_matmul_precision("highest"):
+        logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
+    found = np.asarray(logits)[0, list(GOLDEN_CLASSES)]
+    return float(np.abs(found - np.array(GOLDEN_LOGITS[source.name])).max())

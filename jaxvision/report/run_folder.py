@@ -440,6 +440,8 @@ def environment(
 def command_line() -> str:
     """The command that started this process, ready to be pasted into a shell."""
     arguments = sys.orig_argv[1:] or sys.argv
+    if Path(arguments[0]).name == "jaxvision":
+        return shlex.join(["jaxvision", *arguments[1:]])
     return shlex.join(["python", *arguments])
 
 
