@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from jaxvision.classifier import Classifier, ModelCard
-from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
+from jaxvision.data.dataset import DataConfig, DecodedDataset, load_dataset
 from jaxvision.data.splits import SplitConfig
 from jaxvision.data.transforms import TRANSFORMS
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
-from jaxvision.robustness import (
+from jaxvision.robustness.measure import (
     ASSIGNMENT,
     BASELINE,
     measure_robustness,
@@ -41,15 +41,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def dataset(root: Path) -> Dataset:
-    return load_dataset(DataConfig(root=root, split=SPLIT), PREPROCESSING)
+def dataset(root: Path) -> DecodedDataset:
+    return load_dataset(DataConfig(root=root, split=SPLIT)).decode(PREPROCESSING)
 
 
 @pytest.fixture(scope="module")
-def classifier(dataset: Dataset) -> Classifier:
+def classifier(dataset: DecodedDataset) -> Classifier:
     """Not trained: its answers are arbitrary, which is all that counting needs."""
     card = ModelCard(
-        model="mlp",
+        network="mlp",
         options={"hidden": 8},
         classes=dataset.classes,
         preprocessing=PREPROCESSING,
@@ -63,7 +63,7 @@ def classifier(dataset: Dataset) -> Classifier:
 
 
 def test_counts_are_those_of_one_image_after_the_other(
-    classifier: Classifier, dataset: Dataset
+    classifier: Classifier, dataset: DecodedDataset
 ) -> None:
     rows = measure_robustness(classifier, dataset, "val", transforms=CHANGES, seed=3)
     indices = dataset.splits["val"]
@@ -86,29 +86,30 @@ def test_counts_are_those_of_one_image_after_the_other(
 
 
 def test_baseline_is_the_plain_evaluation(
-    classifier: Classifier, dataset: Dataset
+    classifier: Classifier, dataset: DecodedDataset
 ) -> None:
     for split in ("train", "val"):
         (row, *_) = measure_robustness(
             classifier, dataset, split, transforms=("invert",)
         )
-        figures, _ = classifier.evaluate(dataset, split)
+        images = dataset.batches(split, batch_size=8, train=False)
+        figures, _ = classifier.evaluate_batches(images)
         assert row.accuracy == figures["accuracy"]
 
 
 def test_threads_and_batches_change_nothing(
-    root: Path, classifier: Classifier, dataset: Dataset
+    root: Path, classifier: Classifier, dataset: DecodedDataset
 ) -> None:
     rows = measure_robustness(classifier, dataset, "val", transforms=CHANGES)
     config = DataConfig(root=root, split=SPLIT, num_threads=0)
-    single = load_dataset(config, PREPROCESSING)
+    single = load_dataset(config).decode(PREPROCESSING)
     card = dataclasses.replace(classifier.card, batch_size=4)
     other = dataclasses.replace(classifier, card=card)
     assert measure_robustness(other, single, "val", transforms=CHANGES) == rows
 
 
 def test_every_change_of_the_assignment_is_measured_by_default(
-    classifier: Classifier, dataset: Dataset
+    classifier: Classifier, dataset: DecodedDataset
 ) -> None:
     seen: list[tuple[int, int]] = []
     rows = measure_robustness(
@@ -125,7 +126,7 @@ def test_every_change_of_the_assignment_is_measured_by_default(
 
 
 def test_a_change_depends_on_seed_image_and_transform_alone(
-    root: Path, dataset: Dataset
+    root: Path, dataset: DecodedDataset
 ) -> None:
     index = int(dataset.splits["val"][0])
     drawn = transformed(dataset, index, "erasing", 0.3, seed=1)
@@ -134,7 +135,9 @@ def test_a_change_depends_on_seed_image_and_transform_alone(
     )
     assert (drawn != transformed(dataset, index, "erasing", 0.3, seed=2)).any()
     # Among fewer images the same one has another index.
-    fewer = load_dataset(DataConfig(root=root, split=SPLIT, limit=6), PREPROCESSING)
+    fewer = load_dataset(DataConfig(root=root, split=SPLIT, limit=6)).decode(
+        PREPROCESSING
+    )
     path = next(path for path in reversed(fewer.images) if path.startswith("two"))
     before, after = dataset.images.index(path), fewer.images.index(path)
     assert before != after
@@ -144,7 +147,7 @@ def test_a_change_depends_on_seed_image_and_transform_alone(
     )
 
 
-def test_an_image_turns_the_same_way_at_every_strength(dataset: Dataset) -> None:
+def test_an_image_turns_the_same_way_at_every_strength(dataset: DecodedDataset) -> None:
     ways = set()
     for index in range(len(dataset.images)):
         left = [
@@ -157,12 +160,12 @@ def test_an_image_turns_the_same_way_at_every_strength(dataset: Dataset) -> None
 
 
 def test_bad_input_is_refused_in_one_line(
-    root: Path, classifier: Classifier, dataset: Dataset
+    root: Path, classifier: Classifier, dataset: DecodedDataset
 ) -> None:
     card = dataclasses.replace(classifier.card, classes=("one", "three"))
     other = dataclasses.replace(classifier, card=card)
     for arguments, words in (
-        ((classifier, dataset, "test"), "--split test: .* choose train or val"),
+        ((classifier, dataset, "test"), "`split` test: .* choose train or val"),
         ((other, dataset, "val"), "one, two.* are not those .*one, three"),
     ):
         with pytest.raises(InputError, match=words) as error:
@@ -180,6 +183,6 @@ def test_images_in_another_geometry_are_a_mistake_of_the_program(
     root: Path, classifier: Classifier
 ) -> None:
     other = dataclasses.replace(PREPROCESSING, size=(10, 10))
-    dataset = load_dataset(DataConfig(root=root, split=SPLIT), other)
+    dataset = load_dataset(DataConfig(root=root, split=SPLIT)).decode(other)
     with pytest.raises(ValueError, match="preprocessing"):
         measure_robustness(classifier, dataset, "val")

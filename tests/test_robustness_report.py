@@ -5,16 +5,24 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from drawn_images import write_images
+from trained_networks import write_checkpoints
 
-from experiments import part2_mlp, robustness, robustness_report
-from jaxvision.data.dataset import DataConfig
+from jaxvision.data.dataset import DataConfig, load_dataset
 from jaxvision.data.splits import SplitConfig
+from jaxvision.declaration import Experiment, Table
 from jaxvision.errors import InputError
+from jaxvision.experiment import run_experiment
+from jaxvision.preprocessing import Preprocessing
+from jaxvision.robustness.config import RobustnessConfig, RobustnessOptions
+from jaxvision.robustness.report import robustness, robustness_sections
+from jaxvision.settings import Recipe, RunConfig
 
+SPLIT = SplitConfig(train=0.5, val=0.25, test=0.25)
 TRANSFORMS = ("brighten", "rotation", "invert")
 
 
@@ -22,33 +30,22 @@ TRANSFORMS = ("brighten", "rotation", "invert")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `images` and the checkpoint of two seeds in `network`."""
     folder = tmp_path_factory.mktemp("trained")
-    root = write_images(folder / "images")
-    config = dataclasses.replace(
-        part2_mlp.Config(),
-        data=DataConfig(root=root, split=SplitConfig(train=0.5, val=0.25, test=0.25)),
-        hidden=8,
-        epochs=4,
-        batch_size=8,
-        seeds=(0, 1),
-        runs=folder / "runs",
-        checkpoints=folder / "checkpoints",
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        part2_mlp.main(config)
-    (network,) = (folder / "checkpoints" / "part2_mlp").iterdir()
-    shutil.move(network, folder / "network")
+    data = DataConfig(root=write_images(folder / "images"), split=SPLIT)
+    dataset = load_dataset(data).decode(Preprocessing((12, 12), "stretch"))
+    write_checkpoints(folder / "network", dataset, "mlp", {"hidden": 8})
     return folder
 
 
-def config(trained: Path, tmp_path: Path, **changes) -> robustness.Config:
-    settings = {"checkpoint": trained / "network", "transforms": TRANSFORMS}
-    return robustness.Config(**{**settings, "runs": tmp_path / "runs", **changes})
+def config(trained: Path, tmp_path: Path, **changes: Any) -> RobustnessConfig:
+    config = RobustnessConfig(
+        trained / "network", transforms=TRANSFORMS, runs=tmp_path / "runs"
+    )
+    return dataclasses.replace(config, **changes)
 
 
-def run(config: robustness.Config, capsys) -> tuple[Path, dict]:
-    robustness.main(config)
-    folder = Path(capsys.readouterr().out.splitlines()[-1])
+def run(config: RobustnessConfig, capsys: pytest.CaptureFixture) -> tuple[Path, dict]:
+    folder = robustness(config)
+    assert capsys.readouterr().out.splitlines()[-1] == str(folder)
     return folder, json.loads((folder / "results.json").read_text())
 
 
@@ -90,7 +87,13 @@ def test_all_seeds_are_measured_and_written(trained, tmp_path, capsys) -> None:
     assert figures["mean over all changes"]["mean"] == pytest.approx(np.mean(means))
 
     report = (folder / "report.md").read_text()
-    for words in ("curves.png", "contact_sheet.png", "robustness.csv", "2 seeds", "±"):
+    for words in (
+        "curves.png",
+        "contact_sheet.png",
+        "robustness.csv",
+        "2 seed(s)",
+        "±",
+    ):
         assert words in report
     assert "| brighten 0.1 |" not in report  # in results.json, not at the top
 
@@ -138,28 +141,49 @@ def test_different_seeds_are_not_taken_for_pairs(trained, tmp_path, capsys) -> N
     assert "of its own splits, which differ" in (folder / "report.md").read_text()
 
 
-def test_published_figures_stand_beside_ours(
-    trained, tmp_path, capsys, monkeypatch
+def test_rows_of_an_experiment_stand_beside_published_figures(
+    trained, tmp_path
 ) -> None:
-    entry = {"section": "1.7", "metric": "val_accuracy", "source": "report A"}
-    entries = [
-        {**entry, "row": "rotation 45", "value": 0.123},
-        {**entry, "row": "unchanged", "value": 0.5},
-        {**entry, "row": "never measured", "value": 0.456},
-        {**entry, "row": "invert", "value": 0.789, "metric": "train_accuracy"},
-        {**entry, "row": "invert", "value": 0.567, "section": "1.4"},
-    ]
-    path = tmp_path / "published.json"
-    path.write_text(json.dumps(entries))
-    found = robustness_report.published_figures(path)
-    assert [e["row"] for e in found] == ["rotation 45", "unchanged", "never measured"]
-    assert robustness_report.published_figures(tmp_path / "missing.json") == []
-
-    monkeypatch.setattr(robustness_report, "published_figures", lambda: found)
-    folder, _ = run(config(trained, tmp_path), capsys)
+    recipe = Recipe(
+        "mlp", {"hidden": 8}, method="scratch", image_size=12, epochs=1, batch_size=8,
+        select="last",
+    )  # fmt: skip
+    recipes = {"plain": recipe, "longer": recipe.replace(epochs=2)}
+    published = {"metric": "val_accuracy", "source": "report A"}
+    experiment = Experiment(
+        name="changed",
+        section="1.7",
+        title="Changed images",
+        question="What do changed images do?",
+        chapter="part-1",
+        dataset="artists",
+        tables={"": Table(recipes, save=tuple(recipes))},
+        options=RobustnessOptions,
+        sweep=True,
+        sections=robustness_sections,
+        published=(
+            {**published, "row": "rotation 45", "value": 0.123},
+            {**published, "row": "never measured", "value": 0.456},
+        ),
+    )
+    settings = RunConfig(
+        data=DataConfig(root=trained / "images", split=SPLIT),
+        seeds=(0, 1),
+        runs=tmp_path / "runs",
+        checkpoints=tmp_path / "checkpoints",
+    )
+    options = RobustnessOptions(("rotation",))
+    results = run_experiment(experiment, settings, options=options)
+    folder = results.run.path
+    figures = json.loads((folder / "results.json").read_text())["figures"]
+    for row in recipes:
+        name = "unchanged" if row == "plain" else f"{row}: unchanged"
+        last = results.measurements["", row]["val_accuracy"]
+        assert figures[name]["values"] == pytest.approx(last.values)
     report = (folder / "report.md").read_text()
-    assert "| rotation 45 | .123 | report A |" in report
-    assert "| unchanged | .500 | report A |" in report
+    assert "What longer gains over plain" in report
+    assert "| rotation 45 | validation accuracy | .123 |" in report
+    assert "other data" in report
     assert "never measured" not in report
 
 
@@ -178,7 +202,7 @@ def test_bad_input_is_one_line_and_leaves_no_run_folder(trained, tmp_path) -> No
 
     unfinished = copy("unfinished", recorded={})
     no_val = copy("no-val")
-    rewrite_splits(no_val, ",val\n", ",train\n")
+    rewrite_splits(no_val, ",val,", ",train,")
     others = tmp_path / "others"
     shutil.copytree(trained / "images", others)
     (others / "red").rename(others / "crimson")
@@ -191,18 +215,18 @@ def test_bad_input_is_one_line_and_leaves_no_run_folder(trained, tmp_path) -> No
         ({"checkpoint": tmp_path}, "no checkpoint there"),
         ({"checkpoint": tmp_path / "nowhere"}, "no checkpoint there"),
         ({"checkpoint": unfinished}, "has not finished"),
-        ({"checkpoint": no_val}, "--split val: .*no image"),
+        ({"checkpoint": no_val}, "`split` val: .*no image"),
         ({"checkpoint": mismatched}, "classes are not those of the checkpoint"),
         ({"root": others}, "not there"),
-        ({"compare": renamed}, "--compare .*classes are not those of --checkpoint"),
+        ({"compare": renamed}, "`compare` .*classes are not those of `checkpoint`"),
         ({"root": tmp_path / "nowhere"}, "nowhere"),
-        ({"transforms": ("melt",)}, "--transforms: .*'melt'"),
-        ({"image": "red/99.png"}, "--image red/99.png"),
+        ({"transforms": ("melt",)}, "`transforms`: .*'melt'"),
+        ({"image": "red/99.png"}, "`image` red/99.png"),
         ({"compare": tmp_path}, "no checkpoint there"),
         ({"compare": trained / "network", "compare_label": "trained"}, "another name"),
-        ({"seed": -1}, "seed -1"),
+        ({"seed": -1}, "`seed` -1: must be at least 0"),
     ):
         with pytest.raises(InputError, match=words) as error:
-            robustness.main(config(trained, tmp_path, **changes))
+            robustness(config(trained, tmp_path, **changes))
         assert "\n" not in str(error.value)
     assert not (tmp_path / "runs").exists()
