@@ -2,117 +2,43 @@
 
 python -m experiments.all                                 # drawn images, a try-out
 python -m experiments.all --artists DIR --faces DIR       # real ones where there are
-python -m experiments.all --profile full --artists DIR    # with the seeds' settings
+python -m experiments.all --profile full --artists DIR    # with the published settings
+
+2 cores, laptop profile: 56 min.
 """
 
 import contextlib
-import csv
 import dataclasses
-import importlib
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal, TypeVar
 
-from experiments.catalog import EXPERIMENTS
-from experiments.common import run_cli
+from experiments import report
+from experiments.catalog import collect
+from jaxvision.cli import flags
+from jaxvision.data.splits import read_splits
+from jaxvision.declaration import Analysis, Experiment, Question
 from jaxvision.errors import InputError
+from jaxvision.report.formats import format_duration
+from jaxvision.report.runs import BegunRun, FinishedRun, Runs, find_runs
+from jaxvision.storage import writing
 
-if TYPE_CHECKING:
-    from jaxvision.report.runs import BegunRun, FinishedRun, Runs
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """A run of an experiment.
-
-    experiment: its name.
-    laptop, full: flags of each profile; None: the profile leaves it out.
-    network_of: the experiment whose newest network it takes, as `--checkpoint`.
-    tuned_by: the experiment whose newest settings it takes, as `--tuned`.
-    shown: whether it takes an image, of those the network was measured on.
-    """
-
-    experiment: str
-    laptop: str | None = ""
-    full: str | None = ""
-    network_of: str | None = None
-    tuned_by: str | None = None
-    shown: bool = False
-
-
-ALEXNET = "--model alexnet --image-size 224"
-
-PLAIN = "--no-batch-norm --dropout-rate 0 --optim.weight-decay 0"
-"""The perceptron without what keeps it from overfitting."""
-
-FIVE = "--data.largest-classes 5 --limit 60"
-"""Five painters, of which few images each."""
-
-SMALL = (
-    "--image-size 48 --epochs 12 --batch-size 8 --data.limit 120 "
-    "--augment.horizontal-flip 0.5 --optim.schedule cosine"
-)
-"""Faces and comics of half the height and width, few of them, in small steps."""
-
-LITE = "--backbone efficientnet_lite0"
-"""The pretrained network that needs no download."""
-
-CONV4 = "--backbone alexnet --layer conv4"
-
-STEPS = (
-    Step("receptive_field"),
-    Step("receptive_field", ALEXNET, ALEXNET),
-    Step("part1_baseline", "--seeds 0 1 2"),
-    Step("part1_pooling", "--seeds 0 1 2"),
-    Step("part1_regularization", "--seeds 0 1 2"),
-    Step("part1_architecture", "--seeds 0 1 2"),
-    Step("part1_tuning", "--seeds 0 1 2"),
-    Step("part1_robustness", "--seeds 0 1 2"),
-    Step("part2_mlp", PLAIN, PLAIN),
-    Step("part2_mlp"),
-    Step("part2_features", LITE),
-    Step("part2_features", None, f"{CONV4} --hidden 4096 4096"),
-    Step("part2_weights"),
-    Step(
-        "part2_finetune",
-        f"{LITE} --method features --epochs 100",
-        "--method features --epochs 100",
-    ),
-    Step("part2_finetune", f"{LITE} --image-size 128 --epochs 4 --seeds 0"),
-    Step("part2_saliency", network_of="part2_finetune"),
-    Step("prado_scratch", f"{FIVE} --image-size 32 --epochs 10 --seeds 0 1"),
-    Step("prado_transfer", f"{FIVE} --backbones mobilenet_v2 efficientnet_lite0"),
-    Step("prado_ablation", f"{FIVE} --image-size 32 --epochs 6 --seeds 0 1"),
-    Step("comics_baseline", SMALL),
-    Step("comics_tune", f"{SMALL} --tune.trials 6"),
-    Step("comics_final", f"{SMALL} --seeds 0 1 2", tuned_by="comics_tune"),
-    Step("part1_transfer", "--seeds 0 1 2"),
-    Step("robustness", network_of="part2_finetune"),
-    Step(
-        "explain",
-        "--method all",
-        "--method all",
-        network_of="part2_finetune",
-        shown=True,
-    ),
-)
-"""In this order: a step may use what one before it has trained."""
+AnyRun = TypeVar("AnyRun", FinishedRun, BegunRun)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Runs what has not been run yet; the same command again goes on."""
+    """Runs what has not been run yet; the same command again continues."""
 
     profile: Literal["laptop", "full"] = "laptop"
-    """laptop: fewer seeds, epochs and images, for two cores; full: as
-    the seeds have it."""
+    """laptop: fewer seeds, epochs and images, for two cores; full: as published."""
     artists: Path | None = None
     """Paintings, one subfolder per painter; none: drawn ones."""
     faces: Path | None = None
@@ -123,7 +49,7 @@ class Config:
     prado: Path | None = None
     """The Prado's paintings, one subfolder per painter; none: drawn ones."""
     comics: Path | None = None
-    """Faces and comics, one subfolder each; none: drawn ones."""
+    """Faces and comics, a subfolder each; none: drawn ones."""
     only: tuple[str, ...] = ()
     """Names of experiments; none: all."""
     again: tuple[str, ...] = ()
@@ -135,11 +61,23 @@ class Config:
 
 
 @dataclasses.dataclass(frozen=True)
+class Step:
+    """A run of an experiment, with its arguments."""
+
+    experiment: Question
+    arguments: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.experiment.name
+
+
+@dataclasses.dataclass(frozen=True)
 class Outcome:
     """What became of a step.
 
     status: "done" now, "skipped" because it was, "failed" or "interrupted".
-    reason: the last line it said, where it failed.
+    reason: the last line it printed, where it failed.
     """
 
     step: Step
@@ -148,67 +86,67 @@ class Outcome:
     reason: str = ""
 
 
+def steps(config: Config) -> list[Step]:
+    """The runs of a profile, in order: one may use what another before it trained."""
+    return [
+        Step(experiment, arguments)
+        for name, experiment in collect().items()
+        if not config.only or name in config.only
+        for arguments in getattr(experiment, config.profile)
+    ]
+
+
 def main(config: Config) -> None:
     """Exit status 1 where a step failed, 128 + signal where it was interrupted."""
-    from experiments import report
-
+    known = collect()
     for name in (*config.only, *config.again):
-        if name not in EXPERIMENTS:
+        if name not in known:
             raise InputError(
-                f"no experiment is called {name}; there are {', '.join(EXPERIMENTS)}"
+                f"no experiment is called {name}; there are {', '.join(known)}"
             )
     for name in ("artists", "faces", "prado", "comics"):
         root = getattr(config, name)
         if root is not None and not root.is_dir():
-            raise InputError(f"--{name} {root}: there is no such folder")
-    steps = [
-        step
-        for step in STEPS
-        if getattr(step, config.profile) is not None
-        and (not config.only or step.experiment in config.only)
-    ]
-    outcomes = []
-    with _Children() as children:
-        for number, step in enumerate(steps, 1):
-            print(f"\n[{number}/{len(steps)}] {step.experiment}", flush=True)
+            raise InputError("there is no such folder", setting=name, value=root)
+    wanted, outcomes = steps(config), []
+    with Children() as children:
+        for number, step in enumerate(wanted, 1):
+            print(f"\n[{number}/{len(wanted)}] {step.name}", flush=True)
             outcome = run_step(config, step, children)
             outcomes.append(outcome)
             if outcome.status == "interrupted":
                 break
-    _say(outcomes, len(steps))
+    _print(outcomes, len(wanted))
     report.main(
         report.Config(runs=config.runs),
-        {o.step.experiment: o.reason for o in outcomes if o.status == "failed"},
+        {o.step.name: o.reason for o in outcomes if o.status == "failed"},
     )
     if children.stopped:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; the same command continues", file=sys.stderr)
         raise SystemExit(128 + children.stopped)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise SystemExit(1)
 
 
-def run_step(config: Config, step: Step, children: "_Children") -> Outcome:
+def run_step(config: Config, step: Step, children: "Children") -> Outcome:
     """Runs one step to its end, unless that has been done."""
-    from jaxvision.report.formats import format_duration
-    from jaxvision.report.runs import find_runs
-
     began = time.monotonic()
     runs = find_runs(config.runs)
     try:
-        flags = step_flags(config, step, runs)
+        own = step_arguments(config, step, runs)
     except InputError as error:
         print(f"failed: {error}", flush=True)
         return Outcome(step, "failed", reason=str(error))
-    arguments = ["-m", f"experiments.{step.experiment}", *flags]
+    arguments = ["-m", f"experiments.{step.name}", *own]
     command = shlex.join(["python", *arguments])
-    if find_run(runs.finished, step, command) and step.experiment not in config.again:
+    if find_run(runs.finished, step, command) and step.name not in config.again:
         print("done before", flush=True)
         return Outcome(step, "skipped")
     begun = find_run(runs.begun, step, command)
     if begun is not None and (folder := _resumable(config, begun)) is not None:
         arguments = [*arguments[:2], "--resume", str(folder)]
     print(shlex.join(["python", *arguments]), flush=True)
-    status, last = children.run(arguments, config.runs / "logs" / step.experiment)
+    status, last = children.run(arguments, config.runs / "logs" / step.name)
     seconds = time.monotonic() - began
     if children.stopped:
         return Outcome(step, "interrupted", seconds)
@@ -218,82 +156,77 @@ def run_step(config: Config, step: Step, children: "_Children") -> Outcome:
     return Outcome(step, "done", seconds)
 
 
-def step_flags(config: Config, step: Step, runs: "Runs") -> list[str]:
-    """The flags of a step.
+def step_arguments(config: Config, step: Step, runs: Runs) -> list[str]:
+    """The arguments of a step.
 
     Raises:
       InputError: the experiment that it builds on has not been run.
     """
-    experiment = EXPERIMENTS[step.experiment]
-    known = _settings_of(step.experiment)
-    flags = shlex.split(getattr(step, config.profile))
-    if experiment.images and (root := getattr(config, experiment.images)):
-        flags += ["--data.root", str(root)]
-        if experiment.images == "faces" and config.faces_per_person is not None:
-            flags += ["--data.split.train-per-class", str(config.faces_per_person)]
-    if step.network_of is not None:
-        trained = _newest(runs, step.network_of)
+    experiment = step.experiment
+    arguments = shlex.split(step.arguments)
+    if isinstance(experiment, Experiment) and (
+        root := getattr(config, experiment.dataset)
+    ):
+        arguments += ["--data.root", str(root)]
+        if experiment.dataset == "faces" and config.faces_per_person is not None:
+            arguments += ["--data.split.train-per-class", str(config.faces_per_person)]
+    if experiment.network_of is not None:
+        trained = _newest(runs, experiment.network_of)
         folder = config.checkpoints / trained.experiment / trained.path.name
-        flags += ["--checkpoint", str(folder)]
-        if step.shown:
-            flags.append(_an_image(folder))
-    if step.tuned_by is not None:
-        flags += ["--tuned", str(_newest(runs, step.tuned_by).path)]
-    for name in ("runs", "checkpoints"):
-        value = getattr(config, name)
-        if name in known and value != Path(name):
-            flags += [f"--{name}", str(value)]
-    return flags
+        arguments += ["--checkpoint", str(folder)]
+        if experiment.takes_image:
+            arguments.append(_test_image(folder))
+    if experiment.tuned_by is not None:
+        arguments += ["--tuned", str(_newest(runs, experiment.tuned_by).path)]
+    for name, value in {"runs": config.runs, "checkpoints": config.checkpoints}.items():
+        if value != Path(name) and _has(experiment, name):
+            arguments += [f"--{name}", str(value)]
+    return arguments
 
 
-def _newest(runs: "Runs", experiment: str) -> "FinishedRun":
+def _has(experiment: Question, setting: str) -> bool:
+    if not isinstance(experiment, Analysis):
+        return True
+    return setting in {field.name for field in dataclasses.fields(experiment.config)}
+
+
+def _newest(runs: Runs, experiment: str) -> FinishedRun:
     finished = [run for run in runs.finished if run.experiment == experiment]
     if not finished:
         raise InputError(f"it takes what {experiment} makes, which has not been run")
     return finished[-1]
 
 
-def _an_image(folder: Path) -> str:
+def _test_image(folder: Path) -> str:
     """The first test image of a training run's first seed."""
-    from jaxvision.classifier import ModelCard, seed_folders
+    from jaxvision.classifier import SPLITS, ModelCard, seed_folders
 
     seed = seed_folders(folder)[0]
     root = ModelCard.read(seed).data["root"]
-    with (seed / "splits.csv").open(encoding="utf-8", newline="") as file:
-        tested = [row["path"] for row in csv.DictReader(file) if row["split"] == "test"]
-    if not tested:
-        raise InputError(f"{seed / 'splits.csv'} names no test image")
-    return str(Path(root, tested[0]))
+    for row in read_splits(seed / SPLITS):
+        if row.split == "test":
+            return str(Path(root, row.path))
+    raise InputError(f"{seed / SPLITS} names no test image")
 
 
-def find_run(
-    runs: "tuple[FinishedRun, ...] | tuple[BegunRun, ...]", step: Step, command: str
-) -> "FinishedRun | BegunRun | None":
+def find_run(runs: tuple[AnyRun, ...], step: Step, command: str) -> AnyRun | None:
     """The newest run of a step by this very command."""
     same = [
-        run
-        for run in runs
-        if run.experiment == step.experiment and run.command == command
+        run for run in runs if (run.experiment, run.command) == (step.name, command)
     ]
     return same[-1] if same else None
 
 
-def _resumable(config: Config, begun: "BegunRun") -> Path | None:
+def _resumable(config: Config, begun: BegunRun) -> Path | None:
     """The checkpoint folder that continues a run; None: its experiment finds by itself
     what it has finished."""
-    from experiments.common import CONFIG
+    from jaxvision.experiment import CONFIG
 
     folder = config.checkpoints / begun.experiment / begun.path.name
-    known = _settings_of(begun.experiment)
-    return folder if "resume" in known and (folder / CONFIG).is_file() else None
+    return folder if (folder / CONFIG).is_file() else None
 
 
-def _settings_of(experiment: str) -> set[str]:
-    module = importlib.import_module(f"experiments.{experiment}")
-    return {field.name for field in dataclasses.fields(module.Config)}
-
-
-class _Children:
+class Children:
     """Runs one program at a time; hands it the signals that this one gets.
 
     stopped: the first signal, or 0.
@@ -303,9 +236,9 @@ class _Children:
         self.stopped = 0
         self._child: subprocess.Popen[str] | None = None
         self._told = False
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> "_Children":
+    def __enter__(self) -> "Children":
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._previous[number] = signal.signal(number, self._stop)
         return self
@@ -321,13 +254,11 @@ class _Children:
             self._child.send_signal(_understood(number))
 
     def run(self, arguments: list[str], log: Path) -> tuple[int, str]:
-        """Runs Python; shows and logs what it says.
+        """Runs Python; shows and logs what it prints.
 
         Returns:
           Its exit status and the last line that is not empty.
         """
-        from jaxvision.storage import writing
-
         log = log.with_suffix(".log")
         with writing(log.parent):
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -346,6 +277,7 @@ class _Children:
             ) as child,
             self._watching(child),
         ):
+            assert child.stdout is not None
             for line in child.stdout:
                 file.write(line)
                 file.flush()
@@ -370,20 +302,18 @@ def _understood(number: int) -> int:
     return number if number == signal.SIGINT else signal.SIGTERM
 
 
-def _environment() -> dict[str, str]:
+def _environment() -> Mapping[str, str]:
     """Output at once; large pages for large arrays, which must be asked for before
     Python starts."""
     own = {"PYTHONUNBUFFERED": "1", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     return {**own, **os.environ}
 
 
-def _say(outcomes: list[Outcome], total: int) -> None:
-    from jaxvision.report.formats import format_duration
-
+def _print(outcomes: list[Outcome], total: int) -> None:
     print()
     for outcome in outcomes:
         took = format_duration(outcome.seconds) if outcome.seconds else ""
-        print(f"{outcome.status:>11}  {took:>8}  {outcome.step.experiment}")
+        print(f"{outcome.status:>11}  {took:>8}  {outcome.step.name}")
         if outcome.reason:
             print(f"{'':>11}  {'':>8}  {outcome.reason}")
     left = total - len(outcomes)
@@ -392,4 +322,4 @@ def _say(outcomes: list[Outcome], total: int) -> None:
 
 
 if __name__ == "__main__":
-    run_cli(main, Config, __doc__)
+    flags.run(Config, main, None, "python -m experiments.all", __doc__)

@@ -10,9 +10,8 @@ python -m experiments.comics_baseline --image-size 48 --epochs 6 --data.limit 25
 from experiments.published import published
 from jaxvision.cli.experiment import main
 from jaxvision.data.splits import SplitConfig
-from jaxvision.data.transforms import AugmentConfig
-from jaxvision.experiment import Experiment, SearchRange
-from jaxvision.settings import OptimConfig, Recipe, ScheduleConfig
+from jaxvision.declaration import Experiment, SearchRange
+from jaxvision.settings import AugmentConfig, OptimConfig, Recipe, ScheduleConfig
 
 VGG = Recipe(
     "vgg13_bn",

@@ -13,7 +13,7 @@ from pathlib import Path
 from experiments.comics_baseline import SMALL, SPLIT, VGG
 from experiments.published import published
 from jaxvision.cli.experiment import main
-from jaxvision.experiment import Experiment, Table
+from jaxvision.declaration import Experiment, Table
 from jaxvision.settings import OptimConfig, Recipe
 
 

@@ -10,7 +10,7 @@ ones: images are scaled to [-0.5, 0.5], a quarter of the range of the report's c
 from experiments.part1_baseline import FIRST, PART1, SEEDS, SPLIT, as_built
 from experiments.published import published
 from jaxvision.cli.experiment import main
-from jaxvision.experiment import Experiment, Table
+from jaxvision.declaration import Experiment, Table
 
 TWO_BLOCKS = FIRST.replace(pool_kernel=2, pool_stride=1, epochs=10)
 

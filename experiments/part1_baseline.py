@@ -8,15 +8,18 @@ and .549.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from experiments.published import published
 from jaxvision.cli.experiment import main
 from jaxvision.data.splits import SplitConfig
-from jaxvision.data.transforms import AugmentConfig
-from jaxvision.experiment import Experiment, Results, Table
+from jaxvision.declaration import Experiment, Table
 from jaxvision.report.markdown import Block, Section, Text
 from jaxvision.report.markdown import Table as MarkdownTable
-from jaxvision.settings import OptimConfig, Recipe, ScheduleConfig
+from jaxvision.settings import AugmentConfig, OptimConfig, Recipe, ScheduleConfig
+
+if TYPE_CHECKING:
+    from jaxvision.experiment import Results
 
 PART1 = Recipe(
     "simple_cnn",
@@ -39,10 +42,10 @@ SPLIT = SplitConfig(0.8, 0.2, 0.0)
 SEEDS = (0, 1, 2, 3, 4)
 
 
-def as_built(**networks: Recipe) -> Callable[[Results], Sequence[Section]]:
+def as_built(**networks: Recipe) -> Callable[["Results"], Sequence[Section]]:
     """A section with the layers of each network, by its name with underscores."""
 
-    def sections(results: Results) -> Sequence[Section]:
+    def sections(results: "Results") -> Sequence[Section]:
         from jaxvision.models.summary import as_table, summarize_model
         from jaxvision.recipe import make_card, make_start
 

@@ -10,7 +10,7 @@ python -m experiments.part1_pooling --data.root DIR       # one subfolder per pa
 from experiments.part1_baseline import FIRST, SEEDS, SPLIT
 from experiments.published import published
 from jaxvision.cli.experiment import main
-from jaxvision.experiment import Experiment, Table
+from jaxvision.declaration import Experiment, Table
 
 SIZES = ((2, 2), (2, 1), (3, 2), (3, 1))
 """Kernel and stride."""

@@ -12,7 +12,7 @@ import dataclasses
 from experiments.part1_baseline import FIRST, SEEDS, SPLIT
 from experiments.published import published
 from jaxvision.cli.experiment import main
-from jaxvision.experiment import Experiment, Table
+from jaxvision.declaration import Experiment, Table
 from jaxvision.settings import OptimConfig, Recipe, ScheduleConfig
 
 POOLED = FIRST.replace(pool_kernel=2, pool_stride=1)

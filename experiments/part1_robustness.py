@@ -9,17 +9,21 @@ for inversion.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from experiments.part1_baseline import SEEDS, SPLIT
 from experiments.part1_tuning import BEST_ROWS
 from experiments.published import published
 from jaxvision.cli.experiment import main
-from jaxvision.experiment import Experiment, Results, Table
-from jaxvision.report.markdown import Section
+from jaxvision.declaration import Experiment, Table
 from jaxvision.robustness.config import RobustnessOptions
 
+if TYPE_CHECKING:
+    from jaxvision.experiment import Results
+    from jaxvision.report.markdown import Section
 
-def changes(results: Results) -> Sequence[Section]:
+
+def changes(results: "Results") -> "Sequence[Section]":
     from jaxvision.robustness.report import robustness_sections
 
     return robustness_sections(results)

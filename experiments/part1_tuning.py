@@ -11,9 +11,8 @@ from experiments.part1_architecture import THREE_BLOCKS
 from experiments.part1_baseline import FIRST, PART1, SEEDS, SPLIT, as_built
 from experiments.published import published
 from jaxvision.cli.experiment import main
-from jaxvision.data.transforms import AugmentConfig
-from jaxvision.experiment import Experiment, Table
-from jaxvision.settings import OptimConfig, ScheduleConfig
+from jaxvision.declaration import Experiment, Table
+from jaxvision.settings import AugmentConfig, OptimConfig, ScheduleConfig
 
 BEST = PART1.replace(
     network="convnet",
@@ -80,7 +79,6 @@ EXPERIMENT = Experiment(
                 for size in (8, 16, 32, 64, 128)
             },
             about=f"{THREE}: more images a step, and so fewer steps an epoch.",
-            published=published("1.6"),
             reference="batch size 32",
         ),
         "learning_rate": Table(
@@ -114,6 +112,7 @@ EXPERIMENT = Experiment(
     split=SPLIT,
     seeds=SEEDS,
     sections=as_built(best_network=BEST),
+    published=published("1.6"),
     reference="Batches of 8 to 128, rates of 1e-2 to 1e-5, 10 epochs; the best network "
     "of each report.",
     laptop=("--seeds 0 1 2",),

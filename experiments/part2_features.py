@@ -10,7 +10,7 @@ AlexNet: .742 and .628.
 
 from experiments.published import published
 from jaxvision.cli.experiment import main
-from jaxvision.experiment import Experiment, SearchRange
+from jaxvision.declaration import Experiment, SearchRange
 from jaxvision.settings import OptimConfig, Recipe, ScheduleConfig
 
 HEAD = Recipe(

@@ -11,7 +11,7 @@ Published for 40 people, AlexNet's last layer alone: .699.
 
 from experiments.published import published
 from jaxvision.cli.experiment import main
-from jaxvision.experiment import Experiment, SearchRange
+from jaxvision.declaration import Experiment, SearchRange
 from jaxvision.settings import Recipe
 
 EXPERIMENT = Experiment(

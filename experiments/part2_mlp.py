@@ -10,9 +10,8 @@ python -m experiments.part2_mlp --no-batch-norm --dropout-rate 0 --optim.weight-
 
 from experiments.published import published
 from jaxvision.cli.experiment import main
-from jaxvision.data.transforms import AugmentConfig
-from jaxvision.experiment import Experiment, SearchRange
-from jaxvision.settings import OptimConfig, Recipe, ScheduleConfig
+from jaxvision.declaration import Experiment, SearchRange
+from jaxvision.settings import AugmentConfig, OptimConfig, Recipe, ScheduleConfig
 
 MLP = Recipe(
     "mlp",

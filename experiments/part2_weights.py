@@ -7,15 +7,18 @@ Images of the weights of 300 and 800 hidden units, without and with L2, over 3 s
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from experiments.published import published
 from jaxvision.cli.experiment import main
-from jaxvision.data.dataset import Dataset
-from jaxvision.data.transforms import AugmentConfig
-from jaxvision.experiment import Experiment, Results, Table
+from jaxvision.declaration import Experiment, Table
 from jaxvision.explain.config import WeightsOptions
-from jaxvision.report.markdown import Section
-from jaxvision.settings import OptimConfig, Recipe, ScheduleConfig
+from jaxvision.settings import AugmentConfig, OptimConfig, Recipe, ScheduleConfig
+
+if TYPE_CHECKING:
+    from jaxvision.data.dataset import Dataset
+    from jaxvision.experiment import Results
+    from jaxvision.report.markdown import Section
 
 HIDDEN = (300, 800)
 
@@ -39,13 +42,13 @@ ROWS = {
 }
 
 
-def check(dataset: Dataset, options: WeightsOptions) -> None:
+def check(dataset: "Dataset", options: WeightsOptions) -> None:
     from jaxvision.explain.weights import check_options
 
     check_options(dataset, options, min(HIDDEN))
 
 
-def pictures(results: Results) -> Sequence[Section]:
+def pictures(results: "Results") -> "Sequence[Section]":
     from jaxvision.explain.weights_report import weights_sections
 
     return weights_sections(results)

@@ -15,7 +15,7 @@ from typing import Any
 from experiments.prado_scratch import FIVE, PRADO, SPLIT
 from experiments.published import published
 from jaxvision.cli.experiment import main
-from jaxvision.experiment import Experiment, Table
+from jaxvision.declaration import Experiment, Table
 from jaxvision.settings import Recipe
 
 

@@ -14,9 +14,8 @@ import math
 from experiments.published import published
 from jaxvision.cli.experiment import main
 from jaxvision.data.splits import SplitConfig
-from jaxvision.data.transforms import AugmentConfig
-from jaxvision.experiment import Experiment, Table
-from jaxvision.settings import OptimConfig, Recipe, ScheduleConfig
+from jaxvision.declaration import Experiment, Table
+from jaxvision.settings import AugmentConfig, OptimConfig, Recipe, ScheduleConfig
 
 PRADO = Recipe(
     method="scratch",
@@ -56,6 +55,7 @@ EXPERIMENT = Experiment(
     recipe=PRADO,
     tables=networks,
     split=SPLIT,
+    fixed=("network", "weights"),
     aliases={"rows": "networks", "data.limit": "limit"},
     published=published("Prado"),
     reference="About .95 on the test images for each of the three, 50 epochs.",

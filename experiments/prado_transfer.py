@@ -15,9 +15,8 @@ from pathlib import Path
 from experiments.prado_scratch import FIVE, PRADO, SPLIT
 from experiments.published import published
 from jaxvision.cli.experiment import main
-from jaxvision.data.transforms import AugmentConfig
-from jaxvision.experiment import Experiment, Table
-from jaxvision.settings import Recipe
+from jaxvision.declaration import Experiment, Table
+from jaxvision.settings import AugmentConfig, Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +74,7 @@ EXPERIMENT = Experiment(
     tables=backbones,
     options=Options,
     split=SPLIT,
+    fixed=("network", "weights", "augment"),
     aliases={"data.limit": "limit"},
     published=published("Prado"),
     reference="25 epochs: VGG19 worst, ResNet50V2 and MobileNetV2 good, "

@@ -1,58 +1,53 @@
-"""Part 1.1: which part of an image a node of a network sees.
+"""1.1 How much of the image does each layer see?
 
-python -m experiments.receptive_field --model simple_cnn
-python -m experiments.receptive_field --model alexnet --image-size 224
+python -m experiments.receptive_field --network simple_cnn
+python -m experiments.receptive_field --network alexnet --image-size 224
+
+By recursion and by the gradient, in seconds. Two convolutions of kernels 5 and 3 see
+7×7 pixels.
 """
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
-from experiments.common import run_cli
+import tyro
 
-USUAL_SIZE = {
-    "mlp": 28,
-    "simple_cnn": 50,
-    "convnet": 50,
-    "vgg13_bn": 96,
-    "efficientnet_v2_b3": 300,
-}
-"""Height and width that a network is mostly given, where it is not 224."""
+from jaxvision.cli.experiment import main
+from jaxvision.declaration import Analysis
+from jaxvision.explain.config import ReceptiveFieldConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(ReceptiveFieldConfig):
     """Receptive field of every layer, by recursion and by the gradient."""
 
-    model: str = "simple_cnn"
-    """Name of the network."""
-    image_size: int | None = None
-    """Height and width of the image, in pixels; none: what the network is made
-    for."""
-    runs: Path = Path("runs")
-    """The report goes to a new folder in here."""
+    network: Annotated[str, tyro.conf.arg(aliases=("--model",))] = "simple_cnn"
+    """Name of the network, in `jaxvision.models.MODELS`."""
 
 
-def main(config: Config) -> None:
-    from experiments.receptive_field_report import (
-        example,
-        measure,
-        print_fields,
-        write_fields,
-    )
-    from jaxvision.report.run_folder import RunFolder
+def run(config: ReceptiveFieldConfig) -> Path:
+    from jaxvision.explain.receptive_field import receptive_field
 
-    size = config.image_size
-    if size is None:
-        size = USUAL_SIZE.get(config.model, 224)
-    measured = [example(), measure(config.model, size)]
-    for network in measured:
-        print_fields(network)
-    run = RunFolder.create("receptive_field", root=config.runs)
-    run.write_config(dataclasses.replace(config, image_size=size))
-    write_fields(run, measured)
-    print(f"report: {run.path / 'report.md'}")
-    print(run.path)
+    return receptive_field(config)
 
+
+ALEXNET = "--network alexnet --image-size 224"
+
+EXPERIMENT = Analysis(
+    name="receptive_field",
+    section="1.1",
+    title="Receptive field",
+    question="How much of the image does each layer see?",
+    chapter="part-1",
+    config=Config,
+    run=run,
+    reference="Two convolutions of stride 1 see (f₁ + f₂ − 1)² pixels, 7×7 for 5 and "
+    "3.",
+    variants=("network", "image_size"),
+    laptop=("", ALEXNET),
+    full=("", ALEXNET),
+)
 
 if __name__ == "__main__":
-    run_cli(main, Config, __doc__)
+    main(EXPERIMENT)

@@ -1,4 +1,4 @@
-"""Bayesian optimization of any experiment whose config names what to tune.
+"""Bayesian optimization of any experiment that declares what to tune.
 
 python -m experiments.tune part2-mlp --tune.trials 20
 python -m experiments.tune part2-features --data.root DIR --tune.sampler gp
@@ -7,50 +7,46 @@ The same command continues a study that was stopped; started several times at on
 processes share the study.
 """
 
-from types import ModuleType
-from typing import Annotated, Any, Union
+import sys
+from collections.abc import Sequence
 
-import tyro
-
-from experiments import comics_baseline, part2_features, part2_finetune, part2_mlp
-from experiments.common import run_cli
-from experiments.tuning import run_tuning, tuning_config
-
-EXPERIMENTS: tuple[ModuleType, ...] = (
-    part2_mlp,
-    part2_features,
-    part2_finetune,
-    comics_baseline,
-)
-"""Modules with a `Config` that has `TUNABLE`, and with `prepare`."""
+from experiments.catalog import collect
+from jaxvision.cli.experiment import tune_main
+from jaxvision.cli.process import command
+from jaxvision.declaration import Experiment
+from jaxvision.errors import InputError
 
 
-def _name(module: ModuleType) -> str:
-    return module.__name__.rpartition(".")[2]
+def tunable() -> dict[str, Experiment]:
+    """Experiments with a search space, by name; a tuning of its own is none."""
+    return {
+        name: one
+        for name, one in collect().items()
+        if isinstance(one, Experiment) and one.search_space and name != "comics_tune"
+    }
 
 
-CONFIGS = {module: tuning_config(module.Config) for module in EXPERIMENTS}
+def main(arguments: Sequence[str] | None = None) -> None:
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    names = {name.replace("_", "-"): name for name in tunable()}
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(f"{__doc__}\nWhat can be tuned: {', '.join(names)}")
+        return
+    with command():
+        given = arguments[0].replace("_", "-") if arguments else ""
+        if given not in names:
+            raise InputError(
+                f"{given or 'nothing'}: no such experiment to tune; there are "
+                f"{', '.join(names)}"
+            )
+    from jaxvision.tuning import tuning_of
 
-Config = Union[  # noqa: UP007, of what is known only when it runs
-    tuple(
-        Annotated[config, tyro.conf.subcommand(_name(module).replace("_", "-"))]
-        for module, config in CONFIGS.items()
-    )
-]
-
-
-def main(config: Any) -> None:
-    (module,) = (m for m, kind in CONFIGS.items() if type(config) is kind)
-    name = _name(module)
-    run_tuning(
-        f"tune_{name}",
-        config,
-        title=f"Tuning of {name}",
-        question="Which of these settings does Bayesian optimization find best for "
-        f"`{name}`: {', '.join(module.Config.TUNABLE)}?",
-        prepare=module.prepare,
+    tune_main(
+        tuning_of(tunable()[names[given]]),
+        arguments[1:],
+        prog=f"python -m experiments.tune {given}",
     )
 
 
 if __name__ == "__main__":
-    run_cli(main, Config, __doc__)
+    main()

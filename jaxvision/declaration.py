@@ -139,6 +139,8 @@ class Experiment(Question):
     search_space: Mapping[str, SearchRange] = dataclasses.field(default_factory=dict)
     """What `tune` may vary, by setting; names that the recipe has not are options of
     the network."""
+    fixed: tuple[str, ...] = ()
+    """Settings of the recipe that the tables decide."""
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Setting -> another name of its flag."""
 

@@ -12,6 +12,7 @@ import inspect
 import itertools
 import json
 import re
+import sys
 import textwrap
 import types
 import typing
@@ -187,6 +188,7 @@ class ExperimentFlags:
         options: Any = None,
         *,
         aliases: Mapping[str, str] | None = None,
+        fixed: Sequence[str] = (),
         tables: bool = False,
         sweep: bool = False,
         photos: bool = False,
@@ -197,6 +199,7 @@ class ExperimentFlags:
           config, recipe, options: where nothing is given; of a `recipe` of None the
             experiment has none, of `options` likewise.
           aliases: setting -> another name of its flag.
+          fixed: settings of the recipe that are no flags.
           tables: whether several recipes are compared.
           sweep: whether they are trained all at once.
           photos: whether the images' folder and any option of a network can be given:
@@ -206,6 +209,11 @@ class ExperimentFlags:
         aliases = {"network": "backbone", **(aliases or {})}
         self._default = Settings(config, recipe, options)
         self._open = photos
+        self._nested = {
+            f"--{_dashed(alias)}": f"--{_dashed(name)}"
+            for name, alias in aliases.items()
+            if "." in name
+        }
         hide = [] if tables else ["rows"]
         if sweep or tune is not None:
             hide += ["distributed", "resume", "tensorboard"]
@@ -223,8 +231,14 @@ class ExperimentFlags:
         self._config = variant(RunConfig, {**changes, **_aliased(RunConfig, aliases)})
         parts: dict[str, Any] = {"config": cast(self._config, config)}
         if recipe is not None:
+            hints = typing.get_type_hints(Recipe, include_extras=True)
             self._recipe = variant(
-                Recipe, {"options": hidden(Any), **_aliased(Recipe, aliases)}
+                Recipe,
+                {
+                    "options": hidden(Any),
+                    **_aliased(Recipe, aliases),
+                    **{name: hidden(hints[name]) for name in fixed},
+                },
             )
             parts["recipe"] = cast(self._recipe, recipe)
             if recipe.options:
@@ -272,6 +286,7 @@ class ExperimentFlags:
             experiment.recipe,
             experiment.options and experiment.options(),
             aliases=experiment.aliases,
+            fixed=experiment.fixed,
             tables=experiment.tables is not None,
             sweep=experiment.sweep,
             photos=photos,
@@ -292,9 +307,12 @@ class ExperimentFlags:
         Raises:
           InputError: an option of the network that is none.
         """
+        # tyro has aliases at the top only for what stands at the top.
+        given = sys.argv[1:] if arguments is None else arguments
+        words = [word.partition("=") for word in given]
         found = parse(
             self._kind,
-            arguments,
+            [f"{self._nested.get(a, a)}{equals}{b}" for a, equals, b in words],
             prog=prog,
             description=description,
             default=self._start,

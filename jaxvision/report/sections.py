@@ -105,9 +105,9 @@ def write_run(
     )
     trials = next(iter(results.trials.values()))
     resume = None
-    if resume_command is not None and not experiment.sweep:
+    if resume_command is not None and trials[0].classifier:
         resume = resume_command(results.checkpoint)
-    if results.single and trials[0].evaluations:
+    if results.single and trials[0].classifier:
         sections = [
             *_published_sections(results),
             *_classifier_sections(run, trials),
@@ -116,7 +116,7 @@ def write_run(
         ]
     else:
         for key, several in results.trials.items():
-            if several[0].evaluations:
+            if several[0].classifier:
                 _write_row(results, key, several, resume)
         sections = [
             *_table_sections(results),
@@ -141,7 +141,7 @@ def _print(results: "Results", headline: Sequence[Measurement]) -> None:
             f"{measurement.name}: {format_mean_sd(measurement.mean, measurement.sd)}, "
             f"{len(measurement.values)} seed(s){demo}"
         )
-    if not results.experiment.sweep:
+    if results.checkpoint.is_dir():
         print(f"checkpoint: {results.checkpoint}")
     print(f"report: {results.run.path / 'report.md'}")
     print(results.run.path)
@@ -460,6 +460,8 @@ def _table_section(
         for row in rows[:LINES]
     }
     metrics = ("accuracy",) if results.experiment.sweep else ("loss", "accuracy")
+    if not results.trials[name, rows[0]][0].history:
+        metrics = ()
     images: list[markdown.Block] = []
     for metric in metrics:
         file = metric if not name else name if len(metrics) == 1 else f"{name}_{metric}"
@@ -490,7 +492,7 @@ def _table_section(
     reports = [
         f"[{escape(row)}]({_row_folder((name, row))}/report.md)"
         for row in rows
-        if results.trials[name, row][0].evaluations
+        if results.trials[name, row][0].classifier
     ]
     if reports:
         blocks.append(Text(f"Report of each row: {', '.join(reports)}."))
@@ -509,30 +511,36 @@ def _figures_table(
     measured: Mapping[str, Mapping[str, Measurement]],
 ) -> Table:
     """Mean ± sd over the seeds, a row a recipe."""
-    if results.experiment.sweep:
-        metrics = ["train_accuracy", "val_accuracy", "best_val_accuracy"]
-    else:
-        split = results.headline.partition("_")[0]
-        metrics = [
+    split = results.headline.partition("_")[0]
+    metrics = (
+        ["train_accuracy", "val_accuracy", "best_val_accuracy", "epochs"]
+        if results.experiment.sweep
+        else [
             *(f"{split}_{one}" for one in ("accuracy", "balanced_accuracy")),
             *(f"{split}_macro_f1", "val_accuracy", "train_accuracy"),
+            "seconds_per_epoch",
         ]
-    metrics = list(dict.fromkeys(metrics))
-    last = "epochs" if results.experiment.sweep else "seconds_per_epoch"
+    )
+    first = next(iter(measured.values()))
+    metrics = [metric for metric in dict.fromkeys(metrics) if metric in first]
     recipes = {row: table.recipes[row] for row in measured}
     _, varied = shared_settings(recipes)
     costs = _costs(results, recipes)
     header = [
         heading_of(name), *(["settings"] if any(varied.values()) else []), *costs,
-        *map(format_words, [*metrics, last]),
+        *map(format_words, metrics),
     ]  # fmt: skip
     rows = [
         [
             row,
             *([_listed(varied[row])] if any(varied.values()) else []),
             *(column[row] for column in costs.values()),
-            *(format_mean_sd(found[m].mean, found[m].sd) for m in metrics),
-            f"{found[last].mean:.3g}",
+            *(
+                f"{found[metric].mean:.3g}"
+                if metric in ("epochs", "seconds_per_epoch")
+                else format_mean_sd(found[metric].mean, found[metric].sd)
+                for metric in metrics
+            ),
         ]
         for row, found in measured.items()
     ]
@@ -577,6 +585,11 @@ def _caption(results: "Results", table: "RecipeTable", rows: Sequence[str]) -> s
         f"Mean ± sample standard deviation over {len(config.seeds)} seed(s) "
         f"({', '.join(map(str, config.seeds))}), after {epoch}."
     )
+    if config.folds is not None:
+        text += (
+            f" Each image is classified by a head that was trained on the other "
+            f"{config.folds - 1} of {config.folds} folds."
+        )
     if shared:
         text += f" All rows: {escape(_listed(shared))}."
     if config.max_epochs:
@@ -601,7 +614,7 @@ def finding(
 
     order = sorted(measured, key=lambda row: -measured[row][metric].mean)
     word = format_words(metric)
-    if len(order) == 1:
+    if len(order) == 1 and "train_accuracy" in measured[order[0]]:
         gap = measured[order[0]]["train_accuracy"].mean - (
             measured[order[0]][metric].mean
         )
@@ -700,7 +713,7 @@ def _use_best(results: "Results", resume: str | None) -> Iterator[Section]:
         key
         for key, trials in results.trials.items()
         if trials[0].folder is not None
-        and (trials[0].evaluations or key[1] in results.tables[key[0]].save)
+        and (trials[0].classifier or key[1] in results.tables[key[0]].save)
     ]
     folder = None
     if kept:
