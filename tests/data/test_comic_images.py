@@ -1,5 +1,6 @@
 """The comic filter: flat, few colors, dark outlines; and the folders it writes."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -71,17 +72,15 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
-def test_a_folder_of_faces_becomes_pairs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_of_faces_becomes_pairs(tmp_path: Path) -> None:
     fill(tmp_path / "faces")
     (tmp_path / "faces" / "9.jpg").write_bytes(b"broken")
     out = tmp_path / "set"
-    arguments = ["--faces", str(tmp_path / "faces"), "--out", str(out)]
-    comics.main(arguments)
-    said = capsys.readouterr().out
-    assert "3 faces and their comics" in said
-    assert "9.jpg: not an image" in said
+    config = comics.ComicsConfig(tmp_path / "faces", out)
+    written = comics.write_comics(config)
+    assert written.pairs == 3
+    (bad,) = written.bad
+    assert "9.jpg: not an image" in str(bad)
     assert sorted(contents(out)) == [
         *(f"comic/{i}.jpg" for i in range(3)),
         *("face/0.jpg", "face/1.png", "face/2.jpg"),
@@ -95,27 +94,30 @@ def test_a_folder_of_faces_becomes_pairs(
     (out / "face" / "2.jpg").unlink()
     (out / "comic" / ".2.jpg.4711.part").write_bytes(b"half")
     time = (out / "comic" / "0.jpg").stat().st_mtime_ns
-    comics.main([*arguments, "--processes", "2"])
+    comics.write_comics(dataclasses.replace(config, processes=2))
     assert contents(out) == before
     assert (out / "comic" / "0.jpg").stat().st_mtime_ns == time
 
 
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    def write(folder: str, **options: int) -> None:
+        config = comics.ComicsConfig(tmp_path / folder, tmp_path / "out", **options)
+        comics.write_comics(config)
+
     with pytest.raises(InputError, match="no such folder"):
-        comics.write_comics(tmp_path / "none", out)
+        write("none")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no image in it"):
-        comics.write_comics(tmp_path / "empty", out)
+        write("empty")
     (tmp_path / "empty" / "a.png").write_bytes(b"x")
     with pytest.raises(InputError, match="no image can be read; the first: "):
-        comics.write_comics(tmp_path / "empty", out)
+        write("empty")
     (tmp_path / "empty" / "a.jpg").write_bytes(b"x")
     with pytest.raises(InputError, match=r"a\.jpg and a\.png would be one pair"):
-        comics.write_comics(tmp_path / "empty", out)
+        write("empty")
     fill(tmp_path / "faces")
-    with pytest.raises(InputError, match="--processes 0"):
-        comics.write_comics(tmp_path / "faces", out, processes=0)
+    with pytest.raises(InputError, match="`processes` 0"):
+        write("faces", processes=0)
 
 
 def test_real_faces(shared_data: Path) -> None:

@@ -5,13 +5,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.data import dataset as dataset_module
-from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
+from jaxvision import storage
+from jaxvision.data import decode as decode_module
+from jaxvision.data.dataset import DataConfig, DecodedDataset, load_dataset
 from jaxvision.data.decode import decode_image
 from jaxvision.data.loader import Batches
 from jaxvision.data.splits import SPLITS, SplitConfig
@@ -38,11 +40,11 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-def load(root: Path, **options: object) -> Dataset:
-    return load_dataset(DataConfig(root=root, **options), SMALL)
+def load(root: Path, **options: Any) -> DecodedDataset:
+    return load_dataset(DataConfig(root=root, **options)).decode(SMALL)
 
 
-def everything(dataset: Dataset, **options: object) -> dict[str, np.ndarray]:
+def everything(dataset: DecodedDataset, **options: Any) -> dict[str, np.ndarray]:
     indices = np.arange(len(dataset.images))
     batches = dataset.batches(indices, batch_size=5, train=False, **options)
     stream = list(batches.iterate())
@@ -118,9 +120,9 @@ def test_costs_change_no_pixel(root: Path, tmp_path: Path) -> None:
 
 def test_no_image_is_decoded_twice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
-    read = dataset_module.decode.read_file
+    read = decode_module.read_file
     monkeypatch.setattr(
-        dataset_module.decode,
+        decode_module,
         "read_file",
         lambda path: opened.append(path) or read(path),
     )
@@ -131,10 +133,8 @@ def test_no_image_is_decoded_twice(root: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_progress_is_told(root: Path) -> None:
-    calls = []
-    load_dataset(
-        DataConfig(root=root), SMALL, progress=lambda *numbers: calls.append(numbers)
-    )
+    calls: list[tuple[int, int]] = []
+    load_dataset(root).decode(SMALL, lambda *numbers: calls.append(numbers))
     assert calls == [(number, 24) for number in range(1, 25)]
 
 
@@ -169,7 +169,7 @@ def test_bad_images_are_skipped_and_listed(root: Path, num_threads: int) -> None
 
 def test_bad_images_end_the_run_where_wanted(root: Path) -> None:
     spoil(root)
-    with pytest.raises(InputError, match=r"03\.png: damaged.*--data\.on-bad skip"):
+    with pytest.raises(InputError, match=r"03\.png: damaged.*`data\.on_bad` to skip"):
         load(root, on_bad="error")
 
 
@@ -187,7 +187,8 @@ def test_bombs_are_listed_without_a_warning(
 
 def test_a_class_of_bad_images_only(root: Path) -> None:
     (root / "cleo").mkdir()
-    (root / "cleo" / "1.png").write_bytes(b"")
+    for number in (1, 2, 3):
+        (root / "cleo" / f"{number}.png").write_bytes(b"")
     message = r"class 'cleo' has no usable image \(cleo/1.png: the file is empty\)"
     with pytest.raises(InputError, match=message):
         load(root)
@@ -218,7 +219,7 @@ def test_identical_images_stay_together_and_are_named(root: Path) -> None:
             if dataset.images[index] in group
         }
         assert len(sides) == 1
-    assert load(root).resplit(SplitConfig(seed=3)).duplicates == (group,)
+    assert load(root).with_seed(3).duplicates == (group,)
 
 
 def test_identical_images_of_one_class_are_no_conflict(root: Path) -> None:
@@ -251,13 +252,13 @@ def test_a_split_is_used_again(root: Path, tmp_path: Path) -> None:
         load(root, splits=tmp_path / "splits.csv")
 
 
-def test_resplit_decodes_nothing(root: Path) -> None:
+def test_another_seed_decodes_nothing(root: Path) -> None:
     dataset = load(root)
-    other = dataset.resplit(SplitConfig(seed=4))
+    other = dataset.with_seed(4)
     expected = load(root, split=SplitConfig(seed=4))
     for name in SPLITS:
         np.testing.assert_array_equal(other.splits[name], expected.splits[name])
-    assert other._store is dataset._store
+    assert other._files is dataset._files
     assert other.config == expected.config
 
 
@@ -271,11 +272,11 @@ def test_a_pair_stays_on_one_side_unless_it_is_not_wanted(root: Path) -> None:
     assert dataset.pairs_note == (
         "12 pairs of images of the same name, each within one split"
     )
-    other = dataset.resplit(SplitConfig(seed=5))
+    other = dataset.with_seed(5)
     assert other.pairs_note == dataset.pairs_note
     apart = load(root, pairs=False)
     assert "of them apart" in apart.pairs_note
-    assert apart.resplit(SplitConfig(seed=5)).pairs_note.endswith("apart")
+    assert apart.with_seed(5).pairs_note.endswith("apart")
     # A copy joins two pairs.
     (root / "bob" / "01.png").write_bytes((root / "anna" / "00.png").read_bytes())
     assert [0, 1, 12, 13] in load(root).groups
@@ -302,9 +303,9 @@ def test_decoded_while_training_is_the_same(
 ) -> None:
     expected = everything(load(root))
     opened = []
-    decoded = dataset_module.decode.read_stored
+    decoded = decode_module.read_stored
     monkeypatch.setattr(
-        dataset_module.decode,
+        decode_module,
         "read_stored",
         lambda *args: opened.append(args[-1]) or decoded(*args),
     )
@@ -329,9 +330,9 @@ def test_a_bad_image_met_in_training_ends_it(root: Path) -> None:
     spoil(root)
     (root / "bob" / "empty.jpg").unlink()
     dataset = load(root, decode="while_training")
-    with pytest.raises(InputError, match=r"damaged.*--data\.decode first"):
+    with pytest.raises(InputError, match=r"damaged.*`data\.decode` to first"):
         everything(dataset)
-    with pytest.raises(InputError, match=r"leave --data\.num-workers at 0"):
+    with pytest.raises(InputError, match=r"leave `data\.num_workers` at 0"):
         load(root, decode="while_training", num_workers=1)
 
 
@@ -341,7 +342,7 @@ def test_a_bad_image_met_in_training_ends_it(root: Path) -> None:
 def test_fingerprint_follows_images_and_preprocessing(root: Path) -> None:
     first = load(root)
     assert load(root, split=SplitConfig(seed=9)).fingerprint == first.fingerprint
-    gray = load_dataset(DataConfig(root=root), dataclasses.replace(SMALL, gray=True))
+    gray = load_dataset(root).decode(dataclasses.replace(SMALL, gray=True))
     assert gray.fingerprint != first.fingerprint
     assert gray.image(0).shape == (16, 16, 1)
     draw(root / "anna" / "00.png", 77)
@@ -384,7 +385,7 @@ def test_a_folder_that_comes_divided(root: Path, tmp_path: Path) -> None:
     }
     assert (len(names["train"]), len(names["val"])) == (16, 4)
     assert "train/anna/twin.png" not in names["train"] | names["val"]
-    other = dataset.resplit(SplitConfig(0.8, 0.2, 0.0, seed=1))
+    other = dataset.with_seed(1)
     np.testing.assert_array_equal(other.splits["test"], dataset.splits["test"])
     assert other.splits["val"].tolist() != dataset.splits["val"].tolist()
     other.write_splits(tmp_path / "splits.csv")
@@ -403,23 +404,27 @@ def test_limit_is_a_number_of_each_class(root: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"limit": 0}, "--data.limit 0: must be at least 1"),
-        ({"cache_mb": -1}, "--data.cache-mb -1: must be at least 0"),
-        ({"num_threads": -1}, "--data.num-threads -1"),
-        ({"num_workers": -2}, "--data.num-workers -2"),
+        ({"limit": 0}, "`data.limit` 0: must be at least 1"),
+        ({"cache_mb": -1}, "`data.cache_mb` -1: must be at least 0"),
+        ({"num_threads": -1}, "`data.num_threads` -1"),
+        ({"num_workers": -2}, "`data.num_workers` -2"),
+        ({"split": SplitConfig(1.2, 0, -0.2)}, "`data.split.train` 1.2: must be at"),
+        ({"split": SplitConfig(0.5, 0.5, float("nan"))}, "`data.split.test` nan"),
+        ({"split": SplitConfig(train_per_class=0)}, "train_per_class` 0: must be at"),
+        ({"split": SplitConfig(0.5, 0.1)}, "`data.split`: fractions .* add to 0.75"),
         ({"limit": 1, "splits": Path("x.csv")}, "exclude each other"),
         ({"largest_classes": 2, "splits": Path("x.csv")}, "exclude each other"),
-        ({"largest_classes": 1}, "--data.largest-classes 1: must be at least 2"),
+        ({"largest_classes": 1}, "`data.largest_classes` 1: must be at least 2"),
     ],
 )
-def test_impossible_flags(root: Path, options: dict[str, int], message: str) -> None:
+def test_impossible_settings(root: Path, options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load(root, **options)
 
 
 def test_a_crop_larger_than_its_image_is_refused(root: Path) -> None:
     with pytest.raises(InputError, match="resize 20 is smaller"):
-        load_dataset(DataConfig(root=root), Preprocessing((32, 32), resize=20))
+        load_dataset(root).decode(Preprocessing((32, 32), resize=20))
 
 
 def test_errors_of_the_folder_come_through(tmp_path: Path) -> None:
@@ -447,16 +452,17 @@ def test_without_a_root_the_demo_is_drawn_once(
 
     drawn = []
 
-    def write_demo(kind: str, out: Path) -> None:
-        drawn.append(kind)
-        root.rename(out)
-        (out / "DEMO.json").write_text(json.dumps({"kind": kind}))
+    def write_demo(config: demo.DemoConfig) -> None:
+        drawn.append(config.kind)
+        config.out.parent.mkdir(parents=True)
+        root.rename(config.out)
+        (config.out / "DEMO.json").write_text(json.dumps({"kind": config.kind}))
 
     monkeypatch.setattr(demo, "write_demo", write_demo)
-    monkeypatch.setattr(dataset_module, "DEMO_FOLDER", tmp_path)
+    monkeypatch.setenv(storage.CACHE_VARIABLE, str(tmp_path / "cache"))
     for _ in range(2):
-        dataset = load_dataset(DataConfig(), SMALL, demo_kind="paintings")
-        assert dataset.root == tmp_path / "paintings"
+        dataset = load_dataset(DataConfig(), demo_kind="paintings")
+        assert dataset.root == tmp_path / "cache" / "demo" / "paintings"
         assert dataset.is_demo
     assert drawn == ["paintings"]
 

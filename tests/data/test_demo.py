@@ -1,9 +1,12 @@
 """The drawn demo sets: always the same, whole folders or none, and not too easy."""
 
+import dataclasses
 import errno
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +14,18 @@ from PIL import Image
 
 from jaxvision import storage
 from jaxvision.data import demo
-from jaxvision.data.demo import __main__ as command
+from jaxvision.data.config import DemoKind
 from jaxvision.data.demo.paintings import COUNTS, PAINTERS
 from jaxvision.errors import InputError
 
 CLASSES = [(kind, name) for kind in demo.KINDS for name in demo.KINDS[kind].counts]
 SMALL = {"count": 2, "size": 16, "processes": 1}
+
+
+def write(kind: DemoKind, out: Path, progress: Any = None, **options: Any) -> bool:
+    """Writes a set; whether anything had to be drawn."""
+    config = demo.DemoConfig(kind, out, **options)
+    return demo.write_demo(config, progress=progress).drawn
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -25,7 +34,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(("kind", "name"), CLASSES)
-def test_an_image_depends_on_its_key_alone(kind: str, name: str) -> None:
+def test_an_image_depends_on_its_key_alone(kind: DemoKind, name: str) -> None:
     first = demo.draw_image(kind, name, 3, size=32)
     demo.draw_image(kind, name, 1, size=48)
     assert first.dtype == np.uint8
@@ -39,7 +48,7 @@ def test_an_image_depends_on_its_key_alone(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), CLASSES)
-def test_a_larger_image_shows_the_same(kind: str, name: str) -> None:
+def test_a_larger_image_shows_the_same(kind: DemoKind, name: str) -> None:
     size = 64
     small = demo.draw_image(kind, name, 0, size=size).astype(float)
     large = Image.fromarray(demo.draw_image(kind, name, 0, size=3 * size))
@@ -73,12 +82,10 @@ def test_paintings_are_padded_with_black() -> None:
 
 
 @pytest.mark.parametrize("kind", demo.KINDS)
-def test_a_folder_a_class_and_the_marker(kind: str, tmp_path: Path) -> None:
+def test_a_folder_a_class_and_the_marker(kind: DemoKind, tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     out = tmp_path / "new" / "set"
-    assert demo.write_demo(
-        kind, out, **SMALL, seed=5, progress=lambda *done: calls.append(done)
-    )
+    assert write(kind, out, **SMALL, seed=5, progress=lambda *done: calls.append(done))
     counts = demo.class_counts(kind, 2)
     assert {p.name for p in out.iterdir()} == {*counts, "DEMO.json"}
     for name, number in counts.items():
@@ -97,28 +104,28 @@ def test_a_folder_a_class_and_the_marker(kind: str, tmp_path: Path) -> None:
 
 
 def test_neither_count_nor_processes_change_an_image(tmp_path: Path) -> None:
-    demo.write_demo("faces", tmp_path / "a", count=1, size=16, processes=1)
-    demo.write_demo("faces", tmp_path / "b", count=2, size=16, processes=2)
+    write("faces", tmp_path / "a", count=1, size=16, processes=1)
+    write("faces", tmp_path / "b", count=2, size=16, processes=2)
     fewer, more = contents(tmp_path / "a"), contents(tmp_path / "b")
     assert len(more) == 2 * len(fewer)
     assert fewer == {name: more[name] for name in fewer}
 
 
 def test_a_complete_set_is_left_alone_and_a_hole_is_filled(tmp_path: Path) -> None:
-    demo.write_demo("faces", tmp_path, **SMALL)
+    write("faces", tmp_path, **SMALL)
     before = contents(tmp_path)
     times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
-    assert not demo.write_demo("faces", tmp_path, **SMALL)
+    assert not write("faces", tmp_path, **SMALL)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == times
     (tmp_path / "edda_fjord" / "0001.jpg").unlink()
-    assert demo.write_demo("faces", tmp_path, **SMALL)
+    assert write("faces", tmp_path, **SMALL)
     assert contents(tmp_path) == before
 
 
 def test_an_interrupted_set_is_completed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    demo.write_demo("faces", tmp_path / "whole", **SMALL)
+    write("faces", tmp_path / "whole", **SMALL)
     out, drawn = tmp_path / "cut", []
 
     def draw(*args: object, **kwargs: object) -> np.ndarray:
@@ -130,7 +137,7 @@ def test_an_interrupted_set_is_completed(
     original = demo.draw_image
     monkeypatch.setattr(demo, "draw_image", draw)
     with pytest.raises(KeyboardInterrupt):
-        demo.write_demo("faces", out, **SMALL)
+        write("faces", out, **SMALL)
     assert not (out / "DEMO.json").exists()
     assert (out / "DEMO.json.partial").is_file()
     assert len(contents(out)) == 9
@@ -141,8 +148,8 @@ def test_an_interrupted_set_is_completed(
     own.write_text("mine")
     monkeypatch.setattr(demo, "draw_image", original)
     with pytest.raises(InputError, match="seed 0"):
-        demo.write_demo("faces", out, **SMALL, seed=1)
-    assert demo.write_demo("faces", out, **SMALL)
+        write("faces", out, **SMALL, seed=1)
+    assert write("faces", out, **SMALL)
     assert contents(out) == contents(tmp_path / "whole")
     assert (out / "DEMO.json").is_file()
     assert not (out / "DEMO.json.partial").exists()
@@ -153,41 +160,41 @@ def test_an_interrupted_set_is_completed(
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"precious")
     with pytest.raises(InputError, match="choose a new or empty folder"):
-        demo.write_demo("faces", tmp_path, **SMALL)
+        write("faces", tmp_path, **SMALL)
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
 def test_another_demo_set_is_refused(tmp_path: Path) -> None:
-    demo.write_demo("paintings", tmp_path, count=1, size=16, processes=1)
+    write("paintings", tmp_path, count=1, size=16, processes=1)
     for kind, changes in (("faces", {}), ("paintings", {"seed": 1})):
         with pytest.raises(InputError, match="says that it holds") as caught:
-            demo.write_demo(kind, tmp_path, count=1, size=16, processes=1, **changes)
+            write(kind, tmp_path, count=1, size=16, processes=1, **changes)
         assert "\n" not in str(caught.value)
     (tmp_path / "DEMO.json").write_text("{")
     with pytest.raises(InputError, match="that cannot be told"):
-        demo.write_demo("paintings", tmp_path, count=1, size=16, processes=1)
+        write("paintings", tmp_path, count=1, size=16, processes=1)
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("")
     with pytest.raises(InputError, match="is a file"):
-        demo.write_demo("faces", path, **SMALL)
+        write("faces", path, **SMALL)
 
 
 @pytest.mark.parametrize(
-    ("change", "flag"),
+    ("change", "named"),
     [
-        ({"kind": "cats"}, "--kind cats"),
-        ({"count": 0}, "--count 0"),
-        ({"size": 8}, "--size 8"),
-        ({"size": 5000}, "--size 5000"),
-        ({"seed": -1}, "--seed -1"),
+        ({"kind": "cats"}, "`kind` cats"),
+        ({"count": 0}, "`count` 0"),
+        ({"size": 8}, "`size` 8"),
+        ({"size": 5000}, "`size` 5000"),
+        ({"seed": -1}, "`seed` -1"),
     ],
 )
-def test_bad_parameters_are_named(change: dict, flag: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=flag):
-        demo.write_demo(**{"kind": "faces", "out": tmp_path / "x"} | change)
+def test_bad_parameters_are_named(change: dict, named: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=named):
+        write(**{"kind": "faces", "out": tmp_path / "x"} | change)
     assert not (tmp_path / "x").exists()
 
 
@@ -205,7 +212,7 @@ def test_a_full_disk_is_one_line_and_no_complete_set(
     with pytest.raises(
         InputError, match=r"No space left on device.*free some"
     ) as error:
-        demo.write_demo("faces", tmp_path / "set", **SMALL)
+        write("faces", tmp_path / "set", **SMALL)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "set" / "DEMO.json").exists()
 
@@ -215,8 +222,8 @@ def test_pairs_show_the_same_and_any_number_can_be_drawn(tmp_path: Path) -> None
     comic = demo.draw_image("comics", "comic", 5, size=64)
     other = demo.draw_image("comics", "comic", 6, size=64)
     assert np.abs(comic - face).mean() < 0.6 * np.abs(other - face).mean()
-    demo.write_demo("comics", tmp_path / "a", count=3, size=16, processes=1)
-    demo.write_demo("comics", tmp_path / "b", count=5, size=16, processes=2)
+    write("comics", tmp_path / "a", count=3, size=16, processes=1)
+    write("comics", tmp_path / "b", count=5, size=16, processes=2)
     fewer, more = contents(tmp_path / "a"), contents(tmp_path / "b")
     names = [f"{name}/{i:04d}.jpg" for name in ("comic", "face") for i in range(5)]
     assert sorted(more) == names
@@ -251,7 +258,7 @@ def test_raw_pixels_do_not_give_the_faces_away() -> None:
 
 
 def test_contact_sheet_has_a_row_a_class(tmp_path: Path) -> None:
-    demo.write_demo("paintings", tmp_path / "set", count=3, size=16, processes=1)
+    write("paintings", tmp_path / "set", count=3, size=16, processes=1)
     sheet = demo.contact_sheet(tmp_path / "set", per_class=4, tile=32)
     rows = len(PAINTERS)
     assert sheet.height > rows * 32
@@ -260,21 +267,27 @@ def test_contact_sheet_has_a_row_a_class(tmp_path: Path) -> None:
         demo.contact_sheet(tmp_path / "nothing")
 
 
-def test_command_writes_once_and_shows(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, sheet = tmp_path / "set", tmp_path / "sheet.png"
-    arguments = ["--out", str(out), "--count", "1", "--size", "16"]
-    command.main([*arguments, "--contact-sheet", str(sheet)])
-    assert "12 images of 12 classes, drawn" in capsys.readouterr().out
+def test_a_sheet_is_written_too(tmp_path: Path) -> None:
+    config = demo.DemoConfig("faces", tmp_path / "set", count=1, size=16, processes=1)
+    sheet = tmp_path / "sheet.png"
+    written = demo.write_demo(dataclasses.replace(config, contact_sheet=sheet))
+    assert written.drawn
+    assert written.counts == dict.fromkeys(demo.KINDS["faces"].counts, 1)
     with Image.open(sheet) as image:
         assert image.format == "PNG"
-    command.main(arguments)
-    assert "already complete" in capsys.readouterr().out
-
-
-def test_command_names_a_sheet_that_cannot_be_written(tmp_path: Path) -> None:
-    arguments = ["--out", str(tmp_path / "set"), "--count", "1", "--size", "16"]
-    sheet = tmp_path / "missing" / "sheet.png"
+    missing = tmp_path / "missing" / "sheet.png"
     with pytest.raises(InputError, match="missing"):
-        command.main([*arguments, "--contact-sheet", str(sheet)])
+        demo.write_demo(dataclasses.replace(config, contact_sheet=missing))
+
+
+def test_two_at_once_draw_one_set(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(write, "faces", tmp_path, **SMALL) for _ in range(2)]
+        assert sorted(call.result() for call in calls) == [False, True]
+    assert len(contents(tmp_path)) == 24
+    assert not list(tmp_path.rglob("*part*"))
+
+
+def test_sets_that_stand_in_lie_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(storage.CACHE_VARIABLE, "/somewhere")
+    assert demo.demo_folder("faces") == Path("/somewhere/demo/faces")

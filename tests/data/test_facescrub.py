@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from PIL import Image
 
 from jaxvision.data.facescrub import (
     Face,
+    FaceScrubConfig,
     Outcome,
     Unusable,
     count_by_person,
@@ -29,7 +31,8 @@ from jaxvision.data.facescrub import (
     encode_crop,
     folder_name,
     parse_row,
-    prepare,
+    prepare_faces,
+    prepare_facescrub,
     read_lists,
 )
 from jaxvision.data.fetch import Downloader, FetchError, Limits, NoNetwork, Stopped
@@ -182,6 +185,12 @@ def served(server: Server) -> list[Face]:
     return faces
 
 
+def prepare(
+    faces: Sequence[Face], out: Path, progress: Any = None, **options: Any
+) -> dict[Face, Outcome]:
+    return prepare_faces(faces, FaceScrubConfig((), out, **options), progress=progress)
+
+
 def unreachable_url() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -244,11 +253,11 @@ def test_list_without_a_row_is_refused(tmp_path, content):
 
 
 def test_list_that_is_missing_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"gone\.txt: No such file.*--list"):
+    with pytest.raises(InputError, match=r"gone\.txt: No such file.*`list`"):
         read_lists([tmp_path / "gone.txt"])
-    with pytest.raises(InputError, match=r"Is a directory.*--list"):
+    with pytest.raises(InputError, match=r"Is a directory.*`list`"):
         read_lists([tmp_path])
-    with pytest.raises(InputError, match="--list"):
+    with pytest.raises(InputError, match="`list`"):
         read_lists([])
 
 
@@ -460,9 +469,8 @@ def test_host_that_is_unknown_is_not_asked_for_again(
     ("field", "value"), [("tries", 0), ("read_timeout", 0), ("time_limit", -1)]
 )
 def test_limits_that_allow_nothing_are_refused(field, value):
-    flag = field.replace("_", "-")
-    with pytest.raises(InputError, match=f"--limits.{flag} {value}: "):
-        Limits(**{field: value})
+    with pytest.raises(InputError, match=f"`limits.{field}` {value}: "):
+        Downloader(Limits(**{field: value}))
 
 
 def test_tls_that_cannot_be_trusted_is_refused(server):
@@ -698,12 +706,12 @@ def test_rows_that_are_no_table_are_refused_or_passed_over(server, served, tmp_p
 
 def test_nothing_at_all_is_an_error_with_the_reason(server, tmp_path):
     gone = [face(b"any", server.url("/404"), face_id=i) for i in range(3)]
-    with pytest.raises(InputError, match=r"no face .*dead link: 3.*--retry-failed"):
+    with pytest.raises(InputError, match=r"no face .*dead link: 3.*`retry_failed`"):
         prepare(gone, tmp_path / "a", limits=QUICK)
     offline = [face(b"any", unreachable_url())]
-    with pytest.raises(InputError, match=r"no network.*--raw"):
+    with pytest.raises(InputError, match=r"no network.*`raw`"):
         prepare(offline, tmp_path / "b", limits=QUICK)
-    with pytest.raises(InputError, match=r"no network.*--raw"):
+    with pytest.raises(InputError, match=r"no network.*`raw`"):
         prepare(offline, tmp_path / "b", download=False)
 
 
@@ -714,9 +722,9 @@ def test_bad_flags_are_refused(served, tmp_path):
         prepare(served, file)
     with pytest.raises(InputError, match=r"out \(.*choose another folder"):
         prepare(served, file / "out")
-    with pytest.raises(InputError, match=r"gone: no such folder.*--raw"):
+    with pytest.raises(InputError, match=r"`raw` .*gone: no such folder"):
         prepare(served, tmp_path / "out", raw=tmp_path / "gone")
-    with pytest.raises(InputError, match="--workers 0"):
+    with pytest.raises(InputError, match="`workers` 0"):
         prepare(served, tmp_path / "out", workers=0)
 
 
@@ -737,12 +745,19 @@ def test_full_disk_is_an_error_and_loses_nothing(server, served, tmp_path, monke
     assert server.requests.keys() <= {"/3.jpg", "/4.jpg", "/5.jpg"}
 
 
-# The command
+# A process of its own, which is ended midway
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from jaxvision.data.facescrub import FaceScrubConfig, prepare_facescrub
+prepare_facescrub(FaceScrubConfig((Path(sys.argv[1]),), Path(sys.argv[2]), workers=2))
+"""
 
 
-def command(*flags: object) -> subprocess.Popen[str]:
+def start(list_file: Path, out: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.prepare_facescrub", *map(str, flags)],
+        [sys.executable, "-c", PROGRAM, str(list_file), str(out)],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -763,64 +778,40 @@ def test_call_that_was_ended_midway_is_completed_by_the_next(server, tmp_path, e
         server.routes[f"/{i}.jpg"] = slowly
         lines.append(row(face(content, server.url(f"/{i}.jpg"), face_id=i)))
     (tmp_path / "list.txt").write_text("".join(lines), "utf-8")
-    flags = ("--list", tmp_path / "list.txt", "--out", tmp_path / "out", "--workers", 2)
 
-    first = command(*flags)
+    first = start(tmp_path / "list.txt", tmp_path / "out")
     while server.requests.total() < 8:
         assert first.poll() is None
         time.sleep(0.005)
     first.send_signal(end)
     _, errors = first.communicate(timeout=120)
-    assert first.returncode == (-signal.SIGKILL if end == signal.SIGKILL else 130)
-    assert ("the same command goes on" in errors) == (end == signal.SIGINT)
+    assert first.returncode == -end
+    assert ("KeyboardInterrupt" in errors) == (end == signal.SIGINT)
     assert 4 <= len(list((tmp_path / "out").rglob("*.png"))) < 24
 
-    second = command(*flags)
-    output, errors = second.communicate(timeout=120)
+    second = start(tmp_path / "list.txt", tmp_path / "out")
+    _, errors = second.communicate(timeout=120)
     assert second.returncode == 0, errors
-    assert output.splitlines()[-1] == str(tmp_path / "out")
     # What was under way when the first ended may be asked for twice, nothing else.
     assert server.requests.total() <= 24 + 2
     assert {r["status"] for r in rows_csv(tmp_path / "out")} == {"ok"}
     assert len(rows_csv(tmp_path / "out")) == 24
 
 
-def test_command_prints_table_malformed_lines_and_folder(server, tmp_path):
-    name = "[red]Ada[/red]"
+def test_lists_are_prepared_around_malformed_lines(server, tmp_path):
     server.routes["/0.jpg"] = answer(image())
-    faces = [
-        face(image(), server.url("/0.jpg"), name=name),
-        face(b"any", server.url("/404"), name=name, face_id=2),
-    ]
+    faces = [face(image(), server.url("/0.jpg")), face(b"any", server.url("/404"))]
+    faces[1] = dataclasses.replace(faces[1], face_id=2)
     path = tmp_path / "list.txt"
     path.write_text("".join(map(row, faces)) + "half a line\n", "utf-8")
-    call = command("--list", path, "--out", tmp_path / "out")
-    output, errors = call.communicate(timeout=120)
-    assert call.returncode == 0, errors
-    assert f"{path}:3: 1 fields" in errors
-    *table, hint, last = output.splitlines()
-    assert last == str(tmp_path / "out")
-    assert "--retry-failed" in hint
-    counts = [line.split()[1:] for line in table if line.strip().startswith(name)]
-    assert counts == [["1", "1", "0", "0", "0", "2"]]
-
-
-def test_command_reports_bad_input_in_one_line(tmp_path):
-    call = command("--list", tmp_path / "gone.txt", "--out", tmp_path / "out")
-    output, errors = call.communicate(timeout=120)
-    assert (call.returncode, output) == (2, "")
-    assert errors.startswith("error: ")
-    assert errors.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
-def test_command_needs_no_network_library_of_the_accelerator():
-    code = (
-        "import sys, experiments.prepare_facescrub; "
-        "print({'jax', 'grain', 'matplotlib'} & set(sys.modules))"
-    )
-    output = subprocess.check_output([sys.executable, "-c", code], cwd=REPOSITORY)
-    assert output.decode().strip() == "set()"
+    config = FaceScrubConfig((path,), tmp_path / "out", limits=QUICK)
+    found = prepare_facescrub(config)
+    assert [found.outcomes[one].status for one in faces] == ["ok", "dead link"]
+    assert found.malformed == [f"{path}:3: 1 fields separated by tabs instead of 6"]
+    config = dataclasses.replace(config, list=(tmp_path / "gone.txt",))
+    with pytest.raises(InputError, match=r"gone\.txt: No such file"):
+        prepare_facescrub(dataclasses.replace(config, out=tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
 
 
 # Real rows

@@ -130,10 +130,10 @@ def test_only_links_to_folders(tmp_path: Path) -> None:
 
 
 def test_missing_root_and_root_that_is_a_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no such folder; give one with --data.root"):
+    with pytest.raises(InputError, match=r"no such folder; give one that has"):
         index_folder(tmp_path / "none")
     fill(tmp_path, "file")
-    with pytest.raises(InputError, match=r"is a file; --data.root needs a folder"):
+    with pytest.raises(InputError, match=r"is a file; give a folder"):
         index_folder(tmp_path / "file")
 
 

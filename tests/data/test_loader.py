@@ -193,12 +193,14 @@ GOLDEN = "eb932288edca408d"
 def test_batch_sizes_that_cannot_be_divided(
     batch_size: int, process_count: int
 ) -> None:
-    with pytest.raises(InputError, match=f"batch size {batch_size} cannot be divided"):
+    with pytest.raises(
+        InputError, match=f"`batch_size` {batch_size}: cannot be divided"
+    ):
         batches(batch_size=batch_size, process_count=process_count)
 
 
 def test_an_empty_split_and_a_negative_seed() -> None:
-    with pytest.raises(InputError, match="seed -1: must be at least 0"):
+    with pytest.raises(InputError, match="`seed` -1: must be at least 0"):
         batches(seed=-1)
     with pytest.raises(InputError, match="the split has no image"):
         Batches(INDICES[:0], LABELS, noisy, batch_size=2, seed=0, train=False)

@@ -10,14 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxvision.data import prepare as prepare_module
-from jaxvision.data.dataset import DataConfig, Dataset, load_dataset
-from jaxvision.data.prepare import PrepareConfig, main, prepare
+from jaxvision.data.dataset import DataConfig, DecodedDataset, load_dataset
+from jaxvision.data.prepare import PrepareConfig, prepare
 from jaxvision.data.prepared import read_prepared
 from jaxvision.data.splits import SPLITS, SplitConfig
 from jaxvision.data.transforms import AugmentConfig
@@ -50,8 +51,25 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-def load(root: Path, preprocessing: Preprocessing = GRAY, **options: object) -> Dataset:
-    return load_dataset(DataConfig(root, **options), preprocessing)
+def load(
+    root: Path, preprocessing: Preprocessing = GRAY, **options: Any
+) -> DecodedDataset:
+    return load_dataset(DataConfig(root, **options)).decode(preprocessing)
+
+
+def wanted(
+    root: Path, out: Path, preprocessing: Preprocessing = GRAY, **options: Any
+) -> PrepareConfig:
+    crop = preprocessing.resize_mode == "crop"
+    return PrepareConfig(
+        root,
+        out,
+        preprocessing.size,
+        resize_mode=preprocessing.resize_mode,
+        resize=preprocessing.resize if crop else None,
+        gray=preprocessing.gray,
+        **{"processes": 1} | options,
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -62,7 +80,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def stream(dataset: Dataset, **options: object) -> list[dict[str, np.ndarray]]:
+def stream(dataset: DecodedDataset, **options: Any) -> list[dict[str, np.ndarray]]:
     """Three epochs of training, then what validation sees."""
     batches = dataset.batches("train", batch_size=4, train=True, seed=3, **options)
     with batches.iterate() as iterator:
@@ -70,7 +88,7 @@ def stream(dataset: Dataset, **options: object) -> list[dict[str, np.ndarray]]:
     return [*found, *dataset.batches("val", batch_size=4, train=False).iterate()]
 
 
-def assert_same(ours: Dataset, theirs: Dataset, **options: object) -> None:
+def assert_same(ours: DecodedDataset, theirs: DecodedDataset, **options: Any) -> None:
     for name in ("name", "classes", "images", "bad", "duplicates", "conflicts"):
         assert getattr(ours, name) == getattr(theirs, name)
     for name in ("pairs", "parts", "left_out", "ignored", "is_demo", "fingerprint"):
@@ -94,14 +112,13 @@ def test_a_prepared_set_is_the_folder(
     root: Path, tmp_path: Path, preprocessing: Preprocessing
 ) -> None:
     out = tmp_path / "out"
-    assert prepare(PrepareConfig(root, out, preprocessing, shard=7), processes=1)
+    assert prepare(wanted(root, out, preprocessing, shard=7)).new
     augment = AugmentConfig(resized_crop=0.3, horizontal_flip=0.5)
     folder, prepared = load(root, preprocessing), load(out, preprocessing)
     assert len(folder.images) == 37
     assert folder.duplicates == (("face/003.jpg", "face/007.jpg"),)
     assert_same(prepared, folder, augment=augment)
-    config = SplitConfig(seed=4)
-    assert_same(prepared.resplit(config), folder.resplit(config))
+    assert_same(prepared.with_seed(4), folder.with_seed(4))
 
 
 @pytest.mark.parametrize(
@@ -110,14 +127,14 @@ def test_a_prepared_set_is_the_folder(
 )
 def test_options_mean_the_same(root: Path, tmp_path: Path, options: dict) -> None:
     out = tmp_path / "out"
-    prepare(PrepareConfig(root, out, GRAY), processes=1)
+    prepare(wanted(root, out, GRAY))
     assert_same(load(out, **options), load(root, **options))
 
 
 def test_worker_processes_read_it_too(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    prepare(PrepareConfig(root, out, GRAY, shard=7), processes=1)
-    store = load(out)._store
+    prepare(wanted(root, out, GRAY, shard=7))
+    store = load(out)._files.store
     first = store[5]
     again = pickle.loads(pickle.dumps(store))
     np.testing.assert_array_equal(again[5], first)
@@ -128,7 +145,7 @@ def test_worker_processes_read_it_too(root: Path, tmp_path: Path) -> None:
 
 def test_each_process_reads_its_part(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    prepare(PrepareConfig(root, out, GRAY), processes=1)
+    prepare(wanted(root, out, GRAY))
     dataset = load(out)
     parts = [
         stream(dataset, process_index=index, process_count=2) for index in range(2)
@@ -141,7 +158,7 @@ def test_each_process_reads_its_part(root: Path, tmp_path: Path) -> None:
 
 def test_its_own_splits_are_those_of_training(root: Path, tmp_path: Path) -> None:
     out, split = tmp_path / "out", SplitConfig(0.5, 0.25, 0.25, seed=9)
-    prepare(PrepareConfig(root, out, GRAY, split=split), processes=1)
+    prepare(wanted(root, out, GRAY, split=split))
     made, given = load(out, split=split), load(out, splits=out / "splits.csv")
     for name in SPLITS:
         np.testing.assert_array_equal(made.splits[name], given.splits[name])
@@ -155,13 +172,13 @@ def test_a_folder_that_comes_divided(tmp_path: Path) -> None:
     for seed in range(40):
         part = ("train", "test")[seed % 4 == 3]
         draw(root / part / f"class{seed % 2}" / f"{seed}.png", seed)
-    prepare(PrepareConfig(root, out, GRAY), processes=1)
+    prepare(wanted(root, out, GRAY))
     assert_same(load(out), load(root))
 
 
 def test_drawn_sets_stay_drawn(root: Path, tmp_path: Path) -> None:
     (root / "DEMO.json").write_text('{"kind": "comics"}')
-    prepare(PrepareConfig(root, tmp_path / "out", GRAY), processes=1)
+    prepare(wanted(root, tmp_path / "out", GRAY))
     dataset = load(tmp_path / "out")
     assert dataset.is_demo
     assert dataset.name == "drawn comics"
@@ -169,7 +186,7 @@ def test_drawn_sets_stay_drawn(root: Path, tmp_path: Path) -> None:
 
 def test_the_manifest_tells_it_all(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    prepare(PrepareConfig(root, out, GRAY, shard=16), processes=1)
+    prepare(wanted(root, out, GRAY, shard=16))
     said = json.loads((out / "manifest.json").read_text())
     assert said["classes"] == ["comic", "face"]
     assert said["counts"] == {"comic": 18, "face": 19}
@@ -193,15 +210,15 @@ def test_the_manifest_tells_it_all(root: Path, tmp_path: Path) -> None:
 
 def whole(root: Path, out: Path) -> dict[str, bytes]:
     """What an undisturbed run in one process gives."""
-    prepare(PrepareConfig(root, out, GRAY, shard=7), processes=1)
+    prepare(wanted(root, out, GRAY, shard=7))
     return contents(out)
 
 
 def test_the_number_of_processes_changes_nothing(root: Path, tmp_path: Path) -> None:
     expected = whole(root, tmp_path / "one")
     calls: list[tuple[int, int]] = []
-    config = PrepareConfig(root, tmp_path / "two", GRAY, shard=7)
-    prepare(config, processes=2, progress=lambda *done: calls.append(done))
+    config = wanted(root, tmp_path / "two", GRAY, shard=7, processes=2)
+    prepare(config, progress=lambda *done: calls.append(done))
     assert contents(tmp_path / "two") == expected
     assert calls == [(number, 40) for number in range(41)]
 
@@ -224,16 +241,16 @@ def test_killed_before_any_change_of_the_disk_it_goes_on(
     for name in ("replace", "rename", "unlink", "rmdir"):
         monkeypatch.setattr(os, name, dying(getattr(os, name)))
     for number in range(1, 100):
-        config = PrepareConfig(root, tmp_path / f"out{number}", GRAY, shard=7)
+        config = wanted(root, tmp_path / f"out{number}", GRAY, shard=7)
         # Killed on the way to a change of the disk, then once more soon after.
         survived = True
         for left[0] in (number, 1 + number % 4):
             try:
-                prepare(config, processes=1)
+                prepare(config)
             except KeyboardInterrupt:
                 survived = False
         left[0] = 0
-        prepare(config, processes=1)
+        prepare(config)
         assert contents(config.out) == expected
         assert [path.name for path in tmp_path.glob(".*")] == []
         if survived:
@@ -246,16 +263,14 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from jaxvision.data.prepare import PrepareConfig, prepare
-from jaxvision.preprocessing import Preprocessing
 def progress(done, total):
     print(done, flush=True)
     sys.stdin.readline()
 
 if __name__ == "__main__":
     prepare(
-        PrepareConfig(Path(sys.argv[1]), Path(sys.argv[2]),
-                      Preprocessing((24, 24), "stretch", gray=True), shard=7),
-        processes=int(sys.argv[3]),
+        PrepareConfig(Path(sys.argv[1]), Path(sys.argv[2]), (24,), gray=True, shard=7,
+                      processes=int(sys.argv[3])),
         progress=progress,
     )
 """
@@ -297,111 +312,108 @@ def test_killed_at_random_moments_it_loses_nothing(
     assert begun[0] < begun[1] < begun[2]
 
 
-def test_a_finished_set_is_checked_and_left_alone(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_finished_set_is_checked_and_left_alone(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ["--root", str(root), "--out", str(out), "--size", "24", "--gray"]
-    main(arguments)
-    shown = capsys.readouterr()
-    assert "37 images of 2 classes in 1 shards, 3 left out" in shown.out
-    assert "left out: comic/000.jpg: not an image" in shown.err
+    config = PrepareConfig(root, out, (24,), gray=True)
+    result = prepare(config)
+    assert result.new
+    assert len(result.prepared.records) == 37
+    assert len(result.prepared.shards) == 1
+    assert [*result.prepared.bad] == ["comic/000.jpg", "comic/013.jpg", "face/019.jpg"]
+    assert result.prepared.bad["comic/000.jpg"].startswith("not an image")
     expected = contents(out)
-    main(arguments)
-    assert "nothing to do" in capsys.readouterr().out
+    again = prepare(config)
+    assert not again.new
+    assert again.prepared == result.prepared
     assert contents(out) == expected
-    with pytest.raises(InputError, match=r"prepared with --size 24 24 .* remove it"):
-        main([*arguments, "--resize-mode", "pad"])
+    with pytest.raises(InputError, match=r"prepared with size 24 24, .* remove it"):
+        prepare(dataclasses.replace(config, resize_mode="pad"))
     shard = out / "images-00000.array_record"
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
     with pytest.raises(InputError, match="has changed since it was written"):
-        main(arguments)
+        prepare(config)
     draw(root / "face" / "new.png", 1)
     with pytest.raises(InputError, match=r"images in .* have changed"):
-        main(arguments)
+        prepare(config)
 
 
 def test_what_was_begun_otherwise_is_not_continued(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = PrepareConfig(root, tmp_path / "out", GRAY)
+    config = wanted(root, tmp_path / "out", GRAY)
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(prepare_module, "_finish", stop)
     with pytest.raises(KeyboardInterrupt):
-        prepare(config, processes=1)
+        prepare(config)
     monkeypatch.undo()
-    other = dataclasses.replace(config, preprocessing=CROP)
+    other = dataclasses.replace(config, gray=False)
     with pytest.raises(InputError, match=r"other settings \(preprocessing\); remove"):
-        prepare(other, processes=1)
+        prepare(other)
     draw(root / "face" / "new.png", 1)
     with pytest.raises(InputError, match=r"another state of .* \(images\)"):
-        prepare(config, processes=1)
+        prepare(config)
     (root / "face" / "new.png").unlink()
-    assert prepare(config, processes=1)
+    assert prepare(config).new
 
 
 def test_two_processes_do_not_prepare_the_same(root: Path, tmp_path: Path) -> None:
-    config = PrepareConfig(root, tmp_path / "out", GRAY)
+    config = wanted(root, tmp_path / "out", GRAY)
     with (
         prepare_module._alone(config),
         pytest.raises(InputError, match="another process is preparing it"),
     ):
-        prepare(config, processes=1)
+        prepare(config)
 
 
 # Bad input, one line each.
 
 
 def test_bad_images_end_it_where_wanted(root: Path, tmp_path: Path) -> None:
-    config = PrepareConfig(root, tmp_path / "out", GRAY, on_bad="error")
-    with pytest.raises(InputError, match=r"000\.jpg: not an image.*--on-bad skip"):
-        prepare(config, processes=1)
-    prepare(dataclasses.replace(config, on_bad="skip"), processes=1)
+    config = wanted(root, tmp_path / "out", GRAY, on_bad="error")
+    with pytest.raises(InputError, match=r"000\.jpg: not an image.*`on_bad` to skip"):
+        prepare(config)
+    prepare(dataclasses.replace(config, on_bad="skip"))
     with pytest.raises(InputError, match=r"000\.jpg: not an image"):
         load(tmp_path / "out", on_bad="error")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("options", "message"),
     [
-        (["--size", "0"], "--size"),
-        (["--size", "1", "2", "3"], "--size"),
-        (["--size", "9", "--resize", "9"], "--resize means nothing"),
-        (
-            ["--size", "9", "--resize-mode", "crop", "--resize", "8"],
-            "resize 8 is smaller",
-        ),
-        (["--size", "9", "--shard", "0"], "--shard 0"),
-        (["--size", "9", "--processes", "0"], "--processes 0"),
-        (["--size", "9", "--split.train", "2"], "--split: fractions"),
-        (
-            ["--size", "9", "--root", "none"],
-            "none: no such folder; give one with --root",
-        ),
+        ({"size": (0,)}, "`size` 0: must be at least 1"),
+        ({"size": (1, 2, 3)}, "`size` .*: give one or two numbers"),
+        ({"size": ()}, "`size` .*: give one or two numbers"),
+        ({"resize": 9}, "`resize`: not used with `resize_mode` stretch"),
+        ({"resize_mode": "crop", "resize": 8}, "resize 8 is smaller"),
+        ({"shard": 0}, "`shard` 0"),
+        ({"processes": 0}, "`processes` 0"),
+        ({"split": SplitConfig(train=2)}, "`split.train` 2: must be"),
+        ({"split": SplitConfig(train=1)}, "`split`: fractions .* add to 1.3"),
+        ({"root": Path("none")}, "none: no such folder; give one that has"),
     ],
 )
-def test_flags(root: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
-    out = tmp_path / "out"
+def test_settings(root: Path, tmp_path: Path, options: dict, message: str) -> None:
+    config = PrepareConfig(root, tmp_path / "out", (9,))
     with pytest.raises(InputError, match=message) as caught:
-        main(["--root", str(root), "--out", str(out), *arguments])
-    assert "--data" not in str(caught.value)
+        prepare(dataclasses.replace(config, **options))
+    assert "data." not in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not out.exists()
+    assert not config.out.exists()
 
 
 def test_folders_that_will_not_do(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
-        prepare(PrepareConfig(tmp_path / "none", tmp_path / "out", GRAY))
+        prepare(wanted(tmp_path / "none", tmp_path / "out", GRAY))
     for out in (root, root / "face" / "001.jpg"):
         with pytest.raises(InputError, match="no prepared set; choose a new folder"):
-            prepare(PrepareConfig(root, out, GRAY))
+            prepare(wanted(root, out, GRAY))
     for path in (root / "comic").iterdir():
         path.write_bytes(b"")
     with pytest.raises(InputError, match="'comic' has no usable image"):
-        prepare(PrepareConfig(root, tmp_path / "out", GRAY), processes=1)
+        prepare(wanted(root, tmp_path / "out", GRAY))
 
 
 def test_a_full_disk_is_one_line(
@@ -415,29 +427,27 @@ def test_a_full_disk_is_one_line(
         def write(self, _: bytes) -> None:
             raise RuntimeError("write() failed: No space left on device")
 
-    config = PrepareConfig(root, tmp_path / "out", GRAY)
+    config = wanted(root, tmp_path / "out", GRAY)
     with monkeypatch.context() as patch:
         patch.setattr(array_record_module, "ArrayRecordWriter", Full)
         with pytest.raises(InputError, match=r"No space left on device.*free some"):
-            prepare(config, processes=1)
-    assert prepare(config, processes=1)
+            prepare(config)
+    assert prepare(config).new
 
 
-def test_another_geometry_is_refused_with_the_flags(root: Path, tmp_path: Path) -> None:
-    prepare(PrepareConfig(root, tmp_path / "out", GRAY), processes=1)
-    flags = (
-        r"takes --size 16 16 --resize-mode crop --resize 20 --interpolation bilinear;"
-    )
-    with pytest.raises(InputError, match=flags):
+def test_another_geometry_is_refused_with_settings(root: Path, tmp_path: Path) -> None:
+    prepare(wanted(root, tmp_path / "out", GRAY))
+    settings = "takes size 16 16, resize_mode crop, resize 20, interpolation bilinear;"
+    with pytest.raises(InputError, match=settings):
         load(tmp_path / "out", CROP)
 
 
 def test_damage_is_found_where_it_is_read(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    prepare(PrepareConfig(root, out, GRAY, shard=30), processes=1)
+    prepare(wanted(root, out, GRAY, shard=30))
     shard = out / "images-00000.array_record"
     content = bytearray(shard.read_bytes())
-    at = content.index(load(out)._store[3].tobytes())
+    at = content.index(load(out)._files.store[3].tobytes())
     content[at + 5] ^= 1
     shard.write_bytes(content)
     dataset = load(out)
@@ -451,7 +461,7 @@ def test_damage_is_found_where_it_is_read(root: Path, tmp_path: Path) -> None:
 
 def test_damaged_manifests_and_other_folders(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    prepare(PrepareConfig(root, out, GRAY), processes=1)
+    prepare(wanted(root, out, GRAY))
     manifest = out / "manifest.json"
     said = json.loads(manifest.read_text())
     for change, message in (

@@ -102,7 +102,7 @@ def test_a_full_disk_is_one_line() -> None:
     store = ImageStore(0)
     store.append(images()[0])
     store._file = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
-    with pytest.raises(InputError, match=r"No space left.*--data.cache-dir"):
+    with pytest.raises(InputError, match=r"No space left.*`data.cache_dir`"):
         store.append(images()[0])
 
 

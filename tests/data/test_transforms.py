@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from jaxvision.config import check
 from jaxvision.data.decode import center_crop
 from jaxvision.data.transforms import (
     ON_DEVICE,
     TRANSFORMS,
     AugmentConfig,
     augment,
-    check_augment,
     check_on_host,
 )
 from jaxvision.errors import InputError
@@ -189,16 +189,16 @@ def test_random_crops_reach_the_whole_stored_image() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("horizontal_flip", 1.5, "--augment.horizontal-flip 1.5.* at most 1$"),
+        ("horizontal_flip", 1.5, "`augment.horizontal_flip` 1.5.* at most 1$"),
         ("resized_crop", 1.0, "at least 0 and at most 0.99"),
-        ("rotation", -5.0, "--augment.rotation -5: must be at least 0$"),
-        ("scale", float("nan"), "--augment.scale nan"),
+        ("rotation", -5.0, "`augment.rotation` -5.0: must be at least 0$"),
+        ("scale", float("nan"), "`augment.scale` nan"),
     ],
 )
 def test_strengths_that_mean_nothing(field: str, value: float, message: str) -> None:
-    check_augment(EVERYTHING)
+    check(EVERYTHING, "augment.")
     with pytest.raises(InputError, match=message):
-        check_augment(AugmentConfig(**{field: value}))
+        check(AugmentConfig(**{field: value}), "augment.")
 
 
 def test_what_is_left_to_the_device() -> None:
@@ -207,7 +207,7 @@ def test_what_is_left_to_the_device() -> None:
         augment(random_image(), config, generator(), STRETCH) == random_image()
     ).all()
     check_on_host(AugmentConfig(blur=1.0), "features")
-    with pytest.raises(InputError, match=r"features cannot be .*--augment.pca-color"):
+    with pytest.raises(InputError, match=r"features cannot be .*`augment.pca_color`"):
         check_on_host(config, "features")
 
 

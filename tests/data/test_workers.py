@@ -47,7 +47,7 @@ def test_errors_and_killed_workers_come_through() -> None:
         list(map_in_processes(refuse, range(9), 2))
     with pytest.raises(InputError, match=r"one of 2 worker processes was killed"):
         list(map_in_processes(die_at_seven, range(20), 2))
-    with pytest.raises(InputError, match="--processes 0"):
+    with pytest.raises(InputError, match="`processes` 0"):
         list(map_in_processes(double, [1], 0))
 
 

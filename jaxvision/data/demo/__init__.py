@@ -147,12 +147,12 @@ def write_demo(config: DemoConfig, *, progress: Progress | None = None) -> Writt
     check(config)
     parameters = _parameters(config)
     counts = class_counts(config.kind, parameters["count"])
-    drawn = False
-    if not _is_whole(config.out, parameters, counts):
-        with storage.writing(config.out), _locked(config.out):
-            if not _is_whole(config.out, parameters, counts):
-                _draw(config, parameters, counts, progress)
-                drawn = True
+    if config.out.is_file():
+        raise InputError(f"{config.out}: is a file; choose a folder")
+    with storage.writing(config.out), _locked(config.out):
+        drawn = not _is_whole(config.out, parameters, counts)
+        if drawn:
+            _draw(config, parameters, counts, progress)
     if config.contact_sheet is not None:
         content = io.BytesIO()
         contact_sheet(config.out).save(content, "PNG")
@@ -275,10 +275,6 @@ def _parameters(config: DemoConfig) -> dict[str, Any]:
 
 def _check_folder(out: Path, parameters: dict[str, Any]) -> None:
     """Refuses a folder that holds anything but this very demo set."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise InputError(f"{out}: is a file; choose a folder")
     marker = next(
         (out / name for name in (MARKER, UNFINISHED_MARKER) if (out / name).is_file()),
         None,
