@@ -15,7 +15,7 @@ from jaxvision.storage import CACHE_VARIABLE, cache_folder
 if TYPE_CHECKING:
     from jaxvision.pretrained import Source
 
-LOGITS_TOLERANCE = 5e-4
+TOLERANCE = 5e-4
 """Float32 sums in another order differ by less; a wrong epsilon or padding by more."""
 
 Name = Annotated[
@@ -85,7 +85,7 @@ def _show(config: _List) -> None:
     for source in SOURCES.values():
         table.add_row(
             source.name,
-            f"{source.top1:g}",
+            "–" if source.top1 is None else f"{source.top1:g}",
             _megabytes(source),
             _state(source),
             source.license,
@@ -142,7 +142,7 @@ def _verify(config: _Verify) -> None:
     from jaxvision.pretrained import find_source
     from jaxvision.pretrained.convert import read_variables
     from jaxvision.pretrained.fetch import fetch
-    from jaxvision.pretrained.golden import GOLDEN_LOGITS, logits_error
+    from jaxvision.pretrained.golden import GOLDEN_ANSWERS, answer_error
 
     source = find_source(config.name)
     file = fetch(source)
@@ -150,13 +150,13 @@ def _verify(config: _Verify) -> None:
     print(f"ok    {file}: {what} {source.algorithm.upper()} is the published one")
     variables, report = read_variables(file, source)
     print(f"ok    converted both ways, all values finite: {report.summary()}")
-    if source.name not in GOLDEN_LOGITS:
-        print("skip  no reference logits are stored for these weights")
+    if source.name not in GOLDEN_ANSWERS:
+        print("skip  no reference answers are stored for these weights")
         return
-    off = logits_error(source, variables)
-    if not off <= LOGITS_TOLERANCE:
+    off = answer_error(source, variables)
+    if not off <= TOLERANCE:
         raise InputError(
-            f"{file}: the logits of {source.name} are {off:.2g} off the reference's"
-            f" (allowed: {LOGITS_TOLERANCE:g}); this machine computes them wrongly"
+            f"{file}: the answers of {source.name} are {off:.2g} off the reference's"
+            f" (allowed: {TOLERANCE:g}); this machine computes them wrongly"
         )
-    print(f"ok    logits of the drawn image within {off:.1g} of the reference's")
+    print(f"ok    answer to the drawn image within {off:.1g} of the reference's")

