@@ -1,12 +1,13 @@
 # make demo   a first run: installs, then fine-tunes a network on drawn faces
 # make test   installs, then runs the tests
-# make lint   style
+# make lint   style and types
+# make docs   builds the documentation site in build/site
 # make bench  installs PyTorch too, then times jaxvision beside it: takes long;
 #             make bench BENCH=--quick has fewer rounds
 
 PYTHON ?= python3
 # What is installed beside the package; `.ci/run` adds the originals to compare with.
-EXTRAS ?= test
+EXTRAS ?= dev
 VENV := .venv
 RUN := $(VENV)/bin/python
 comma := ,
@@ -16,11 +17,10 @@ STAMP := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 # must be set before Python starts; an allocator other than glibc's ignores it.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test lint bench install clean
+.PHONY: demo test lint docs bench install clean
 
 demo: $(STAMP)
-	$(RUN) -m experiments.part2_finetune --backbone efficientnet_lite0 --image-size 128 \
-		--epochs 4 --seeds 0
+	$(VENV)/bin/jaxvision finetune --image-size 128 --epochs 4
 
 # Side by side, since most of the time is compiling, which takes one core.
 test: $(STAMP)
@@ -29,6 +29,11 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+
+docs:
+	$(MAKE) --no-print-directory EXTRAS=docs install
+	$(VENV)/bin/mkdocs build --strict --quiet
 
 bench:
 	$(MAKE) --no-print-directory EXTRAS=test,parity install
