@@ -71,11 +71,11 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocessing":
         """The inverse of `to_dict`; JSON's lists become tuples again."""
-        tuples = {
+        fields: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in values.items()
         }
-        return cls(**tuples)
+        return cls(**fields)
 
 
 def _standardized(images: Any) -> Any:

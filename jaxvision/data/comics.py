@@ -87,9 +87,10 @@ def _smooth(image: np.ndarray) -> np.ndarray:
 
 def _window_means(image: np.ndarray, side: int) -> np.ndarray:
     """`[h - side + 1, w - side + 1, C]`: means of all square windows of that side."""
-    rows = sum(image[i : len(image) - side + 1 + i] for i in range(side))
+    zero = np.zeros((), image.dtype)
+    rows = sum((image[i : len(image) - side + 1 + i] for i in range(side)), zero)
     width = image.shape[1] - side + 1
-    return sum(rows[:, i : width + i] for i in range(side)) / side**2
+    return sum((rows[:, i : width + i] for i in range(side)), zero) / side**2
 
 
 def _few_colors(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,7 +104,7 @@ def _few_colors(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _outlines(image: np.ndarray) -> np.ndarray:
     """`[h, w]` uint8, 255 in the middle of a line."""
-    gray = image @ np.float32([0.299, 0.587, 0.114]) / 255
+    gray = image @ np.array([0.299, 0.587, 0.114], np.float32) / 255
     fine, coarse = _blurred(gray, 0.8), _blurred(gray, 1.6)
     edge = fine - 0.98 * coarse
     ink = np.clip(-60 * (edge - 0.002), 0, 1)
@@ -117,7 +118,8 @@ def _blurred(image: np.ndarray, sigma: float) -> np.ndarray:
     kernel = (kernel / kernel.sum()).astype(np.float32)
     for _ in range(2):
         around = np.pad(image, ((reach, reach), (0, 0)), "edge")
-        image = sum(k * around[i : i + len(image)] for i, k in enumerate(kernel)).T
+        shifted = (k * around[i : i + len(image)] for i, k in enumerate(kernel))
+        image = sum(shifted, np.zeros((), np.float32)).T
     return image
 
 
@@ -135,7 +137,7 @@ def _enlarged(areas: np.ndarray, count: int, size: tuple[int, int]) -> np.ndarra
 
 def _sharpened(lines: np.ndarray, size: tuple[int, int]) -> Image.Image:
     mask = Image.fromarray(lines).resize(size, Image.Resampling.BILINEAR)
-    return mask.point(lambda value: min(255, max(0, 3 * (value - 85))))
+    return mask.point([min(255, max(0, 3 * (value - 85))) for value in range(256)])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,6 +37,7 @@ from jaxvision.data.splits import (
     read_splits,
     write_splits,
 )
+from jaxvision.data.store import Images
 from jaxvision.data.transforms import AugmentConfig, augment
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
@@ -474,7 +475,7 @@ def _decoded(
 
 
 def _load_image(
-    store: Sequence[np.ndarray],
+    store: Images,
     places: np.ndarray,
     preprocessing: Preprocessing,
     config: AugmentConfig | None,

@@ -244,7 +244,7 @@ def _open(
         # Not ImageOps.exif_transpose: it also writes the remaining tags anew, which
         # fails on odd ones. Pillow has turned TIFFs itself once they are loaded.
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-        upright = None if image.format == "TIFF" else _UPRIGHT.get(orientation)
+        upright = None if image.format == "TIFF" else _UPRIGHT.get(orientation or 1)
         image.load()
         extent = image.size if drafted is None else drafted[1][2:]
         return image, extent, upright
@@ -331,7 +331,7 @@ def _resize(
     if preprocessing.resize_mode == "pad":
         # Not ImageOps.pad: it leaves a side without a pixel for very long images.
         scale = min(size[0] / extent[0], size[1] / extent[1])
-        inner = tuple(max(1, round(side * scale)) for side in extent)
+        inner = max(1, round(extent[0] * scale)), max(1, round(extent[1] * scale))
         canvas = Image.new(image.mode, size)
         corner = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
         canvas.paste(image.resize(inner, resample, whole), corner)

@@ -405,9 +405,9 @@ class _Preparation:
                     ) from error
                 if hashlib.sha256(content).hexdigest() == face.sha256:
                     return content
-        failed = earlier is not None and earlier.status != "ok" and earlier.final
-        if failed and not self.retry_failed:
-            raise Unusable(earlier.status, earlier.detail)
+        remembered = None if self.retry_failed else earlier
+        if remembered and remembered.status != "ok" and remembered.final:
+            raise Unusable(remembered.status, remembered.detail)
         if self.downloader is None:
             raise Unusable("dead link", "not downloaded", final=False)
         try:

@@ -5,7 +5,6 @@ redirect, and what comes back is bytes that the caller must still check.
 """
 
 import dataclasses
-import itertools
 import socket
 import threading
 import time
@@ -112,7 +111,9 @@ class Downloader:
         """
         deadline = time.monotonic() + self.limits.time_limit
         wait = self.limits.backoff
-        for tried in itertools.count(1):
+        tried = 0
+        while True:
+            tried += 1
             if not self.reached and self._unreachable >= _UNREACHABLE:
                 raise NoNetwork
             try:

@@ -66,7 +66,9 @@ def index_labels(path: Path, root: Path) -> FolderIndex:
     labels: dict[str, str] = {}
     splits: dict[str, str] = {}
     again, conflicts = [], []
-    for (line, name, label, split), (_, _, (image,)) in zip(rows, found, strict=True):
+    for (line, name, label, split), (_, _, (image, *_)) in zip(
+        rows, found, strict=True
+    ):
         if image in labels:
             same = (labels[image], splits[image]) == (label, split)
             (again if same else conflicts).append((line, name))
@@ -76,7 +78,7 @@ def index_labels(path: Path, root: Path) -> FolderIndex:
     _check(path, conflicts, what, "leave one row per image")
     _check(path, again, "lists {name!r} a second time", "leave one row per image")
     classes = tuple(sorted(set(labels.values())))
-    if len(classes) < 2:
+    if len(classes) == 1:
         raise InputError(
             f"{path}: only one class, {classes[0]!r}: add images of another one"
         )

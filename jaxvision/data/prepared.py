@@ -109,7 +109,7 @@ class Prepared:
         return PreparedStore(self.folder_index.root, self.shards, records)
 
 
-class PreparedStore(Sequence[np.ndarray]):
+class PreparedStore:
     """Images of a prepared set by index; read from any thread or process."""
 
     def __init__(

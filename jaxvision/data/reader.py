@@ -14,7 +14,7 @@ import PIL
 from jaxvision.data import decode
 from jaxvision.data.config import DataConfig
 from jaxvision.data.prepared import Prepared, geometry
-from jaxvision.data.store import ImageStore, LazyImages
+from jaxvision.data.store import Images, ImageStore, LazyImages
 from jaxvision.data.workers import map_in_order
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
@@ -38,7 +38,7 @@ class DecodedFiles:
     places: Mapping[str, int]
     digests: Mapping[str, str]
     bad: Mapping[str, str]
-    store: Sequence[np.ndarray]
+    store: Images
     pillow: str
 
 

@@ -15,7 +15,7 @@ from jaxvision.config import Bounds
 from jaxvision.errors import InputError
 from jaxvision.storage import write_atomically, writing
 
-SPLITS = ("train", "val", "test")
+SPLITS: tuple[str, ...] = ("train", "val", "test")
 Splits = dict[str, np.ndarray]
 """For each name in `SPLITS` the ascending int32 indices of its images."""
 
@@ -322,7 +322,7 @@ def write_splits(
     rows = (
         SplitRow(images[index], classes[labels[index]], name, digests[index])
         for name, indices in splits.items()
-        for index in indices
+        for index in map(int, indices)
     )
     write_split_rows(path, sorted(rows, key=lambda row: (row.path, row.label)))
 

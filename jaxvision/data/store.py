@@ -11,16 +11,24 @@ import os
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from jaxvision.errors import InputError
 
 
-class ImageStore(Sequence[np.ndarray]):
+class Images(Protocol):
+    """Images by index, `[h, w, C]` uint8 each; read from any thread."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+
+class ImageStore:
     """uint8 images of any shapes by index; read from any thread.
 
     A store that is `shared` can be pickled to worker processes at the price of its
@@ -47,7 +55,7 @@ class ImageStore(Sequence[np.ndarray]):
         self._folder = Path(tempfile.gettempdir()) if folder is None else folder
         self._shared = shared
         self._held: list[np.ndarray] = []
-        self._file: IO[bytes] | None = None
+        self._file: io.FileIO | None = None
         self._offsets: list[int] = [0]
         self._shapes: list[tuple[int, ...]] = []
         if shared:
@@ -78,7 +86,7 @@ class ImageStore(Sequence[np.ndarray]):
             # A copy: a view would keep the whole array alive that it was cut from.
             self._held.append(np.array(image, order="C"))
         else:
-            self._write(image)
+            self._write(self._file, image)
         self._offsets.append(end)
         self._shapes.append(image.shape)
 
@@ -107,21 +115,21 @@ class ImageStore(Sequence[np.ndarray]):
         except OSError as error:
             raise self._unwritable(error) from error
         # Unbuffered: what was appended can be mapped at once.
-        self._file = os.fdopen(descriptor, "w+b", buffering=0)
+        self._file = io.FileIO(descriptor, "w+b")
         self._path = name
         if self._shared:
             weakref.finalize(self, _remove, name, os.getpid())
         else:
             os.unlink(name)
         for image in self._held:
-            self._write(image)
+            self._write(self._file, image)
         self._held = []
 
-    def _write(self, image: np.ndarray) -> None:
-        remaining = memoryview(np.ascontiguousarray(image)).cast("B")
+    def _write(self, file: io.FileIO, image: np.ndarray) -> None:
+        remaining = memoryview(np.ascontiguousarray(image).data).cast("B")
         try:
             while remaining:
-                remaining = remaining[self._file.write(remaining) :]
+                remaining = remaining[file.write(remaining) :]
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -142,7 +150,7 @@ class ImageStore(Sequence[np.ndarray]):
         self._file = io.FileIO(self._path)
 
 
-class LazyImages(Sequence[np.ndarray]):
+class LazyImages:
     """Images by index, each decoded when it is first asked for; from any thread."""
 
     def __init__(

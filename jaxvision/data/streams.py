@@ -102,7 +102,8 @@ class EpochOrder(grain.MapDataset):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> tuple[int, float]:
+    def __getitem__(self, index: Any) -> Any:
+        """(position, mask)."""
         positions, mask = self.places(index, 1)
         return int(positions[0]), float(mask[0])
 
@@ -135,7 +136,7 @@ class _ProcessShard(grain.MapDataset):
     def __len__(self) -> int:
         return len(self._parent) // self._batch_size * self._part
 
-    def __getitem__(self, index: int) -> Element:
+    def __getitem__(self, index: Any) -> Any:
         batch, place = divmod(index, self._part)
         return self._parent[batch * self._batch_size + self._first + place]
 
@@ -153,6 +154,7 @@ class _ArrayShard(grain.MapDataset):
         part: int,
     ) -> None:
         super().__init__(parent)
+        self._order = parent
         self._features = features
         self._labels = labels
         self._indices = indices
@@ -160,11 +162,11 @@ class _ArrayShard(grain.MapDataset):
         self._part = part
 
     def __len__(self) -> int:
-        return len(self._parent) // self._parent.batch_size
+        return len(self._order) // self._order.batch_size
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        start = index * self._parent.batch_size + self._first
-        positions, mask = self._parent.places(start, self._part)
+    def __getitem__(self, index: Any) -> Any:
+        start = index * self._order.batch_size + self._first
+        positions, mask = self._order.places(start, self._part)
         chosen = self._indices[positions]
         return {
             "image": self._features[chosen],

@@ -331,7 +331,8 @@ def _perspective(
 ) -> np.ndarray:
     if strength == 0:
         return image
-    return _warp(image, _perspective_matrix(strength, *image.shape[:2], generator))
+    height, width = image.shape[:2]
+    return _warp(image, _perspective_matrix(strength, height, width, generator))
 
 
 def _enhance(kind: type, image: np.ndarray, factor: float) -> np.ndarray:

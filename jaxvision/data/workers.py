@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -48,7 +48,7 @@ def map_in_processes(
     processes: int,
     *,
     chunk: int = 8,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """The results of `function` in the order of `items`.
 
     Args:
@@ -94,6 +94,8 @@ def default_processes(num_items: int, *, most: int = 8) -> int:
 def end_with_parent() -> None:
     """In a worker process: a parent that was killed leaves no orphan."""
     parent = multiprocessing.parent_process()
+    if parent is None:
+        return
 
     def wait() -> None:
         parent.join()

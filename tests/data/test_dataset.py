@@ -16,7 +16,7 @@ from jaxvision.data import decode as decode_module
 from jaxvision.data.dataset import DataConfig, DecodedDataset, load_dataset
 from jaxvision.data.decode import decode_image
 from jaxvision.data.loader import Batches
-from jaxvision.data.splits import SPLITS, SplitConfig
+from jaxvision.data.splits import SPLITS, SplitConfig, read_splits
 from jaxvision.data.transforms import AugmentConfig
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
@@ -71,6 +71,64 @@ def test_a_folder_becomes_a_dataset(root: Path) -> None:
     for index, image in enumerate(dataset.images):
         expected = decode_image(root / image, SMALL)
         np.testing.assert_array_equal(dataset.image(index), expected)
+
+
+def test_indexing_reads_no_image(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = load(root)
+    read = []
+    monkeypatch.setattr(
+        decode_module, "read_file", lambda path: pytest.fail(f"read {path}")
+    )
+    dataset = load_dataset(str(root))
+    assert (dataset.name, dataset.classes) == ("people", ("anna", "bob"))
+    assert dataset.images == expected.images
+    np.testing.assert_array_equal(dataset.labels, expected.labels)
+    monkeypatch.setattr(
+        decode_module,
+        "read_file",
+        lambda path: read.append(path) or (str(path), path.read_bytes()),
+    )
+    # Identical images stay together: files are read, once, and not decoded.
+    monkeypatch.setattr(decode_module, "decode_stored", pytest.fail)
+    for seed in (0, 1, 0):
+        splits = dataset.with_seed(seed).splits
+        for name in SPLITS:
+            np.testing.assert_array_equal(
+                splits[name], expected.with_seed(seed).splits[name]
+            )
+    assert sorted(read) == sorted(root / image for image in dataset.images)
+    assert dataset.digests == expected.digests
+    assert dataset.digests[0] == storage.file_sha256(root / dataset.images[0])
+    assert repr(dataset) == f"<Dataset 'people': 24 images of 2 classes in {root}>"
+
+
+def test_what_was_decoded_last_is_used_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = load_dataset(root)
+    first = dataset.decode(SMALL)
+    opened = []
+    read = decode_module.read_file
+    monkeypatch.setattr(
+        decode_module, "read_file", lambda path: opened.append(path) or read(path)
+    )
+    assert first.decode(SMALL) is first
+    again = dataset.with_seed(3).decode(SMALL)
+    assert again._files is first._files
+    # Normalization is no geometry.
+    other = dataset.decode(dataclasses.replace(SMALL, mean=(0.0,) * 3))
+    assert other._files is first._files
+    assert other.fingerprint != first.fingerprint
+    assert not opened
+    gray = first.decode(dataclasses.replace(SMALL, gray=True))
+    assert gray.image(0).shape == (16, 16, 1)
+    assert len(opened) == 24
+
+
+def test_the_size_of_the_split_is_checked_before_any_image_is_read(root: Path) -> None:
+    draw(root / "cleo" / "1.png", 1)
+    with pytest.raises(InputError, match="'cleo' has 1 usable images"):
+        load_dataset(root)
 
 
 def test_batches_of_a_split(root: Path) -> None:
@@ -250,6 +308,59 @@ def test_a_split_is_used_again(root: Path, tmp_path: Path) -> None:
     (root / "bob" / "05.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"can't be used: bob/05.png; restore"):
         load(root, splits=tmp_path / "splits.csv")
+
+
+def test_rows_fix_the_split(root: Path, tmp_path: Path) -> None:
+    first = load(root, split=SplitConfig(seed=7))
+    first.write_splits(tmp_path / "splits.csv")
+    rows = read_splits(tmp_path / "splits.csv")
+    assert {row.key for row in rows} == set(first.digests)
+    draw(root / "anna" / "new.png", 999)
+    draw(root / "zoe" / "new.png", 998)
+    (root / "zoe" / "same.png").write_bytes((root / "anna" / "new.png").read_bytes())
+    draw(root / "zoe" / "more.png", 997)
+    whole = load(root)
+    expected = load(root, splits=tmp_path / "splits.csv")
+    for dataset in (
+        load_dataset(root).with_splits(rows),
+        load_dataset(root).with_splits(rows).decode(SMALL),
+        whole.with_splits(rows),
+        whole.with_splits(rows).with_seed(5),
+        load_dataset(root).with_splits(rows).with_seed(5),
+    ):
+        assert dataset.classes == ("anna", "bob")
+        assert dataset.images == first.images
+        assert dataset.left_out == expected.left_out
+        for name in SPLITS:
+            np.testing.assert_array_equal(dataset.splits[name], first.splits[name])
+    restricted = whole.with_splits(rows)
+    assert restricted.fingerprint == first.fingerprint
+    for name, values in everything(restricted).items():
+        np.testing.assert_array_equal(values, everything(first)[name])
+    (root / "bob" / "05.png").unlink()
+    with pytest.raises(InputError, match=r"people: lists .*: bob/05.png; restore"):
+        load_dataset(root).with_splits(rows)
+
+
+def test_images_that_changed_since_the_split_are_named(
+    root: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "splits.csv"
+    load(root).write_splits(path)
+    rows = read_splits(path)
+    draw(root / "bob" / "05.png", 7)
+    draw(root / "bob" / "03.png", 8)
+    message = r"2 images changed since the split was made, first bob/03\.png; restore"
+    with pytest.raises(InputError, match=rf"splits\.csv: {message}"):
+        load(root, splits=path)
+    with pytest.raises(InputError, match=message):
+        load_dataset(root).with_splits(rows).decode(SMALL)
+    with pytest.raises(InputError, match=message):
+        _ = load_dataset(root).with_splits(rows).splits
+    with pytest.raises(InputError, match=message):
+        load(root).with_splits(rows)
+    bare = [dataclasses.replace(row, sha256="") for row in rows]
+    assert len(load(root).with_splits(bare).images) == 24
 
 
 def test_another_seed_decodes_nothing(root: Path) -> None:

@@ -102,10 +102,11 @@ def ellipse(
 
 def mix(first: Color, second: Color, share: float) -> Color:
     """`first` at share 0, `second` at share 1."""
-    return tuple(
+    red, green, blue = (
         round(min(255, max(0, a + (b - a) * share)))
         for a, b in zip(first, second, strict=True)
     )
+    return red, green, blue
 
 
 def shade(color: Color, factor: float) -> Color:
@@ -118,7 +119,8 @@ def shade(color: Color, factor: float) -> Color:
 def jitter(rng: np.random.Generator, color: Color, spread: float) -> Color:
     """A color near this one; `spread` is a standard deviation on 0 to 255."""
     moved = np.asarray(color) + rng.normal(0, spread, 3)
-    return tuple(int(value) for value in np.clip(moved, 0, 255))
+    red, green, blue = (int(value) for value in np.clip(moved, 0, 255))
+    return red, green, blue
 
 
 def random_color(rng: np.random.Generator) -> Color:
@@ -180,15 +182,15 @@ class Canvas:
         self,
         along: Points,
         color: Color,
-        widths: float | Sequence[float],
+        widths: float | Sequence[float] | np.ndarray,
         *,
         alpha: float = 1.0,
         solid: bool = False,
     ) -> None:
         """Draws a stroke, at least about a pixel wide."""
         least = 1.0 / self._scale
-        widths = np.maximum(np.atleast_1d(widths), least)
-        self.fill(ribbon(along, widths), color, alpha=alpha, solid=solid)
+        wide = np.maximum(np.atleast_1d(widths), least)
+        self.fill(ribbon(along, wide), color, alpha=alpha, solid=solid)
 
     def dab(self, along: Points, color: Color, width: float) -> None:
         """A plain straight brush stroke: much faster than `line`, for thousands."""

@@ -24,7 +24,10 @@ def draw(name: str, rng: np.random.Generator, size: int) -> np.ndarray:
     Returns:
       `[S, S, 3]` uint8.
     """
-    face = _face(tuple(rng.bit_generator.seed_seq.entropy), size)
+    seed = rng.bit_generator.seed_seq
+    assert isinstance(seed, np.random.SeedSequence)
+    assert isinstance(seed.entropy, list)
+    face = _face(tuple(seed.entropy), size)
     return face if name == "face" else draw_comic(face)
 
 

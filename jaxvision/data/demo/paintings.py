@@ -160,7 +160,7 @@ def _paint(
     design: Image.Image, strokes: _Strokes, *, length: float, width: float
 ) -> Image.Image:
     """Lays straight strokes over the design; lengths as shares of the image."""
-    large = design.resize(tuple(SUPERSAMPLE * side for side in design.size))
+    large = design.resize((SUPERSAMPLE * design.width, SUPERSAMPLE * design.height))
     unit = max(large.size)
     draw = ImageDraw.Draw(large)
     half = np.stack([np.cos(strokes.angle), np.sin(strokes.angle)], 1)
