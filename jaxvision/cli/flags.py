@@ -144,7 +144,7 @@ def parse(
         description = re.sub(
             r"\n+(?=python |jaxvision )", "\n\n", inspect.cleandoc(description)
         )
-    given = {} if default is None else {"default": default}
+    given: dict[str, Any] = {} if default is None else {"default": default}
     return tyro.cli(kind, args=arguments, prog=prog, description=description, **given)
 
 
@@ -255,7 +255,9 @@ class ExperimentFlags:
         }
         # With an empty name, the fields of a part stand at the top.
         top = tyro.conf.arg(name="")
-        fields = [(name, Annotated[type(part), top]) for name, part in parts.items()]
+        fields: list[tuple[str, Any]] = [
+            (name, Annotated[type(part), top]) for name, part in parts.items()
+        ]
         if tune is not None:
             parts["tune"] = tune
             fields.append(("tune", TuneConfig))
@@ -418,11 +420,14 @@ def _alias(name: str) -> Any:
 
 def _network_options(recipe: Recipe, aliases: Mapping[str, str]) -> Any:
     """A dataclass with the options of a recipe's network, with the recipe's values."""
-    from jaxvision.models import MODELS
+    from jaxvision.models import MODELS, Network
     from jaxvision.recipe import network_name
 
-    backbone = type(MODELS[network_name(recipe)]())
-    hints, texts = typing.get_type_hints(backbone), _field_texts(backbone)
+    hints, texts = typing.get_type_hints(Network), _field_texts(Network)
+    if recipe.network != "auto":  # which may become one of several
+        backbone = type(MODELS[network_name(recipe)]())
+        hints |= typing.get_type_hints(backbone)
+        texts |= _field_texts(backbone)
     fields = []
     for name, value in recipe.options.items():
         marks = [tyro.conf.arg(help=texts.get(name, "Option of the network."))]

@@ -5,6 +5,10 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+import jaxvision
+from jaxvision.cli.process import command
+from jaxvision.errors import InputError
+
 COMMANDS = {
     "finetune": (
         "jaxvision.cli.train:finetune",
@@ -83,22 +87,25 @@ _HELP = ("-h", "--help")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the subcommand that the arguments name."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["--version"]:
-        from jaxvision import __version__
-
-        print(f"jaxvision {__version__}")
-        return
     for length in (2, 1):
         name = " ".join(given[:length])
         if name in COMMANDS:
             module, _, function = COMMANDS[name][0].partition(":")
             getattr(importlib.import_module(module), function)(given[length:])
             return
+    with command(lambda setting: None):
+        _show(given)
+
+
+def _show(given: Sequence[str]) -> None:
+    """Prints the subcommands, or what is wrong with those that are given."""
+    if given[:1] == ["--version"]:
+        print(f"jaxvision {jaxvision.__version__}")
+        return
     group = f"{given[0]} " if given and _in_group(given[0]) else ""
     rest = given[1:] if group else given
     if rest and rest[0] not in _HELP:
-        print(f"error: {_unknown(f'{group}{rest[0]}')}", file=sys.stderr)
-        raise SystemExit(2)
+        raise InputError(_unknown(f"{group}{rest[0]}"))
     _print_map(group)
     if not rest:
         raise SystemExit(2)
@@ -110,8 +117,8 @@ def _in_group(word: str) -> bool:
 
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, COMMANDS, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ";"
-    return f"no command {name}{hint} `jaxvision --help` lists them"
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"no command {name}; {hint}jaxvision --help lists them"
 
 
 def _print_map(group: str) -> None:
