@@ -62,7 +62,7 @@ class ModelCard:
     weights: str
     """Where the backbone's first weights came from, in words."""
     data: dict[str, Any]
-    """The data set's name, root and whether it was drawn by code."""
+    """The data set's name, root, CSV of labels and whether it was drawn by code."""
     seed: int
     batch_size: int
     """Of the evaluation whose figures are recorded."""
@@ -75,9 +75,11 @@ class ModelCard:
 
     def of_training(self, dataset: Dataset, seed: int) -> "ModelCard":
         """The card with the data set and the seed that the network is trained on."""
+        labels = dataset.config.labels
         data = {
             "name": dataset.name,
             "root": str(dataset.root.resolve()),
+            "labels": None if labels is None else str(labels.resolve()),
             "is_demo": dataset.is_demo,
         }
         return dataclasses.replace(self, data=data, seed=seed)
@@ -512,7 +514,11 @@ def load_training_data(
             "the training of this checkpoint has not finished; continue it with "
             "`resume`"
         )
-    config = DataConfig(root=root or Path(card.data["root"]))
+    labels = card.data.get("labels")
+    config = DataConfig(
+        root=root or Path(card.data["root"]),
+        labels=None if labels is None else Path(labels),
+    )
     dataset = load_dataset(config).with_splits(classifier.splits)
     if dataset.classes != card.classes:
         raise InputError(

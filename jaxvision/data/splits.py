@@ -245,9 +245,8 @@ def _sizes(config: SplitConfig, count: int, name: str) -> tuple[int, int, int]:
     wanted = [fraction > 0 for fraction in fractions]
     if abs(sum(fractions) - 1) > 1e-6:
         raise InputError(
-            f"fractions {fractions} of train, val and test add to "
-            f"{sum(fractions):g}, not to 1",
-            setting="data.split",
+            "`data.split.train`, `data.split.val` and `data.split.test` "
+            f"({', '.join(map(str, fractions))}) add to {sum(fractions):g}, not to 1"
         )
     if count < sum(wanted):
         raise _too_small(name, count, sum(wanted))
@@ -283,7 +282,8 @@ def _sizes_by_count(
 def _too_small(name: str, count: int, needed: int) -> InputError:
     return InputError(
         f"class {name!r} has {count} usable images, but the split needs {needed}: "
-        "add images, remove the folder, or ask for less with `data.split`"
+        "add images, remove the folder, or leave `data.split.val` or "
+        "`data.split.test` at 0"
     )
 
 

@@ -522,7 +522,7 @@ def test_limit_is_a_number_of_each_class(root: Path) -> None:
         ({"split": SplitConfig(1.2, 0, -0.2)}, "`data.split.train` 1.2: must be at"),
         ({"split": SplitConfig(0.5, 0.5, float("nan"))}, "`data.split.test` nan"),
         ({"split": SplitConfig(train_per_class=0)}, "train_per_class` 0: must be at"),
-        ({"split": SplitConfig(0.5, 0.1)}, "`data.split`: fractions .* add to 0.75"),
+        ({"split": SplitConfig(0.5, 0.1)}, "`data.split.train`, .* add to 0.75"),
         ({"limit": 1, "splits": Path("x.csv")}, "exclude each other"),
         ({"largest_classes": 2, "splits": Path("x.csv")}, "exclude each other"),
         ({"largest_classes": 1}, "`data.largest_classes` 1: must be at least 2"),

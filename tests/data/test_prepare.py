@@ -391,7 +391,7 @@ def test_bad_images_end_it_where_wanted(root: Path, tmp_path: Path) -> None:
         ({"shard": 0}, "`shard` 0"),
         ({"processes": 0}, "`processes` 0"),
         ({"split": SplitConfig(train=2)}, "`split.train` 2: must be"),
-        ({"split": SplitConfig(train=1)}, "`split`: fractions .* add to 1.3"),
+        ({"split": SplitConfig(train=1)}, "`split.train`, .* add to 1.3, not to 1"),
         ({"root": Path("none")}, "none: no such folder; give one that has"),
     ],
 )
