@@ -24,8 +24,8 @@ _DAY_SECONDS = 86_400
 def how_to_fix(source: Source) -> str:
     """What a user without network can do about a source that is downloaded."""
     return (
-        f"get {source.location} elsewhere and pass it as --weights PATH, or run:"
-        f" python -m jaxvision.pretrained convert {source.name} FILE"
+        f"get {source.location} elsewhere and give the file as `weights`, or run:"
+        f" jaxvision weights convert {source.name} FILE"
     )
 
 

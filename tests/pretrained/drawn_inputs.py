@@ -17,38 +17,47 @@ ALEXNET_SHAPES = {
 }
 
 
-VGG19_SHAPES = {
-    f"features.{place}": (features, channels, 3, 3)
-    for place, channels, features in (
-        (0, 3, 64),
-        (2, 64, 64),
-        (5, 64, 128),
-        (7, 128, 128),
-        (10, 128, 256),
-        *((place, 256, 256) for place in (12, 14, 16)),
-        (19, 256, 512),
-        *((place, 512, 512) for place in (21, 23, 25, 28, 30, 32, 34)),
-    )
-} | {
-    "classifier.0": (4096, 25088),
-    "classifier.3": (4096, 4096),
-    "classifier.6": (1000, 4096),
-}
+VGG19_PLACES = (
+    (0, 3, 64),
+    (2, 64, 64),
+    (5, 64, 128),
+    (7, 128, 128),
+    (10, 128, 256),
+    *((place, 256, 256) for place in (12, 14, 16)),
+    (19, 256, 512),
+    *((place, 512, 512) for place in (21, 23, 25, 28, 30, 32, 34)),
+)
+VGG16_PLACES = (
+    *VGG19_PLACES[:5],
+    *((place, 256, 256) for place in (12, 14)),
+    (17, 256, 512),
+    *((place, 512, 512) for place in (19, 21, 24, 26, 28)),
+)
 
 
 def normalized_images(name: str) -> np.ndarray:
-    """Two images as the network wants them: `[2, 224, 224, 3]` float32."""
-    image = drawn_image(224)
-    images = np.stack([image, image[::-1, :, ::-1]])
-    return SOURCES[name].preprocessing.normalize(images)
+    """Two images as the network wants them: `[2, H, W, 3]` float32."""
+    preprocessing = SOURCES[name].preprocessing
+    image = drawn_image(preprocessing.size[0])
+    return preprocessing.normalize(np.stack([image, image[::-1, :, ::-1]]))
 
 
 def alexnet_state_dict() -> dict[str, np.ndarray]:
     return _state_dict(ALEXNET_SHAPES)
 
 
-def vgg19_state_dict() -> dict[str, np.ndarray]:
-    return _state_dict(VGG19_SHAPES)
+def vgg_state_dict(depth: int) -> dict[str, np.ndarray]:
+    places = {16: VGG16_PLACES, 19: VGG19_PLACES}[depth]
+    convolutions = {
+        f"features.{place}": (features, channels, 3, 3)
+        for place, channels, features in places
+    }
+    dense = {
+        "classifier.0": (4096, 25088),
+        "classifier.3": (4096, 4096),
+        "classifier.6": (1000, 4096),
+    }
+    return _state_dict(convolutions | dense)
 
 
 def _state_dict(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

