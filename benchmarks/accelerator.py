@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.harness import Result, time_in_turn
 from benchmarks.networks import CASES, Case, count_work, make_problem, our_step
-from jaxvision.data.dataset import DataConfig, load_dataset
-from jaxvision.data.demo import write_demo
+from jaxvision.data.dataset import load_dataset
+from jaxvision.data.demo import DemoConfig, write_demo
 from jaxvision.models import MODELS
 from jaxvision.optim import OptimConfig
 from jaxvision.preprocessing import Preprocessing
@@ -133,8 +133,9 @@ def sweep(*, quick: bool) -> Result:
     epochs, counts = (2, (1, 8)) if quick else (50, (1, 16, 64, 256))
     rows, figures = [], []
     with tempfile.TemporaryDirectory() as folder:
-        write_demo("paintings", Path(folder), count=24 if quick else None, processes=1)
-        dataset = load_dataset(DataConfig(Path(folder)), Preprocessing(size=(50, 50)))
+        count = 24 if quick else None
+        write_demo(DemoConfig("paintings", Path(folder), count=count, processes=1))
+        dataset = load_dataset(folder).decode(Preprocessing(size=(50, 50)))
         for count in counts:
             optim = OptimConfig("adam", 1e-4)
             configuration = Configuration(

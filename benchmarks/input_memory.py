@@ -93,8 +93,15 @@ def _peaks(what: str, *arguments: object) -> tuple[float, float]:
 
 
 def _prepare(root: str, out: str, processes: str) -> None:
-    config = PrepareConfig(Path(root), Path(out), PREPROCESSING)
-    prepare(config, processes=int(processes))
+    prepare(
+        PrepareConfig(
+            Path(root),
+            Path(out),
+            PREPROCESSING.size,
+            gray=True,
+            processes=int(processes),
+        )
+    )
 
 
 def _train(root: str, cache_mb: str) -> None:
@@ -104,13 +111,12 @@ def _train(root: str, cache_mb: str) -> None:
     from jaxvision.training.loop import fit
     from jaxvision.training.state import create_state, init_variables
 
-    dataset = load_dataset(
-        DataConfig(Path(root), cache_mb=int(cache_mb)), PREPROCESSING
-    )
+    config = DataConfig(Path(root), cache_mb=int(cache_mb))
+    dataset = load_dataset(config).decode(PREPROCESSING)
     batches = dataset.batches("train", batch_size=32, train=True)
     model = create_model("simple_cnn", len(dataset.classes))
-    config, lengths = OptimConfig(), {"steps_per_epoch": batches.steps_per_epoch}
-    tx = make_optimizer(config, epochs=1, **lengths)
+    optim, lengths = OptimConfig(), {"steps_per_epoch": batches.steps_per_epoch}
+    tx = make_optimizer(optim, epochs=1, **lengths)
     variables = init_variables(model, 0, (*PREPROCESSING.size, 1))
     fit(
         model,

@@ -21,16 +21,17 @@ from PIL import Image
 
 from benchmarks.harness import Result, Timing, time_in_turn, times
 from jaxvision.data import DataConfig, decode, load_dataset
-from jaxvision.data.demo import write_demo
+from jaxvision.data.demo import DemoConfig, write_demo
 from jaxvision.data.folder import index_folder
 from jaxvision.data.prepare import PrepareConfig, prepare
 from jaxvision.data.workers import map_in_order
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.report.markdown import Section, Table, Text
+from jaxvision.storage import cache_folder
 
 PREPROCESSING = Preprocessing((96, 96), "stretch", gray=True)
 BATCH_SIZE = 32
-IMAGES = Path("data/benchmarks/comics-1024")
+IMAGES = cache_folder() / "benchmarks" / "comics-1024"
 """Where images are drawn if none are given; they stay for the next time."""
 
 TORCH = "PyTorch DataLoader, every epoch"
@@ -51,11 +52,11 @@ def run(*, quick: bool, root: Path | None = None, workers: int | None = None) ->
     if root is None:
         count = 60 if quick else 600
         root = IMAGES.with_name(f"{IMAGES.name}-{count}")
-        write_demo("comics", root, count=count, size=1024)
+        write_demo(DemoConfig("comics", root, count=count, size=1024))
     paths = [root / image for image in index_folder(root).images]
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder, "prepared")
-        prepare(PrepareConfig(root, prepared, PREPROCESSING), processes=workers)
+        prepare(_prepared(root, prepared, workers))
         # Long enough to be measured, and so that beginning does not count.
         epochs = max(1, 10_000 // len(paths))
         contestants = {
@@ -138,7 +139,7 @@ def _result(timings: Mapping[str, Timing], paths: list[Path], workers: int) -> R
 
 def _train(config: DataConfig, epochs: int) -> None:
     """What training waits for: finding, decoding and splitting, then every batch."""
-    dataset = load_dataset(config, PREPROCESSING)
+    dataset = load_dataset(config).decode(PREPROCESSING)
     indices = np.arange(len(dataset.images))
     batches = dataset.batches(indices, batch_size=BATCH_SIZE, train=True)
     with batches.iterate() as iterator:
@@ -146,8 +147,13 @@ def _train(config: DataConfig, epochs: int) -> None:
             next(iterator)
 
 
+def _prepared(root: Path, out: Path, workers: int) -> PrepareConfig:
+    size = PREPROCESSING.size
+    return PrepareConfig(root, out, size, gray=True, processes=workers)
+
+
 def _prepare(root: Path, out: Path, workers: int) -> None:
-    prepare(PrepareConfig(root, out, PREPROCESSING), processes=workers)
+    prepare(_prepared(root, out, workers))
     shutil.rmtree(out)
 
 

@@ -84,9 +84,9 @@ def _measure(args: argparse.Namespace, folder: Path) -> bool:
 
 
 def _start(args: argparse.Namespace, out: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "jaxvision.data.prepare", "--size", "96", "--gray"]
-    command += ["--root", str(args.root), "--out", str(out), "--shard", str(args.shard)]
-    command += ["--processes", str(args.processes)]
+    command = [sys.executable, "-m", "jaxvision", "data", "prepare"]
+    command += [str(args.root), str(out), "--size", "96", "--gray"]
+    command += ["--shard", str(args.shard), "--processes", str(args.processes)]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -7,20 +7,20 @@ import pytest
 
 from benchmarks import input_memory, input_pipeline
 from benchmarks.harness import Timing
-from jaxvision.data import DataConfig, load_dataset
-from jaxvision.data.demo import write_demo
+from jaxvision.data import load_dataset
+from jaxvision.data.demo import DemoConfig, write_demo
 from jaxvision.errors import InputError
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images") / "comics"
-    write_demo("comics", folder, count=3, size=400, processes=1)
+    write_demo(DemoConfig("comics", folder, count=3, size=400, processes=1))
     return folder
 
 
 def test_both_sides_see_the_same_images(root: Path) -> None:
-    dataset = load_dataset(DataConfig(root), input_pipeline.PREPROCESSING)
+    dataset = load_dataset(root).decode(input_pipeline.PREPROCESSING)
     paths = [root / image for image in dataset.images]
     for gray_first in (True, False):
         theirs = input_pipeline._TorchImages(paths, gray_first=gray_first)
