@@ -1,4 +1,7 @@
-"""All experiments, collected from the modules that declare them."""
+"""All experiments, collected from the modules that declare them.
+
+python -m experiments.catalog                             # the table of the README
+"""
 
 import dataclasses
 import importlib
@@ -70,3 +73,21 @@ def collect() -> dict[str, Question]:
     places = {chapter.name: place for place, chapter in enumerate(CHAPTERS)}
     found.sort(key=lambda one: (places[one.chapter], one.section, one.order, one.name))
     return {one.name: one for one in found}
+
+
+def table() -> str:
+    """The experiments of each chapter, as a table in Markdown."""
+    rows = []
+    for chapter in CHAPTERS:
+        names = [
+            f"[{name}](experiments/{name}.py)"
+            for name, experiment in collect().items()
+            if experiment.chapter == chapter.name
+        ]
+        rows.append(f"| {chapter.title} | {', '.join(names)} |")
+    header = ["| chapter | `python -m experiments.NAME` |", "|---|---|"]
+    return "\n".join([*header, *rows])
+
+
+if __name__ == "__main__":
+    print(table())

@@ -20,7 +20,7 @@ from jaxvision.config import to_plain
 from jaxvision.declaration import Analysis, Experiment, Question, default_config
 from jaxvision.errors import InputError
 from jaxvision.report import page
-from jaxvision.report.compare import compare
+from jaxvision.report.compare import Comparison, compare
 from jaxvision.report.run_folder import run_settings
 from jaxvision.report.runs import FinishedRun, Runs, find_runs, read_run
 from jaxvision.storage import write_atomically, writing
@@ -139,18 +139,17 @@ def newest(experiment: Question, runs: Iterable[FinishedRun]) -> list[FinishedRu
     """The newest run of each variant, oldest variant first; runs on drawn images only
     where there is none on real ones."""
     runs = list(runs)
-    real = [run for run in runs if not run.results["data"]["is_demo"]]
+    real = [run for run in runs if not run.is_demo]
     kept: dict[str, FinishedRun] = {}
     for run in sorted(real or runs, key=lambda run: (run.started, run.path.name)):
-        settings = run_settings(run.config)
-        kept[str([settings.get(name) for name in experiment.variants])] = run
+        kept[str([run.settings.get(name) for name in experiment.variants])] = run
     return list(kept.values())
 
 
 def _entries(experiment: Question, runs: Sequence[FinishedRun]) -> list[page.Entry]:
     from jaxvision.report.sections import published_row
 
-    several = [run_settings(run.config) for run in runs]
+    several = [run.settings for run in runs]
     # What all variants share tells none from another.
     telling = [
         name
@@ -159,12 +158,14 @@ def _entries(experiment: Question, runs: Sequence[FinishedRun]) -> list[page.Ent
     ]
     entries = []
     for number, (run, settings) in enumerate(zip(runs, several, strict=True), 1):
-        comparisons = compare(
-            experiment.published,
-            run.results,
-            dataset=_dataset(experiment) or "",
-            row=published_row(experiment.published_rows, settings),
-        )
+        comparisons: list[Comparison] = []
+        if isinstance(experiment, Experiment):
+            comparisons = compare(
+                experiment.published,
+                run.results,
+                dataset=experiment.dataset,
+                row=published_row(experiment.published_rows, settings),
+            )
         entries.append(
             page.Entry(
                 experiment.name if number == 1 else f"{experiment.name}-{number}",

@@ -47,7 +47,15 @@ def write_run(
     run.write_config(config or Settings())
     run.write_results(
         [
-            Measurement(name, values, list(range(len(values))), split="val")
+            Measurement(
+                name,
+                values,
+                list(range(len(values))),
+                split="val",
+                **dict(
+                    zip(("metric", "row", "table"), name.split("/")[::-1], strict=False)
+                ),
+            )
             for name, values in figures.items()
         ],
         data=DataSummary("artists", "data/artists", is_demo, 451, ("ada", "bo|b")),

@@ -13,17 +13,22 @@ import pytest
 from finished_runs import write_run
 
 from experiments import all as everything
-from experiments.all import Config, Step, _Children, main, run_step, step_flags
-from experiments.catalog import EXPERIMENTS
-from experiments.common import CONFIG
+from experiments.all import Children, Config, Step, main, run_step, step_arguments
+from experiments.catalog import collect
 from jaxvision.errors import InputError
+from jaxvision.experiment import CONFIG
 from jaxvision.report.run_folder import RunFolder
 from jaxvision.report.runs import find_runs
 
-BASELINE = Step("part1_baseline", "--seeds 0", "--seeds 0 1")
+
+def step(name, arguments=""):
+    return Step(collect()[name], arguments)
 
 
-class Programs(_Children):
+BASELINE = step("part1_baseline", "--seeds 0")
+
+
+class Programs(Children):
     """In place of programs: remembers what it was to run and leaves what they leave."""
 
     def __init__(self, runs, failing=(), interrupted=None):
@@ -54,7 +59,7 @@ def config(tmp_path, monkeypatch):
 @pytest.fixture
 def programs(config, monkeypatch):
     made = Programs(config.runs)
-    monkeypatch.setattr(everything, "_Children", lambda: made)
+    monkeypatch.setattr(everything, "Children", lambda: made)
     return made
 
 
@@ -64,8 +69,8 @@ def test_a_step_is_run_once(config):
     assert programs.ran == ["-m experiments.part1_baseline --seeds 0"]
     assert run_step(config, BASELINE, programs).status == "skipped"
     assert len(programs.ran) == 1
-    full = Config(profile="full")
-    assert run_step(full, BASELINE, programs).status == "done"
+    other = step("part1_baseline", "--seeds 0 1")
+    assert run_step(config, other, programs).status == "done"
     again = Config(again=("part1_baseline",))
     assert run_step(again, BASELINE, programs).status == "done"
     assert len(programs.ran) == 3
@@ -76,7 +81,7 @@ def test_a_stopped_run_is_continued(config):
     run = RunFolder.create("part2_mlp", root=config.runs, command=command)
     checkpoints = config.checkpoints / "part2_mlp" / run.path.name
     programs = Programs(config.runs)
-    assert run_step(config, Step("part2_mlp"), programs).status == "done"
+    assert run_step(config, step("part2_mlp"), programs).status == "done"
     assert programs.ran.pop() == "-m experiments.part2_mlp"
     for folder in (config.runs / "part2_mlp").iterdir():
         (folder / "results.json").unlink(missing_ok=True)
@@ -85,38 +90,40 @@ def test_a_stopped_run_is_continued(config):
     for folder in (config.runs / "part2_mlp").iterdir():
         if folder != run.path:
             (folder / "run.json").unlink()
-    assert run_step(config, Step("part2_mlp"), programs).status == "done"
+    assert run_step(config, step("part2_mlp"), programs).status == "done"
     assert programs.ran == [f"-m experiments.part2_mlp --resume {checkpoints}"]
 
 
 def test_images_and_folders_are_handed_on(config, tmp_path):
-    flags = step_flags(Config(artists=tmp_path / "a b"), BASELINE, find_runs(tmp_path))
+    flags = step_arguments(
+        Config(artists=tmp_path / "a b"), BASELINE, find_runs(tmp_path)
+    )
     assert flags == ["--seeds", "0", "--data.root", f"{tmp_path}/a b"]
     scrub = Config(faces=tmp_path, faces_per_person=70)
-    assert step_flags(scrub, Step("part2_mlp"), find_runs(tmp_path)) == [
+    assert step_arguments(scrub, step("part2_mlp"), find_runs(tmp_path)) == [
         "--data.root", str(tmp_path), "--data.split.train-per-class", "70",
     ]  # fmt: skip
     elsewhere = Config(runs=tmp_path / "r", checkpoints=tmp_path / "c")
     folders = ["--runs", f"{tmp_path}/r"]
     none = find_runs(tmp_path)
-    assert step_flags(elsewhere, Step("receptive_field"), none) == folders
+    assert step_arguments(elsewhere, step("receptive_field"), none) == folders
     folders += ["--checkpoints", f"{tmp_path}/c"]
-    assert step_flags(elsewhere, Step("part2_mlp"), none) == folders
+    assert step_arguments(elsewhere, step("part2_mlp"), none) == folders
 
 
 def test_a_step_builds_on_what_another_made(config):
-    step = Step("part2_saliency", network_of="part2_finetune")
+    saliency = step("part2_saliency")
     with pytest.raises(InputError, match="part2_finetune"):
-        step_flags(config, step, find_runs(config.runs))
+        step_arguments(config, saliency, find_runs(config.runs))
     write_run(config.runs, "part2_finetune", {"x": [1.0]}, name="a")
     write_run(config.runs, "part2_finetune", {"x": [1.0]}, name="b")
     write_run(config.runs, "comics_tune", {"x": [1.0]}, name="c")
     runs = find_runs(config.runs)
-    assert step_flags(config, step, runs) == [
+    assert step_arguments(config, saliency, runs) == [
         "--checkpoint", "checkpoints/part2_finetune/b",
     ]  # fmt: skip
-    step = Step("comics_final", tuned_by="comics_tune")
-    assert step_flags(config, step, runs) == ["--tuned", "runs/comics_tune/c"]
+    final = step("comics_final")
+    assert step_arguments(config, final, runs) == ["--tuned", "runs/comics_tune/c"]
 
 
 def test_a_failure_is_listed_and_the_rest_is_run(config, programs, capsys):
@@ -132,22 +139,22 @@ def test_a_failure_is_listed_and_the_rest_is_run(config, programs, capsys):
     text = (config.runs / "report.html").read_text("utf-8")
     assert "error: broken" in text
     ran = {command.split()[1].removeprefix("experiments.") for command in programs.ran}
-    needing = {s.experiment for s in everything.STEPS if s.network_of}
-    assert ran == EXPERIMENTS.keys() - needing
+    needing = {name for name, one in collect().items() if one.network_of}
+    assert ran == collect().keys() - needing
 
 
 def test_an_interruption_ends_it_and_the_same_command_goes_on(
     config, programs, capsys, monkeypatch
 ):
-    steps = [Step("part1_baseline"), Step("part1_pooling"), Step("part1_tuning")]
-    monkeypatch.setattr(everything, "STEPS", steps)
+    three = [step(f"part1_{name}") for name in ("baseline", "pooling", "tuning")]
+    monkeypatch.setattr(everything, "steps", lambda config: three)
     programs.interrupted = "part1_pooling"
     with pytest.raises(SystemExit) as stop:
         main(config)
     assert stop.value.code == 128 + signal.SIGINT
     shown = capsys.readouterr()
     assert "1 not begun" in shown.out
-    assert "goes on from here" in shown.err
+    assert "the same command continues" in shown.err
     programs.interrupted, programs.stopped = None, 0
     programs.ran.clear()
     main(config)
@@ -161,7 +168,7 @@ def test_an_interruption_ends_it_and_the_same_command_goes_on(
     [
         ({"only": ("part3",)}, "no experiment is called part3"),
         ({"again": ("part3",)}, "no experiment is called part3"),
-        ({"faces": Path("nowhere")}, "--faces nowhere: there is no such folder"),
+        ({"faces": Path("nowhere")}, "`faces` nowhere: there is no such folder"),
     ],
 )
 def test_bad_input_is_one_line(config, options, words):
@@ -171,7 +178,7 @@ def test_bad_input_is_one_line(config, options, words):
 
 def test_what_a_program_says_is_shown_and_logged(tmp_path, capsys):
     code = "import sys; print('one'); print('error: two', file=sys.stderr); exit(2)"
-    with _Children() as children:
+    with Children() as children:
         status, last = children.run(["-c", code], tmp_path / "logs" / "x")
     assert (status, last) == (2, "error: two")
     assert (tmp_path / "logs" / "x.log").read_text() == "one\nerror: two\n"
@@ -201,7 +208,7 @@ def test_a_signal_reaches_the_program_which_may_save(tmp_path, number):
                 return
 
     before = signal.getsignal(number)
-    with _Children() as children:
+    with Children() as children:
         thread = threading.Thread(target=send)
         thread.start()
         status, last = children.run(["-c", code], log)

@@ -1,0 +1,308 @@
+"""Each experiment whole, in small: from the command line to the report."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import numpy as np
+import pytest
+from conftest import SPLIT
+
+from experiments import comics_baseline, comics_tune, part2_mlp, tune
+from experiments.catalog import collect
+from jaxvision.classifier import load_classifier
+from jaxvision.cli.experiment import main, tune_main
+from jaxvision.training import sweep
+from jaxvision.training.checkpoint import CheckpointFolder
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+TINY = ["--image-size", "8", "--epochs", "2", "--batch-size", "8"]
+
+
+@pytest.fixture
+def run(images, tmp_path, capsys, monkeypatch):
+    """Runs an experiment on the small images; gives run folder and figures."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_one(name, *arguments, seeds=("0",)):
+        own = ["--data.root", str(images), "--seeds", *seeds, *arguments]
+        main(collect()[name], own)
+        folder = Path(capsys.readouterr().out.splitlines()[-1])
+        return folder, json.loads((folder / "results.json").read_text())["figures"]
+
+    return run_one
+
+
+def report_of(folder):
+    return (folder / "report.md").read_text("utf-8")
+
+
+def checkpoint_of(folder):
+    return Path("checkpoints", *folder.parts[-2:])
+
+
+@pytest.mark.parametrize("name", collect())
+def test_help_names_its_settings(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(collect()[name], ["--help"])
+    assert stop.value.code == 0
+    assert "--runs" in capsys.readouterr().out
+
+
+def test_part1_shows_tables_beside_published_figures_and_shares_finished_rows(
+    run, monkeypatch
+):
+    folder, figures = run("part1_baseline", "--epochs", "1", seeds=("0", "1"))
+    report = report_of(folder)
+    for words in (
+        "4 layers with weights, 2 convolutional and 2 dense",
+        "| conv2 | 10×10×16 | 6416 | 640000 | 13×13 | 4×4 |",
+        "Niaz, 1.2",
+        "other data",
+        "No row was given more than 1 epochs",
+        "baseline.png",
+    ):
+        assert words in report
+    figure = figures["baseline/baseline/val_accuracy"]
+    assert (figure["n"], figure["seeds"], figure["split"]) == (2, [0, 1], "val")
+    with (folder / "curves.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["val_accuracy"]) for row in rows] == figure["values"]
+
+    # The pooling experiment has the same row: nothing of it is trained.
+    monkeypatch.setattr(sweep, "_Program", None)
+    again, shared = run(
+        "part1_pooling", "--epochs", "1", "--rows", "no pooling", seeds=("0", "1")
+    )
+    assert shared["pooling/no pooling/val_accuracy"]["values"] == figure["values"]
+    assert "2, of which 2 were finished before" in report_of(again)
+
+
+def test_networks_that_are_kept_are_measured_on_changed_images(run):
+    folder, figures = run(
+        "part1_robustness", "--epochs", "1", "--rows", "best network",
+        "--transforms", "blur", "invert",
+    )  # fmt: skip
+    assert {"unchanged", "blur", "invert", "mean over all changes"} <= figures.keys()
+    (network,) = Path("checkpoints/sweeps").iterdir()
+    assert load_classifier(network).card.recorded["val"]["accuracy"] == pytest.approx(
+        figures["unchanged"]["mean"], abs=1e-6
+    )
+    assert "curves.png" in report_of(folder)
+
+
+def test_weights_are_shown_as_images(run):
+    rows = ("--rows", "300 hidden, no L2", "--units", "7")
+    folder, figures = run("part2_weights", "--epochs", "1", *rows)
+    name = "weights/300 hidden, no L2/neighbor_correlation"
+    assert figures[name]["n"] == 1
+    assert "7" in report_of(folder)
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_cross_validation_classifies_every_image_once(run):
+    folder, figures = run(
+        "part1_transfer", *TINY, "--folds", "3", "--epochs", "40",
+        "--optim.learning-rate", "0.03", seeds=("0", "1"),
+    )  # fmt: skip
+    for head in ("last layer", "hidden layer of 300, 4 views"):
+        assert figures[f"transfer/{head}/fold_accuracy"]["mean"] > 0.8
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 2 * 36
+    one = [row for row in rows if row["head"] == "last layer" and row["seed"] == "1"]
+    assert len({row["image"] for row in one}) == 36
+    for name in ("blue", "green", "red"):
+        folds = [int(row["fold"]) for row in one if row["true"] == name]
+        assert np.bincount(folds).tolist() == [4, 4, 4]
+    assert "trained on the other 2 of 3 folds" in report_of(folder)
+    assert not Path("checkpoints").exists()
+
+
+def test_one_recipe_writes_a_whole_run_folder(run):
+    folder, figures = run(
+        "part2_mlp", *SPLIT, "--epochs", "6", "--batch-size", "8", seeds=("0", "1")
+    )
+    assert {path.name for path in folder.iterdir()} >= {
+        "config.json", "history.csv", "learning_curves.png", "confusion_matrix.png",
+        "gallery.png", "bad_images.csv", "splits-seed-0.csv", "predictions-seed-1.csv",
+    }  # fmt: skip
+    assert figures["test_accuracy"]["mean"] > 0.8
+    splits = [(folder / f"splits-seed-{seed}.csv").read_text() for seed in (0, 1)]
+    assert splits[0] != splits[1]
+    assert load_classifier(checkpoint_of(folder)).card.recorded["test"]
+
+
+@pytest.mark.usefixtures("small_networks")
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("part2_features", ["--backbone", "efficientnet_lite0", "--hidden", "8"]),
+        ("part2_finetune", ["--backbone", "efficientnet_lite0", "--head-epochs", "2"]),
+        ("part2_finetune", ["--backbone", "efficientnet_lite0", "--method", "head"]),
+    ],
+)
+def test_pretrained_networks_are_trained_and_kept(run, images, name, arguments):
+    folder, _ = run(name, *TINY, *SPLIT, *arguments)
+    classifier = load_classifier(checkpoint_of(folder))
+    image = images / "red" / "00.png"
+    assert set(classifier.predict(image).probabilities) == {"blue", "green", "red"}
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_prado_compares_networks_and_measures(run):
+    networks = ["--networks", "vgg12", "mobilenet_prado"]
+    folder, figures = run("prado_scratch", *TINY, *SPLIT, *networks)
+    for network in networks[1:]:
+        for metric in ("test_accuracy", "test_macro_f1", "seconds_per_epoch"):
+            assert figures[f"{network}/{metric}"]["n"] == 1
+        assert "confusion_matrix.png" in report_of(folder / network)
+        kept = load_classifier(checkpoint_of(folder) / network)
+        assert kept.card.preprocessing.standardize
+        colors = checkpoint_of(folder) / network / "seed-0" / "colors.json"
+        assert len(json.loads(colors.read_text())["eigenvalues"]) == 3
+    folder, figures = run(
+        "prado_ablation", *TINY, *SPLIT, "--ways", "no flips", "--limit", "8"
+    )
+    assert {name.split("/")[0] for name in figures} == {"as in the report", "no flips"}
+    saved = json.loads((folder / "no-flips" / "config.json").read_text())
+    assert saved["augment"]["horizontal_flip"] == 0
+    assert json.loads((folder / "config.json").read_text())["data"]["limit"] == 8
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_prado_continues_with_the_weights_that_are_available(run, capsys):
+    arguments = [*TINY, *SPLIT, "--backbones"]
+    folder, figures = run(
+        "prado_transfer", *arguments, "mobilenet_v2", "efficientnet_lite0"
+    )
+    assert {name.split("/")[0] for name in figures} == {"efficientnet_lite0"}
+    assert "mobilenet_v2 cannot be downloaded" in report_of(folder)
+    assert checkpoint_of(folder).is_dir()
+    for wrong, words in (
+        (["vgg19", "efficientnet_lite0", "--weights.vgg19", "x.h5"], "x.h5 does not"),
+        (["vgg19", "mobilenet_v2"], "no pretrained weights"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            run("prado_transfer", *TINY, *SPLIT, "--backbones", *wrong)
+        assert stop.value.code == 2
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_comics_are_tuned_and_told_from_faces_by_one_logit(run, images, capsys):
+    shutil.rmtree(images / "blue")
+    arguments = [*TINY, *SPLIT, "--optim.learning-rate", "0.01"]
+    folder, figures = run(
+        "comics_baseline", *arguments, "--epochs", "8", seeds=("0", "1")
+    )
+    assert figures["test_auc"]["n"] == 2
+    assert "roc_curve.png" in report_of(folder)
+    classifier = load_classifier(checkpoint_of(folder))
+    assert classifier.card.binary
+    assert classifier.variables["params"]["head"]["logits"]["bias"].shape == (1,)
+    prediction = classifier.predict(images / "red" / "00.png")
+    assert sum(prediction.probabilities.values()) == pytest.approx(1)
+
+    search = ["--tune.trials", "2", "--tune.startup-trials", "1"]
+    tune_main(
+        comics_tune.EXPERIMENT,
+        ["--data.root", str(images), *TINY, *SPLIT, *search],
+    )
+    tuned = capsys.readouterr().out.splitlines()[-1]
+    best = json.loads((Path(tuned) / "tuned.json").read_text())["settings"]
+    folder, _ = run("comics_final", *TINY, *SPLIT, "--tuned", tuned)
+    recipe = load_classifier(checkpoint_of(folder)).card.recipe
+    assert recipe["optim"]["learning_rate"] == best["optim.learning_rate"]
+    assert recipe["options"]["dropout_rate"] == best["dropout_rate"]
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_only_what_declares_a_search_space_is_tuned(capsys):
+    with pytest.raises(SystemExit):
+        tune.main(["part1-baseline"])
+    assert "part2-mlp" in capsys.readouterr().err
+    assert comics_baseline.EXPERIMENT.name in tune.tunable()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("prado_ablation", ["--ways", "no luck"], "there are as in the report, no cl"),
+        ("part1_baseline", ["--epochs", "0"], "--epochs 0: must be at least 1"),
+        ("part1_robustness", ["--transforms", "sideways"], "sideways"),
+        ("part2_features", ["--layer", "conv9"], "conv9"),
+        ("part2_mlp", ["--resume", "nowhere", "--epochs", "3"], "drop the other"),
+        ("part2_mlp", ["--folds", "3"], "--folds: needs --method features"),
+    ],
+)
+@pytest.mark.usefixtures("small_networks")
+def test_bad_settings_are_one_line(images, capsys, name, arguments, words):
+    with pytest.raises(SystemExit) as stop:
+        main(collect()[name], ["--data.root", str(images), *arguments])
+    assert stop.value.code == 2
+    (line,) = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if line.startswith("error: ")
+    ]
+    assert re.search(words, line), line
+
+
+def test_a_stopped_command_resumes_to_the_same_bits(images, tmp_path):
+    """The real command, with threads that load images, stopped by SIGTERM."""
+    arguments = ["--data.root", str(images), *SPLIT, "--epochs", "40"]
+    arguments += ["--batch-size", "8", "--seeds", "0", "--save-seconds", "0"]
+
+    def start(folder, *arguments):
+        folder.mkdir(exist_ok=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "experiments.part2_mlp", *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "XLA_FLAGS": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    whole = start(tmp_path / "whole", *arguments)
+    stopped = start(tmp_path / "stopped", *arguments)
+    for line in stopped.stderr:
+        if "epoch  2/40" in line:
+            stopped.send_signal(signal.SIGTERM)
+            break
+    _, err = stopped.communicate(timeout=120)
+    assert stopped.returncode == 128 + signal.SIGTERM, err
+    resume = err.splitlines()[-1].split("--resume ")[1]
+    resumed = start(tmp_path / "stopped", "--resume", resume)
+    _, err = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, err
+    _, err = whole.communicate(timeout=120)
+    assert whole.returncode == 0, err
+
+    def last(folder):
+        (seed,) = (tmp_path / folder).glob("checkpoints/part2_mlp/*/seed-0")
+        return CheckpointFolder(seed).load("last").arrays
+
+    chex.assert_trees_all_equal(last("stopped"), last("whole"))
+    for folder in ("stopped", "whole"):
+        (history,) = (tmp_path / folder).glob("runs/part2_mlp/*/history.jsonl")
+        assert len(history.read_text().splitlines()) == 40
+
+
+def test_finished_seeds_are_not_trained_again(run, monkeypatch):
+    folder, first = run("part2_mlp", *SPLIT, "--epochs", "2")
+    monkeypatch.setattr("jaxvision.recipe.fit", None)
+    main(part2_mlp.EXPERIMENT, ["--resume", str(checkpoint_of(folder))])
+    second = json.loads((folder / "results.json").read_text())["figures"]
+    assert {n: f["values"] for n, f in first.items() if "seconds" not in n} == {
+        n: f["values"] for n, f in second.items() if "seconds" not in n
+    }
