@@ -19,7 +19,7 @@ from jaxvision.report.markdown import Table as MarkdownTable
 from jaxvision.settings import AugmentConfig, OptimConfig, Recipe, ScheduleConfig
 
 if TYPE_CHECKING:
-    from jaxvision.experiment import Results
+    from jaxvision.results import Results
 
 PART1 = Recipe(
     "simple_cnn",

@@ -19,7 +19,7 @@ from jaxvision.declaration import Experiment, Table
 from jaxvision.robustness.config import RobustnessOptions
 
 if TYPE_CHECKING:
-    from jaxvision.experiment import Results
+    from jaxvision.results import Results
     from jaxvision.report.markdown import Section
 
 

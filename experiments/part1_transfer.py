@@ -18,7 +18,7 @@ from jaxvision.declaration import Experiment, Table
 from jaxvision.settings import AugmentConfig, OptimConfig, Recipe, ScheduleConfig
 
 if TYPE_CHECKING:
-    from jaxvision.experiment import Results
+    from jaxvision.results import Results
     from jaxvision.report.markdown import Section
 
 HEAD = Recipe(

@@ -17,7 +17,7 @@ from jaxvision.settings import AugmentConfig, OptimConfig, Recipe, ScheduleConfi
 
 if TYPE_CHECKING:
     from jaxvision.data.dataset import Dataset
-    from jaxvision.experiment import Results
+    from jaxvision.results import Results
     from jaxvision.report.markdown import Section
 
 HIDDEN = (300, 800)

@@ -24,8 +24,6 @@ from jaxvision.settings import Recipe, RunConfig
 
 if TYPE_CHECKING:
     from jaxvision.data.dataset import Dataset
-    from jaxvision.experiment import Results
-    from jaxvision.report.markdown import Section
 
 DatasetName = Literal["artists", "faces", "prado", "comics"]
 
@@ -132,7 +130,7 @@ class Experiment(Question):
     seeds: tuple[int, ...] = (0, 1, 2)
     folds: int | None = None
     """Cross-validation with this many folds; None: none."""
-    sections: "Callable[[Results], Sequence[Section]] | None" = None
+    sections: Callable[[Any], Sequence[Any]] | None = None
     """Further sections of the report."""
     check: "Callable[[Dataset, Any], None] | None" = None
     """Raises `InputError` where the options do not suit the images."""

@@ -22,7 +22,7 @@ from jaxvision.report.formats import format_figure, format_mean_sd
 from jaxvision.report.run_folder import Measurement
 
 if TYPE_CHECKING:
-    from jaxvision.experiment import Results
+    from jaxvision.results import Results
 
 MOST_WEIGHTED = 6
 """Most weighted units that are shown of each network."""

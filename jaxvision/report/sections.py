@@ -10,18 +10,17 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jaxvision import plotting
 from jaxvision.config import to_plain
 from jaxvision.data.dataset import DecodedDataset
-from jaxvision.data.transforms import AugmentConfig
+from jaxvision.declaration import Table as RecipeTable
 from jaxvision.metrics import RocCurve, wilson_interval
 from jaxvision.models.summary import summarize_model
-from jaxvision.optim import OptimConfig, ScheduleConfig
-from jaxvision.recipe import Recipe, make_card, make_start
+from jaxvision.recipe import make_card, make_start
 from jaxvision.report import markdown
 from jaxvision.report.compare import SDS, VERDICTS, Comparison, compare
 from jaxvision.report.formats import (
@@ -39,10 +38,8 @@ from jaxvision.report.run_folder import (
     folder_name,
     run_settings,
 )
-
-if TYPE_CHECKING:
-    from jaxvision.declaration import Table as RecipeTable
-    from jaxvision.experiment import Results, Trial
+from jaxvision.results import Results, Trial
+from jaxvision.settings import AugmentConfig, OptimConfig, Recipe, ScheduleConfig
 
 GALLERY = 12
 """Images of each kind, right and wrong, in the gallery."""
@@ -63,21 +60,20 @@ METHODS = {
     "full": "the head is trained first, then everything",
 }
 
-WEIGHT_SETTINGS = (
-    "weights", "head_epochs", "head_learning_rate", "freeze_bn",
-    "optim.backbone_lr_multiplier",
-)  # fmt: skip
-"""What means nothing where no weights are given."""
+NEUTRAL = Recipe(
+    augment=AugmentConfig(), optim=OptimConfig(momentum=0), schedule=ScheduleConfig()
+)
+"""Settings that are off; a report leaves them out."""
 
 ALWAYS = (
     "network", "method", "image_size", "epochs", "batch_size", "optim.optimizer",
-    "optim.learning_rate", "optim.weight_decay", "schedule.kind", "patience",
+    "optim.learning_rate", "schedule.kind",
 )  # fmt: skip
-"""Settings of a recipe that a report always states; others where they are not off."""
+"""Settings of a recipe that a report states in any case."""
 
 
 def write_run(
-    results: "Results",
+    results: Results,
     seconds: float,
     *,
     resume_command: Callable[[Path], str] | None = None,
@@ -93,31 +89,35 @@ def write_run(
     headline = [found[results.headline] for found in results.measurements.values()]
     everything = [m for found in results.measurements.values() for m in found.values()]
     own = list(experiment.sections(results)) if experiment.sections else []
+    # Whether networks were kept as checkpoints of the run, with a split each.
+    trained = all(trials[0].classifier for trials in results.trials.values())
+    single = results.single and trained
     run.write_results(
         [*everything, *(m for section in own for m in section.measurements)],
         data=DataSummary.of(results.dataset),
         seconds=seconds,
         headline=[
             measurement.name
-            for measurement in (everything if results.single else headline)
-            if measurement.unit != "s"
+            for measurement in (everything if single else headline)
+            if measurement.split == headline[0].split
+            or measurement.metric in ("val_accuracy", "train_accuracy")
         ],
     )
-    trials = next(iter(results.trials.values()))
     resume = None
-    if resume_command is not None and trials[0].classifier:
+    if resume_command is not None and trained:
         resume = resume_command(results.checkpoint)
-    if results.single and trials[0].classifier:
+    if single:
+        (trials,) = results.trials.values()
         sections = [
             *_published_sections(results),
             *_classifier_sections(run, trials),
-            *_image_sections(run, trials[0].dataset or results.dataset),
+            *_image_sections(run, _dataset(trials[0])),
             markdown.use_section(results.checkpoint, resume=resume),
         ]
     else:
-        for key, several in results.trials.items():
-            if several[0].classifier:
-                _write_row(results, key, several, resume)
+        if trained:
+            for key, trials in results.trials.items():
+                _write_row(results, key, trials, resume)
         sections = [
             *_table_sections(results),
             *_published_sections(results),
@@ -129,19 +129,20 @@ def write_run(
         title=experiment.title,
         question=experiment.question,
         sections=[*sections, *own],
+        show_headline=single,
     )
     run.close()
-    _print(results, headline)
+    _print(results, headline, trained)
 
 
-def _print(results: "Results", headline: Sequence[Measurement]) -> None:
+def _print(results: Results, headline: Sequence[Measurement], trained: bool) -> None:
     demo = " (demo data)" if results.dataset.is_demo else ""
     for measurement in headline:
         print(
             f"{measurement.name}: {format_mean_sd(measurement.mean, measurement.sd)}, "
             f"{len(measurement.values)} seed(s){demo}"
         )
-    if results.checkpoint.is_dir():
+    if trained:
         print(f"checkpoint: {results.checkpoint}")
     print(f"report: {results.run.path / 'report.md'}")
     print(results.run.path)
@@ -151,7 +152,7 @@ def _print(results: "Results", headline: Sequence[Measurement]) -> None:
 
 
 def _classifier_sections(
-    run: RunFolder, trials: Sequence["Trial"]
+    run: RunFolder, trials: Sequence[Trial]
 ) -> Iterator[Section]:
     """All that one recipe's networks show, and the files that go with it."""
     best = max(trials, key=lambda trial: trial.evaluations["val"].accuracy)
@@ -180,12 +181,12 @@ def _classifier_sections(
     )
 
 
-def _dataset(trial: "Trial") -> DecodedDataset:
+def _dataset(trial: Trial) -> DecodedDataset:
     assert trial.dataset is not None
     return trial.dataset
 
 
-def how_it_was_done(trials: Sequence["Trial"]) -> str:
+def how_it_was_done(trials: Sequence[Trial]) -> str:
     """The recipe in a sentence or two of Markdown."""
     recipe = trials[0].recipe
     start = make_start(recipe)
@@ -198,10 +199,10 @@ def how_it_was_done(trials: Sequence["Trial"]) -> str:
     said = describe(recipe)
     for name in ("network", "method"):
         said.pop(name)
-    return f"{text} {escape(_listed(said)).capitalize()}."
+    return f"{text} {escape(_listed(said))}."
 
 
-def _curves(run: RunFolder, trials: Sequence["Trial"]) -> Section:
+def _curves(run: RunFolder, trials: Sequence[Trial]) -> Section:
     demo = _dataset(trials[0]).is_demo
     figure = plotting.learning_curves(
         [trial.history for trial in trials], title="Learning curves", demo=demo
@@ -216,7 +217,7 @@ def _curves(run: RunFolder, trials: Sequence["Trial"]) -> Section:
     return Section("Learning curves", [image])
 
 
-def _intervals(trials: Sequence["Trial"]) -> Section:
+def _intervals(trials: Sequence[Trial]) -> Section:
     """Of each seed's accuracy: what this many images can tell."""
     rows = []
     for trial in trials:
@@ -236,7 +237,7 @@ def _intervals(trials: Sequence["Trial"]) -> Section:
     return Section("Accuracy with its confidence interval", [Table(header, rows)])
 
 
-def _roc(run: RunFolder, trials: Sequence["Trial"]) -> Iterator[Section]:
+def _roc(run: RunFolder, trials: Sequence[Trial]) -> Iterator[Section]:
     """Nothing, unless there are two classes with images of both."""
     curves: dict[int, RocCurve] = {}
     for trial in trials:
@@ -275,7 +276,7 @@ def _roc(run: RunFolder, trials: Sequence["Trial"]) -> Iterator[Section]:
     yield Section("ROC curve", [image])
 
 
-def _confusion(run: RunFolder, trials: Sequence["Trial"]) -> Section:
+def _confusion(run: RunFolder, trials: Sequence[Trial]) -> Section:
     found = trials[0].held_out
     matrix = np.sum([trial.held_out.confusion_matrix for trial in trials], axis=0)
     figure = plotting.confusion_matrix(
@@ -310,7 +311,7 @@ def most_confused(
     """
     mistakes = matrix - np.diag(np.diag(matrix))
     order = np.argsort(-mistakes, axis=None, kind="stable")[:count]
-    places = zip(*np.unravel_index(order, matrix.shape), strict=True)
+    places = [divmod(int(place), len(classes)) for place in order]
     return [
         (classes[i], classes[j], int(mistakes[i, j]))
         for i, j in places
@@ -318,7 +319,7 @@ def most_confused(
     ]
 
 
-def _classes(trials: Sequence["Trial"]) -> Section:
+def _classes(trials: Sequence[Trial]) -> Section:
     """Precision, recall and F1 of each class, on the held-out images."""
     found = [trial.held_out for trial in trials]
 
@@ -340,7 +341,7 @@ def _classes(trials: Sequence["Trial"]) -> Section:
     return Section("Classes", [Table(header, rows), note])
 
 
-def _gallery(run: RunFolder, trial: "Trial") -> Section:
+def _gallery(run: RunFolder, trial: Trial) -> Section:
     """The surest wrong predictions and as many right ones, spread over the classes."""
     found, dataset = trial.held_out, _dataset(trial)
     probabilities = found.probabilities.max(-1)
@@ -374,7 +375,7 @@ def _gallery(run: RunFolder, trial: "Trial") -> Section:
     return Section("Gallery", [image])
 
 
-def _write_predictions(run: RunFolder, trial: "Trial") -> None:
+def _write_predictions(run: RunFolder, trial: Trial) -> None:
     found = trial.held_out
     rows = [
         [path, found.classes[label], found.classes[int(row.argmax())], float(row.max())]
@@ -402,9 +403,9 @@ def _image_sections(run: RunFolder, dataset: DecodedDataset) -> Iterator[Section
 
 
 def _write_row(
-    results: "Results",
+    results: Results,
     key: tuple[str, str],
-    trials: Sequence["Trial"],
+    trials: Sequence[Trial],
     resume: str | None,
 ) -> None:
     """The report of one row, in the subfolder that has its history."""
@@ -436,7 +437,7 @@ def _row_folder(key: tuple[str, str]) -> str:
     return folder_name("/".join(filter(None, key)))
 
 
-def _table_sections(results: "Results") -> Iterator[Section]:
+def _table_sections(results: Results) -> Iterator[Section]:
     """A section a table; the rows that were left out; and the tables' effects."""
     for name, table in results.tables.items():
         rows = [row for row in table.recipes if (name, row) in results.trials]
@@ -451,7 +452,7 @@ def _table_sections(results: "Results") -> Iterator[Section]:
 
 
 def _table_section(
-    results: "Results", name: str, table: "RecipeTable", rows: Sequence[str]
+    results: Results, name: str, table: RecipeTable, rows: Sequence[str]
 ) -> Section:
     run, heading = results.run, heading_of(name)
     measured = {row: results.measurements[name, row] for row in rows}
@@ -505,24 +506,20 @@ def heading_of(table: str) -> str:
 
 
 def _figures_table(
-    results: "Results",
+    results: Results,
     name: str,
-    table: "RecipeTable",
+    table: RecipeTable,
     measured: Mapping[str, Mapping[str, Measurement]],
 ) -> Table:
     """Mean ± sd over the seeds, a row a recipe."""
     split = results.headline.partition("_")[0]
-    metrics = (
-        ["train_accuracy", "val_accuracy", "best_val_accuracy", "epochs"]
-        if results.experiment.sweep
-        else [
-            *(f"{split}_{one}" for one in ("accuracy", "balanced_accuracy")),
-            *(f"{split}_macro_f1", "val_accuracy", "train_accuracy"),
-            "seconds_per_epoch",
-        ]
-    )
-    first = next(iter(measured.values()))
-    metrics = [metric for metric in dict.fromkeys(metrics) if metric in first]
+    known = next(iter(measured.values()))
+    columns = (
+        f"{split}_accuracy", "best_val_accuracy", f"{split}_balanced_accuracy",
+        f"{split}_macro_f1", "val_accuracy", "train_accuracy", "epochs",
+        "seconds_per_epoch",
+    )  # fmt: skip
+    metrics = [metric for metric in dict.fromkeys(columns) if metric in known]
     recipes = {row: table.recipes[row] for row in measured}
     _, varied = shared_settings(recipes)
     costs = _costs(results, recipes)
@@ -535,20 +532,22 @@ def _figures_table(
             row,
             *([_listed(varied[row])] if any(varied.values()) else []),
             *(column[row] for column in costs.values()),
-            *(
-                f"{found[metric].mean:.3g}"
-                if metric in ("epochs", "seconds_per_epoch")
-                else format_mean_sd(found[metric].mean, found[metric].sd)
-                for metric in metrics
-            ),
+            *(_spread(found[metric]) for metric in metrics),
         ]
         for row, found in measured.items()
     ]
     return Table(header, rows)
 
 
+def _spread(measurement: Measurement) -> str:
+    """Mean ± sd; of counts and times the mean alone."""
+    if measurement.unit in ("epochs", "s"):
+        return f"{measurement.mean:.3g}"
+    return format_mean_sd(measurement.mean, measurement.sd)
+
+
 def _costs(
-    results: "Results", recipes: Mapping[str, Recipe]
+    results: Results, recipes: Mapping[str, Recipe]
 ) -> dict[str, dict[str, int]]:
     """Column -> row -> parameters and multiply-adds, where the rows' networks differ.
 
@@ -573,14 +572,12 @@ def _costs(
     }
 
 
-def _caption(results: "Results", table: "RecipeTable", rows: Sequence[str]) -> str:
+def _caption(results: Results, table: RecipeTable, rows: Sequence[str]) -> str:
     """How the figures came about, and the settings that all rows share."""
     config = results.config
     shared, _ = shared_settings({row: table.recipes[row] for row in rows})
-    select = table.recipes[rows[0]].select
-    epoch = "the last epoch" if results.experiment.sweep or select == "last" else (
-        "the epoch that was best on the validation images"
-    )  # fmt: skip
+    last = results.experiment.sweep or table.recipes[rows[0]].select == "last"
+    epoch = "the last epoch" if last else "the epoch that was best in validation"
     text = (
         f"Mean ± sample standard deviation over {len(config.seeds)} seed(s) "
         f"({', '.join(map(str, config.seeds))}), after {epoch}."
@@ -614,13 +611,16 @@ def finding(
 
     order = sorted(measured, key=lambda row: -measured[row][metric].mean)
     word = format_words(metric)
-    if len(order) == 1 and "train_accuracy" in measured[order[0]]:
-        gap = measured[order[0]]["train_accuracy"].mean - (
-            measured[order[0]][metric].mean
-        )
+    if len(order) == 1:
+        found = measured[order[0]]
+        text = f"{word.capitalize()}: **{spread(order[0])}**"
+        if "train_accuracy" not in found:
+            return f"{text}."
+        gap = found["train_accuracy"].mean - found[metric].mean
+        side = "below" if gap >= 0 else "above"
         return (
-            f"{word.capitalize()}: **{spread(order[0])}**, {format_figure(gap)} below "
-            "the accuracy on the training images."
+            f"{text}, {format_figure(abs(gap))} {side} the accuracy on the training "
+            "images."
         )
     text = f"Highest {word}: **{spread(order[0])}**; lowest: {spread(order[-1])}"
     change = difference(measured[order[0]][metric], measured[order[-1]][metric])
@@ -640,7 +640,7 @@ def difference(one: Measurement, other: Measurement) -> Measurement:
     return dataclasses.replace(one, values=[a - b for a, b in pairs])
 
 
-def _effects(results: "Results") -> Iterator[Section]:
+def _effects(results: Results) -> Iterator[Section]:
     """Every row against its table's reference, seed by seed, best first."""
     metric, found = results.headline, []
     for name, table in results.tables.items():
@@ -660,7 +660,7 @@ def _effects(results: "Results") -> Iterator[Section]:
     yield Section("Effects", [Table(header, rows)])
 
 
-def _sweep_files(results: "Results") -> Iterator[Section]:
+def _sweep_files(results: Results) -> Iterator[Section]:
     """Splits and curves of a sweep, whose rows have no folders of their own."""
     if not results.experiment.sweep:
         return
@@ -703,7 +703,7 @@ def _sweep_files(results: "Results") -> Iterator[Section]:
     )
 
 
-def _use_best(results: "Results", resume: str | None) -> Iterator[Section]:
+def _use_best(results: Results, resume: str | None) -> Iterator[Section]:
     """What to type next, with the network of the best row that has one."""
 
     def accuracy(key: tuple[str, str]) -> float:
@@ -728,7 +728,7 @@ def _use_best(results: "Results", resume: str | None) -> Iterator[Section]:
 # Published figures.
 
 
-def _published_sections(results: "Results") -> Iterator[Section]:
+def _published_sections(results: Results) -> Iterator[Section]:
     """Every published figure that was measured here too, beside ours."""
     experiment = results.experiment
     comparisons = compare(
@@ -793,52 +793,59 @@ def published_section(comparisons: Sequence[Comparison], reference: str) -> Sect
 
 def describe(recipe: Recipe) -> dict[str, str]:
     """The settings of a recipe that make a difference, by their names."""
-    off = dataclasses.replace(
-        Recipe(),
-        augment=AugmentConfig(),
-        optim=OptimConfig(),
-        schedule=ScheduleConfig(),
-    )
-    neutral = flatten(to_plain(off))
-    said = {}
-    for name, value in flatten(to_plain(recipe)).items():
-        short = name.removeprefix("options.")
-        if name in WEIGHT_SETTINGS and not recipe.pretrained:
-            continue
-        if name in ALWAYS or value != neutral.get(name):
-            said[short] = _plain(value)
-    if recipe.optim.optimizer == "sgd":
-        said["optim.momentum"] = _plain(recipe.optim.momentum)
-    said.pop("options", None)
-    return said
+    neutral = _settings(NEUTRAL)
+    return {
+        name: value
+        for name, value in _settings(recipe).items()
+        if name in ALWAYS or value != neutral.get(name)
+    }
 
 
 def shared_settings(
     recipes: Mapping[str, Recipe],
 ) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Settings that all rows share; and for each row its others."""
-    said = {row: describe(recipe) for row, recipe in recipes.items()}
-    first = next(iter(said.values()))
-    shared = {
-        name: value
-        for name, value in first.items()
-        if all(settings.get(name) == value for settings in said.values())
-    }
+    """Settings that all rows share, as far as they make a difference; and for each row
+    those that differ."""
+    every = {row: _settings(recipe) for row, recipe in recipes.items()}
+    names = dict.fromkeys(name for settings in every.values() for name in settings)
+    differing = [
+        name
+        for name in names
+        if len({settings.get(name) for settings in every.values()}) > 1
+    ]
+    shared = describe(next(iter(recipes.values())))
     varied = {
-        row: {name: value for name, value in settings.items() if name not in shared}
-        for row, settings in said.items()
+        row: {name: settings[name] for name in differing if name in settings}
+        for row, settings in every.items()
     }
-    return shared, varied
+    return {k: v for k, v in shared.items() if k not in differing}, varied
+
+
+def _settings(recipe: Recipe) -> dict[str, str]:
+    """Those that its method has, in words."""
+    meaningless: set[str] = {"options"}
+    if not recipe.pretrained:
+        meaningless |= {"weights", "freeze_bn", "optim.backbone_lr_multiplier"}
+    if recipe.method == "features":
+        meaningless |= {"freeze_bn", "optim.backbone_lr_multiplier"}
+    if recipe.method != "full":
+        meaningless |= {"head_epochs", "head_learning_rate"}
+    if recipe.optim.optimizer != "sgd":
+        meaningless |= {"optim.momentum", "optim.nesterov"}
+    return {
+        name.removeprefix("options."): _plain(value)
+        for name, value in flatten(to_plain(recipe)).items()
+        if name not in meaningless
+    }
 
 
 def _listed(settings: Mapping[str, str]) -> str:
     """In words: `epochs 10, learning rate 0.001`."""
-    return ", ".join(
-        f"{name.rpartition('.')[2].replace('_', ' ')} {value}"
-        if not name.startswith("schedule.kind")
-        else f"schedule {value}"
+    named = {
+        "schedule" if name == "schedule.kind" else name.rpartition(".")[2]: value
         for name, value in settings.items()
-    )
+    }
+    return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in named.items())
 
 
 def _plain(value: Any) -> str:

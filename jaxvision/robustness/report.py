@@ -38,7 +38,7 @@ from jaxvision.robustness.measure import (
 )
 
 if TYPE_CHECKING:
-    from jaxvision.experiment import Results
+    from jaxvision.results import Results
 
 UNCHANGED, OVERALL = "unchanged", "mean over all changes"
 """Names of figures, beside those of transforms (`blur`) and strengths (`blur 2`)."""
@@ -406,8 +406,8 @@ def _sheet_section(
     image = markdown.Image(
         "contact_sheet.png",
         f"One image, {path}, under every change at every strength.",
-        f"{path}, a {true}. Green, ✓: classified correctly by {network.label}, seed "
-        f"{classifier.card.seed}; red, dashed, ✗: not.",
+        f"Green, ✓: {network.label}, seed {classifier.card.seed}, predicts {true}; "
+        "red, dashed, ✗: another class.",
     )
     return markdown.Section("One image under every change", [image])
 
