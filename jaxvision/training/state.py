@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxvision.typing import PyTree
 
@@ -54,8 +55,9 @@ def init_variables(
       model: a network of `jaxvision.models`.
       seed: of the initialization.
       image_shape: (H, W, C) of one image.
-      only: parts to draw, where pretrained values take the others' place; those are
-        given as `jax.ShapeDtypeStruct`s. None: all.
+      only: parts to draw, or layers of a part such as "backbone/fc6", where pretrained
+        values take the others' place; those are given as `jax.ShapeDtypeStruct`s.
+        None: all.
     """
 
     def init(key: jax.Array) -> dict[str, PyTree]:
@@ -66,21 +68,22 @@ def init_variables(
             "batch_stats": variables.get("batch_stats", {}),
         }
 
-    def drawn(key: jax.Array) -> dict[str, PyTree]:
-        return {
-            collection: {
-                part: values
-                for part, values in parts.items()
-                if only is None or part in only
-            }
-            for collection, parts in init(key).items()
-        }
+    def drawn(key: jax.Array) -> dict[str, jax.Array]:
+        flat = flatten_dict(init(key), sep="/")
+        return {name: x for name, x in flat.items() if _is_in(name, only)}
 
     key = jax.random.PRNGKey(seed)
     # One program: leaf by leaf would compile hundreds. What it leaves out costs
     # nothing, which matters: a deep backbone's draws take many seconds to compile.
     fresh, shapes = jax.jit(drawn)(key), jax.eval_shape(init, key)
-    return {name: {**shapes[name], **fresh[name]} for name in shapes}
+    values = unflatten_dict(flatten_dict(shapes, sep="/") | fresh, sep="/")
+    return {name: values.get(name, {}) for name in shapes}
+
+
+def _is_in(name: str, only: Collection[str] | None) -> bool:
+    """Whether "params/backbone/fc6/kernel" lies in one of the parts or layers."""
+    path = name.split("/", 1)[1]
+    return only is None or any(f"{path}/".startswith(f"{part}/") for part in only)
 
 
 def create_state(

@@ -37,6 +37,18 @@ def test_one_logit_expects_the_second_class():
     assert variables["params"]["head"]["logits"]["bias"] == 0
 
 
+def test_a_layer_alone_is_drawn_as_among_all():
+    model = create_model("simple_cnn", 2)
+    everything = init_variables(model, 3, (16, 16, 3))
+    some = init_variables(model, 3, (16, 16, 3), only=["head", "backbone/conv1"])
+    backbone = some["params"]["backbone"]
+    assert isinstance(backbone["conv2"]["kernel"], jax.ShapeDtypeStruct)
+    np.testing.assert_array_equal(
+        backbone["conv1"]["kernel"], everything["params"]["backbone"]["conv1"]["kernel"]
+    )
+    assert jax.tree.structure(some) == jax.tree.structure(everything)
+
+
 def test_a_class_without_images_cannot_be_expected():
     model = create_model("mlp", 2, hidden=4)
     with pytest.raises(ValueError, match="no images"):
