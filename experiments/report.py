@@ -20,7 +20,7 @@ from jaxvision.config import to_plain
 from jaxvision.declaration import Analysis, Experiment, Question, default_config
 from jaxvision.errors import InputError
 from jaxvision.report import page
-from jaxvision.report.compare import Comparison, compare
+from jaxvision.report.compare import Comparison, compare, published_row
 from jaxvision.report.run_folder import run_settings
 from jaxvision.report.runs import FinishedRun, Runs, find_runs, read_run
 from jaxvision.storage import write_atomically, writing
@@ -147,8 +147,6 @@ def newest(experiment: Question, runs: Iterable[FinishedRun]) -> list[FinishedRu
 
 
 def _entries(experiment: Question, runs: Sequence[FinishedRun]) -> list[page.Entry]:
-    from jaxvision.report.sections import published_row
-
     several = [run.settings for run in runs]
     # What all variants share tells none from another.
     telling = [

@@ -87,7 +87,7 @@ def image_grid(
     letters = max((len(n) for row in rows for n in row.name.split("\n")), default=0)
     lines = max((c.count("\n") + 1 for row in rows for c in row.captions), default=0)
     side = width - GAP
-    left = GAP + (0.078 * letters + GAP if letters else 0)
+    left = GAP + (0.084 * letters + GAP if letters else 0)
     below = lines * LINE + (0.04 if lines else 0)
     top = (0.42 if title else 0.1) + (0.26 if columns else 0)
     heights = [

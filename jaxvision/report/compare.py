@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from jaxvision.config import to_plain
+
 Value = float | Sequence[float]
 """A published figure, or the [lowest, highest] of several."""
 
@@ -154,3 +156,18 @@ def _figure_name(
     if len(names) > 1:
         raise ValueError(f"{entry['row']} of {entry['source']} fits {names}: name one")
     return names[0] if names else None
+
+
+def published_row(
+    rows: Sequence[tuple[str, Mapping[str, Any]]], settings: Mapping[str, Any]
+) -> str:
+    """The published row that a whole run is; "" for none.
+
+    Args:
+      rows: (row, settings that make a run this row).
+      settings: of the run, as from `run_settings`.
+    """
+    for row, wanted in rows:
+        if to_plain(wanted).items() <= {**settings}.items():
+            return row
+    return ""

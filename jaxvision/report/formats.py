@@ -4,6 +4,9 @@ import math
 import re
 from collections.abc import Sequence
 
+TINY = 1e-3
+"""Below it a figure has nothing left of three decimals."""
+
 
 def format_figure(value: float | None) -> str:
     """Three decimals below 10, fewer above, no zero before the point: `.912`, `1.250`,
@@ -14,7 +17,10 @@ def format_figure(value: float | None) -> str:
 
 
 def format_mean_sd(mean: float | None, sd: float | None) -> str:
-    """`.912 ± .008`, both with the decimals of the mean; no `±` without an sd."""
+    """`.912 ± .008`, both with the decimals of the mean; no `±` without an sd. What
+    three decimals leave nothing of, such as a learning rate, has two digits."""
+    if mean and abs(mean) < TINY and (sd is None or sd < TINY):
+        return f"{mean:.2g}" if sd is None else f"{mean:.2g} ± {sd:.1g}"
     if mean is None or not math.isfinite(mean) or sd is None or not math.isfinite(sd):
         return format_figure(mean)
     decimals = _decimals(mean)
@@ -45,7 +51,7 @@ def format_words(name: str) -> str:
 def _short(value: float) -> str:
     if value >= 1:
         return f"{value:g}"
-    return f"{value:.2g}" if 0 < value < 1e-3 else format_figure(float(value))
+    return format_mean_sd(float(value), None)
 
 
 def _decimals(value: float) -> int:

@@ -48,7 +48,7 @@ class Table:
 
     def render(self) -> str:
         numeric = [
-            all(isinstance(row[column], (int, float)) for row in self.rows)
+            all(_NUMBER.fullmatch(_text(row[column])) for row in self.rows)
             for column in range(len(self.header))
         ]
         lines = [self.header, *self.rows]
@@ -107,11 +107,18 @@ class Section:
 
 
 def write_report(
-    run_folder: RunFolder, *, title: str, question: str, sections: Sequence[Section]
+    run_folder: RunFolder,
+    *,
+    title: str,
+    question: str,
+    sections: Sequence[Section],
+    show_headline: bool = True,
 ) -> Path:
     """Writes `report.md`: the question, the data, the figures that matter most (those
     of `headline` in `results.json`), the sections, and below "Details" those that are
     aside, the command, settings, versions and machine.
+
+    show_headline: False where a section has these figures.
 
     Call it after `write_config` and `write_results`, when all images are saved.
 
@@ -134,7 +141,7 @@ def write_report(
     if results["data"]["is_demo"]:
         parts.append(DEMO_WARNING)
     parts += [question, data_line(results)]
-    if results["figures"] and not any(s.heading == RESULTS for s in sections):
+    if results["figures"] and show_headline:
         parts.append(results_section(results).render())
     parts += [section.render() for section in sections if not section.aside]
     parts += [f"## {DETAILS}", *(section.render() for section in details)]
@@ -283,8 +290,15 @@ def _list_section(
     return Section(heading, blocks, aside=True)
 
 
+_NUMBER = re.compile(r"[-+−]?[\d.,:]*\d[\d.,:]*%?( ± [\d.]*\d)?|–")
+
+
+def _text(value: Any) -> str:
+    return format_figure(value) if isinstance(value, float) else str(value)
+
+
 def _cell(value: Any) -> str:
-    return escape(format_figure(value) if isinstance(value, float) else str(value))
+    return escape(_text(value))
 
 
 def _link(file: str) -> str:
@@ -294,4 +308,4 @@ def _link(file: str) -> str:
 def _setting(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "–"
-    return "–" if value is None else str(value)
+    return "–" if value in (None, {}) else str(value)

@@ -1,42 +1,39 @@
 """One page of all experiments: a single HTML file that needs nothing else.
 
-Images are within it, and there is no script; a content security policy forbids the
-browser to load anything from elsewhere. What it shows comes from run folders (`runs`)
-and from the caller's list of experiments; nothing in them is taken for HTML.
+What it tells of a run is the Markdown of its `report.md`; figures come from
+`results.json`. Images are within the page, and there is no script; a content security
+policy forbids the browser to load anything from elsewhere. Nothing in a run or in the
+caller's list of experiments is taken for HTML.
 """
 
-import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from html import escape
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import unquote
 
 import jinja2
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from jaxvision.report import markdown
-from jaxvision.report.compare import SDS, Comparison, bounds
-from jaxvision.report.formats import format_duration, format_figure, format_mean_sd
-from jaxvision.report.images import Embedded, embed
+from jaxvision.report.compare import SDS, VERDICTS, Comparison, Verdict, bounds
+from jaxvision.report.formats import (
+    format_duration,
+    format_mean_sd,
+    format_value,
+    format_words,
+)
+from jaxvision.report.images import embed
+from jaxvision.report.markdown import DETAILS, PUBLISHED, RESULTS
 from jaxvision.report.runs import FinishedRun
 
 FEW = 12
 """This many figures stand openly where nothing was published; more are folded."""
-
-VERDICTS = {
-    "agrees": "agrees",
-    "higher": "ours is higher",
-    "lower": "ours is lower",
-    "unknown": "one seed",
-    "demo": "not compared: demo data",
-}
-"""In words, in the order in which they are counted."""
-
-_NUMBER = re.compile(r"[-+−]?[\d.,:]*\d[\d.,:]*%?( ± [\d.]*\d)?|–")
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class Entry:
 
     @property
     def is_demo(self) -> bool:
-        return self.run is not None and self.run.results["data"]["is_demo"]
+        return self.run is not None and self.run.is_demo
 
     @property
     def rows(self) -> list[tuple["Entry", Comparison]]:
@@ -78,9 +75,14 @@ class Entry:
         return [(self, comparison) for comparison in self.comparisons]
 
     @property
-    def verdicts(self) -> list[str]:
-        """Of each comparison, a key of `VERDICTS`."""
-        return [comparison.verdict or "demo" for comparison in self.comparisons]
+    def verdicts(self) -> list[Verdict]:
+        return [comparison.verdict for comparison in self.comparisons]
+
+    @property
+    def not_compared(self) -> Verdict | None:
+        """Why its figures are not compared; None: they are."""
+        reasons = {"other", "demo"} & set(self.verdicts)
+        return cast(Verdict, reasons.pop()) if reasons else None
 
 
 @dataclass(frozen=True)
@@ -125,20 +127,14 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        duration=format_duration,
-        day=_day,
-        words=_words,
-        value=_value,
+        duration=format_duration, day=_day, words=format_words, value=format_value
     )
     environment.globals.update(
-        mean_sd=_mean_sd,
-        blocks=_blocks,
-        environment=_environment,
+        mean_sd=format_mean_sd,
+        document=document,
         figures_table=_figures_table,
         headline=_headline,
         interval=_interval,
-        numeric=_numeric_columns,
-        settings=_settings,
         verdicts=VERDICTS,
         sds=SDS,
         few=FEW,
@@ -154,130 +150,173 @@ def render(page: Page) -> str:
     )
 
 
-def _blocks(run: FinishedRun, section: markdown.Section) -> list[dict[str, Any]]:
-    """What a section shows, each with its kind and what the template needs of it."""
-    return [_block(run, block) for block in section.blocks]
+@dataclass(frozen=True)
+class Part:
+    """A section of a report.
+
+    folded: whether few readers need it.
+    """
+
+    heading: Markup
+    folded: bool
+    html: Markup
 
 
-def _block(run: FinishedRun, block: markdown.Block) -> dict[str, Any]:
-    match block:
-        case markdown.Text(text):
-            return {"kind": "text", "html": _html(text)}
-        case markdown.Table(header, rows):
-            cells = [[_cell(cell) for cell in row] for row in rows]
-            return {"kind": "table", "header": header, "rows": cells}
-        case markdown.Code(code):
-            return {"kind": "code", "code": code}
-        case markdown.Image(file, alt, caption):
-            embedded = _embedded(run, file)
-            kind = "missing" if embedded is None else "image"
-            return {
-                "kind": kind,
-                "file": file,
-                "alt": alt,
-                "caption": caption,
-                "embedded": embedded,
-            }
+def document(run: FinishedRun) -> list[Part]:
+    """The sections of a run's report, without those that the page has in a form of its
+    own: what stands before the first section, the results and the published figures."""
+    reader = _reader()
+    tokens = reader.parse(run.report)
+    marks = [
+        number
+        for number, token in enumerate(tokens)
+        if token.type == "heading_open" and token.tag in ("h2", "h3")
+    ]
+    parts, chapter = [], ""
+    for first, last in zip(marks, [*marks[1:], len(tokens)], strict=True):
+        heading = tokens[first + 1]
+        if tokens[first].tag == "h2":
+            chapter = heading.content
+        body = _with_figures(run.path, tokens[first + 3 : last])
+        if body and chapter not in (RESULTS, PUBLISHED):
+            parts.append(
+                Part(
+                    _html(reader, [heading]),
+                    folded=chapter == DETAILS,
+                    html=_html(reader, body),
+                )
+            )
+    return parts
 
 
-def _embedded(run: FinishedRun, file: str) -> Embedded | None:
-    """An image of a run, from its folder or another's beside it; None, said on
-    stderr and in the page, where there is none."""
-    path = (run.path / file).resolve()
-    try:
-        if not path.is_relative_to(run.path.resolve().parents[1]):
-            raise OSError("it lies outside the runs")
-        return embed(path)
-    except OSError as error:
-        print(f"{run.path / file}: left out: {error}", file=sys.stderr)
-        return None
+def _reader() -> MarkdownIt:
+    """Markdown, without HTML; links into the run folder, where the page does not
+    reach, become the names of their files."""
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table")
+    reader.core.ruler.push("page", lambda state: _adapt(state.tokens))
+    for name, render in (
+        ("image", lambda renderer, tokens, i, *_: escape(tokens[i].content)),
+        ("table_open", lambda *_: SCROLL + "<table>"),
+        ("table_close", lambda *_: "</table></div>"),
+    ):
+        reader.add_render_rule(name, render)
+    return reader
 
 
-def _html(text: str) -> Markup:
-    """Markdown, without HTML and images; links into the run folder, where the page
-    does not reach, become the names of their files."""
-    reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
-    tokens = reader.parse(text)
-    for token in tokens:
-        _unlink(token.children or [])
-    return Markup(reader.renderer.render(tokens, reader.options, {}))
+SCROLL = '<div class="scroll" role="region" tabindex="0" aria-label="Table">'
 
 
-def _unlink(tokens: Iterable[Token]) -> None:
+def _adapt(tokens: Sequence[Token]) -> None:
+    """Local links become code, and the alignment of a cell a class."""
     local = False
     for token in tokens:
+        _adapt(token.children or [])
         if token.type == "link_open":
             target = str(token.attrGet("href"))
             local = not target.startswith(("https://", "http://"))
         if local and token.type in ("link_open", "link_close"):
             token.tag, token.attrs = "code", {}
+        if token.attrs.pop("style", "") == "text-align:right":
+            token.attrs["class"] = "num"
 
 
-def _cell(value: Any) -> str:
-    return _figure(value) if isinstance(value, float) else str(value)
+def _with_figures(folder: Path, tokens: Sequence[Token]) -> list[Token]:
+    """The tokens, with each paragraph that is an image, and the one in italics after
+    it, as a figure with its caption."""
+    found: list[Token] = []
+    rest = list(tokens)
+    while rest:
+        if _is_paragraph(rest, "image"):
+            (image,) = rest[1].children or []
+            del rest[:3]
+            caption = ""
+            if _is_paragraph(rest, "em_open"):
+                children = (rest[1].children or [])[1:-1]
+                caption = _html(_reader(), [_inline(children)])
+                del rest[:3]
+            html = _figure(folder, image, caption)
+            found.append(Token("html_block", "", 0, content=html))
+        else:
+            found.append(rest.pop(0))
+    return found
 
 
-def _numeric_columns(rows: Sequence[Sequence[str]]) -> list[bool]:
-    """For each column whether all its cells are numbers."""
-    return [
-        all(_NUMBER.fullmatch(cell) for cell in column)
-        for column in zip(*rows, strict=True)
-    ]
+def _is_paragraph(tokens: Sequence[Token], kind: str) -> bool:
+    """Whether the tokens begin with a paragraph that is an image, or all italics."""
+    if [token.type for token in tokens[:2]] != ["paragraph_open", "inline"]:
+        return False
+    children = tokens[1].children or []
+    if kind == "image":
+        return [child.type for child in children] == ["image"]
+    levels = [child.level for child in children[1:-1]]
+    return children[0].type == kind and min(levels, default=0) > 0
 
 
-def _figures_table(run: FinishedRun) -> list[list[str]]:
-    """Every figure of a run, or those of its headline: name, mean ± sd, n, unit."""
+def _inline(children: Sequence[Token]) -> Token:
+    return Token("inline", "", 0, children=list(children))
+
+
+def _figure(folder: Path, image: Token, caption: str) -> str:
+    """An image of a run, from its folder or another's beside it; where there is none,
+    a note, printed on stderr too."""
+    file, alt = unquote(str(image.attrGet("src"))), escape(image.content)
+    path = (folder / file).resolve()
+    try:
+        if not path.is_relative_to(folder.resolve().parents[1]):
+            raise OSError("it lies outside the runs")
+        embedded = embed(path)
+    except OSError as error:
+        print(f"{folder / file}: left out: {error}", file=sys.stderr)
+        return (
+            f'<p class="note">The image <code>{escape(file)}</code> is missing. It '
+            f"shows: {alt}</p>\n"
+        )
+    shown = f'width="{embedded.width}" height="{embedded.height}" alt="{alt}"'
+    below = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f'<figure><img src="{embedded.uri}" {shown}>{below}</figure>\n'
+
+
+def _html(reader: MarkdownIt, tokens: Sequence[Token]) -> Markup:
+    return Markup(reader.renderer.render(tokens, reader.options, {}))
+
+
+def _figures_table(run: FinishedRun) -> list[tuple[str, str, int, str]]:
+    """The figures that matter most: name, mean ± sd, n, unit."""
     figures = run.results["figures"]
-    shown = run.story and run.story.headline
     return [
-        [
+        (
             name,
-            _mean_sd(figure["mean"], figure["sd"]),
-            str(figure["n"]),
-            figure["unit"],
-        ]
-        for name, figure in figures.items()
-        if not shown or name in shown
+            format_mean_sd(figures[name]["mean"], figures[name]["sd"]),
+            figures[name]["n"],
+            figures[name]["unit"],
+        )
+        for name in run.results["headline"] or figures
     ]
 
 
 def _headline(run: FinishedRun) -> dict[str, Any] | None:
-    """The accuracy that stands for a run at a glance: the highest of its headline, or
-    the first on test images, or else validation images; None where it has none."""
+    """The accuracy that stands for a run at a glance: the highest of its rows, on test
+    images or else on validation images; None where it has none."""
     figures = run.results["figures"]
-    chosen = run.story and run.story.headline
     named = [
-        (name, figure)
-        for name, figure in figures.items()
-        if figure["unit"] == "accuracy"
-        and figure["mean"] is not None
-        and (not chosen or name in chosen)
+        figures[name]
+        for name in run.results["headline"] or figures
+        if figures[name]["unit"] == "accuracy" and figures[name]["mean"] is not None
     ]
     if not named:
         return None
-    if not chosen:
-        order = {"test": 0, "val": 1}
-        named = sorted(named, key=lambda entry: order.get(entry[1]["split"], 2))[:1]
-    name, figure = max(named, key=lambda entry: entry[1]["mean"])
-    *_, row, metric = ["", "", *name.split("/")]
+    order = {"test": 0, "val": 1}
+    split = min((figure["split"] for figure in named), key=lambda s: order.get(s, 2))
+    named = [figure for figure in named if figure["split"] == split]
+    metric = named[0]["metric"]
+    named = [figure for figure in named if figure["metric"] == metric]
+    best = max(named, key=lambda figure: figure["mean"])
     return {
-        "row": row,
-        "metric": _words(metric),
-        "figure": figure,
+        "row": best["row"],
+        "metric": format_words(metric or f"{split}_accuracy"),
+        "figure": best,
         "of": len(named),
     }
-
-
-def _environment(run: FinishedRun) -> list[list[str]]:
-    """Versions, machine and duration."""
-    (table,) = markdown.environment_section(run.results).blocks
-    return [list(row) for row in table.rows]
-
-
-def _settings(run: FinishedRun) -> list[list[str]]:
-    """Every setting of a run."""
-    (table,) = markdown.settings_section(run.config).blocks
-    return [list(row) for row in table.rows]
 
 
 def _interval(comparison: Comparison) -> dict[str, float]:
@@ -299,36 +338,6 @@ def _interval(comparison: Comparison) -> dict[str, float]:
         "low": place(low),
         "high": place(high),
     }
-
-
-def _mean_sd(mean: float | None, sd: float | None) -> str:
-    if mean is not None and _is_tiny(mean):
-        return _figure(mean) if sd is None else f"{_figure(mean)} ± {sd:.1g}"
-    return format_mean_sd(mean, sd)
-
-
-def _figure(value: float) -> str:
-    return f"{value:.2g}" if _is_tiny(value) else format_figure(value)
-
-
-def _is_tiny(value: float) -> bool:
-    """Whether three decimals would leave nothing of it, as of a learning rate."""
-    return 0 < abs(value) < 1e-3
-
-
-def _value(value: float | Sequence[float]) -> str:
-    low, high = bounds(value)
-    shown = [
-        _figure(bound) if bound < 1 else f"{bound:g}"
-        for bound in dict.fromkeys((low, high))
-    ]
-    return " to ".join(shown)
-
-
-def _words(name: str) -> str:
-    """`best_val_accuracy` as people say it."""
-    words = name.replace("_", " ")
-    return re.sub(r"\bval\b", "validation", words).replace("train ", "training ")
 
 
 def _day(moment: datetime) -> str:

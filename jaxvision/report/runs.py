@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxvision.errors import InputError
-from jaxvision.report.markdown import Story, read_story
+from jaxvision.report.run_folder import run_settings
 
-WANTED = ("command", "data", "figures", "versions", "machine", "seconds")
+WANTED = ("command", "data", "headline", "figures", "versions", "machine", "seconds")
 """What a page needs of `results.json`."""
 
 
@@ -19,7 +19,7 @@ class FinishedRun:
 
     started: when the folder was made.
     config, results: as in `config.json` and `results.json`.
-    story: what it shows; None: it wrote no report.
+    report: Markdown; empty: it wrote none.
     parts: finished runs within its folder, such as one a network that it compares.
     """
 
@@ -29,8 +29,18 @@ class FinishedRun:
     started: datetime
     config: dict[str, Any]
     results: dict[str, Any]
-    story: Story | None
+    report: str
     parts: tuple["FinishedRun", ...] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """By dotted names; see `run_settings`."""
+        return run_settings(self.config)
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether its images were drawn by code."""
+        return bool(self.results["data"]["is_demo"])
 
 
 @dataclass(frozen=True)
@@ -94,10 +104,8 @@ def read_run(path: Path) -> FinishedRun | BegunRun:
         if missing := [name for name in WANTED if name not in results]:
             raise ValueError(f"results.json without {missing[0]}")
         config = _read(path / "config.json")
-        try:
-            story = read_story(path)
-        except FileNotFoundError:
-            story = None
+        document = path / "report.md"
+        report = document.read_text("utf-8") if document.is_file() else ""
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(
@@ -106,7 +114,7 @@ def read_run(path: Path) -> FinishedRun | BegunRun:
         ) from error
     within = [read_run(part.parent) for part in sorted(path.glob("*/run.json"))]
     parts = tuple(part for part in within if isinstance(part, FinishedRun))
-    return FinishedRun(path, *named, started, config, results, story, parts)
+    return FinishedRun(path, *named, started, config, results, report, parts)
 
 
 def _read(path: Path) -> dict[str, Any]:

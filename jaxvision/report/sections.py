@@ -22,7 +22,7 @@ from jaxvision.metrics import RocCurve, wilson_interval
 from jaxvision.models.summary import summarize_model
 from jaxvision.recipe import make_card, make_start
 from jaxvision.report import markdown
-from jaxvision.report.compare import SDS, VERDICTS, Comparison, compare
+from jaxvision.report.compare import SDS, VERDICTS, Comparison, compare, published_row
 from jaxvision.report.formats import (
     format_figure,
     format_mean_sd,
@@ -151,9 +151,7 @@ def _print(results: Results, headline: Sequence[Measurement], trained: bool) -> 
 # One recipe.
 
 
-def _classifier_sections(
-    run: RunFolder, trials: Sequence[Trial]
-) -> Iterator[Section]:
+def _classifier_sections(run: RunFolder, trials: Sequence[Trial]) -> Iterator[Section]:
     """All that one recipe's networks show, and the files that go with it."""
     best = max(trials, key=lambda trial: trial.evaluations["val"].accuracy)
     for trial in trials:
@@ -199,7 +197,7 @@ def how_it_was_done(trials: Sequence[Trial]) -> str:
     said = describe(recipe)
     for name in ("network", "method"):
         said.pop(name)
-    return f"{text} {escape(_listed(said))}."
+    return f"{text} Settings: {escape(_listed(said))}."
 
 
 def _curves(run: RunFolder, trials: Sequence[Trial]) -> Section:
@@ -741,21 +739,6 @@ def _published_sections(results: Results) -> Iterator[Section]:
     )
     if comparisons:
         yield published_section(comparisons, experiment.reference)
-
-
-def published_row(
-    rows: Sequence[tuple[str, Mapping[str, Any]]], settings: Mapping[str, Any]
-) -> str:
-    """The published row that a whole run is; "" for none.
-
-    Args:
-      rows: (row, settings that make a run this row).
-      settings: of the run, as from `run_settings`.
-    """
-    for row, wanted in rows:
-        if to_plain(wanted).items() <= {**settings}.items():
-            return row
-    return ""
 
 
 def published_section(comparisons: Sequence[Comparison], reference: str) -> Section:
