@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from jaxvision.classifier import Classifier, load_classifier
     from jaxvision.data.dataset import load_dataset
     from jaxvision.errors import InputError
-    from jaxvision.pretrained import create_model
     from jaxvision.recipe import finetune, train
     from jaxvision.settings import (
         AugmentConfig,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
         Recipe,
         ScheduleConfig,
     )
+    from jaxvision.transfer import create_model
 
 __all__ = [
     "AugmentConfig",
@@ -55,7 +55,7 @@ _MODULES = {
     "OptimConfig": "settings",
     "Recipe": "settings",
     "ScheduleConfig": "settings",
-    "create_model": "pretrained",
+    "create_model": "transfer",
     "finetune": "recipe",
     "load_classifier": "classifier",
     "load_dataset": "data.dataset",

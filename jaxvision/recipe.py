@@ -40,9 +40,11 @@ from jaxvision.optim import make_optimizer, schedule_factor
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.pretrained import (
     Pretrained,
+    Source,
+    check_has_layers,
     choose_backbone,
     find_source,
-    fit_into,
+    fresh_layers,
     load,
 )
 from jaxvision.report.progress import Progress, TrainingProgress
@@ -58,11 +60,24 @@ from jaxvision.training.distributed import broadcast, is_main_process
 from jaxvision.training.loop import Callback, Callbacks, fit
 from jaxvision.training.parallel import Runner
 from jaxvision.training.state import create_state, init_variables, set_output_biases
-from jaxvision.transfer import extract_features, fit_head, head_alone, join
+from jaxvision.transfer import (
+    extract_features,
+    fit_head,
+    head_alone,
+    init_pretrained,
+    join,
+)
 from jaxvision.typing import PyTree, Row
 
 COLORS = "colors.json"
 """Principal colors of a seed's training images, in its checkpoint folder."""
+
+PREFERRED = {
+    "features": ("alexnet", "alexnet_features", "efficientnet_lite0"),
+    "head": ("alexnet", "efficientnet_lite0"),
+    "full": ("alexnet", "efficientnet_lite0"),
+}
+"""What the network "auto" is by method, the first of them within reach."""
 
 SCALINGS = {"signed": (127.5, 127.5), "half": (127.5, 255.0), "unit": (0.0, 255.0)}
 """Mean and deviation of each scaling, on the scale 0 to 255."""
@@ -113,19 +128,41 @@ def make_start(recipe: Recipe) -> Start:
             )
         start = Start(recipe, _fresh_preprocessing(recipe, size))
     else:
-        choice = choose_backbone(recipe.network)
+        choice = choose_backbone(recipe.network, PREFERRED[recipe.method])
         source = find_source(choice.name)
+        recipe = _ending(recipe.replace(network=choice.name), source)
+        fresh = fresh_layers(source, recipe.options.get("stop_at"))
         start = Start(
-            recipe.replace(network=choice.name),
+            recipe,
             dataclasses.replace(
                 source.preprocessing, size=size, resize_mode=recipe.resize_mode
             ),
-            str(recipe.weights or source.origin),
+            str(recipe.weights or source.origin)
+            + (f"; fresh: {', '.join(fresh)}" if fresh else ""),
             choice.reason,
         )
     card = make_card(start, ("first", "second"))
     check_fits(card.create_model(), (*size, start.preprocessing.channels))
     return start
+
+
+def _ending(recipe: Recipe, source: Source) -> Recipe:
+    """The recipe with the layer that its head stands on, which the weights must have.
+
+    With method full the network is whole, and begins anew with what they lack.
+
+    Raises:
+      InputError: the weights lack that layer.
+    """
+    if recipe.method == "full":
+        return recipe
+    stop_at = recipe.options.get("stop_at")
+    if stop_at is None:
+        default = source.features_layer if recipe.method == "features" else None
+        stop_at = default or source.last_layer
+        return recipe if stop_at is None else recipe.replace(stop_at=stop_at)
+    check_has_layers(source, stop_at)
+    return recipe
 
 
 def train(
@@ -425,8 +462,7 @@ def first_variables(
     if pretrained is None:
         variables = init_variables(model, seed, shape)
     else:
-        template = init_variables(model, seed, shape, only=["head"])
-        variables, _ = fit_into(pretrained.variables, template)
+        variables = init_pretrained(model, pretrained, seed, shape)
     if recipe.output_biases:
         labels = dataset.labels[dataset.splits["train"]]
         frequencies = class_frequencies(labels, len(dataset.classes))

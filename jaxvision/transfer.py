@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from jaxvision import models
 from jaxvision.data.dataset import Dataset
 from jaxvision.data.loader import Batches
 from jaxvision.data.transforms import AugmentConfig, check_on_host
@@ -23,14 +24,78 @@ from jaxvision.optim import (
     make_optimizer,
     schedule_factor,
 )
+from jaxvision.pretrained import Pretrained, fit_into, fresh_layers, load
 from jaxvision.storage import file_sha256, write_atomically, writing
 from jaxvision.training.checkpoint import CheckpointFolder, flatten
 from jaxvision.training.distributed import broadcast, broadcast_arrays, is_main_process
 from jaxvision.training.loop import Callback, FitResult, Select, fit
 from jaxvision.training.parallel import Runner
-from jaxvision.training.state import create_state
+from jaxvision.training.state import create_state, init_variables
 from jaxvision.training.step import Normalize
 from jaxvision.typing import Batch, PyTree
+
+
+def create_model(
+    name: str,
+    num_classes: int,
+    *,
+    pretrained: bool = True,
+    image_size: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> tuple[Network, dict[str, PyTree]]:
+    """A network and its variables, for a training loop of one's own.
+
+        model, variables = create_model("efficientnet_lite0", num_classes=5)
+        logits = model.apply(variables, images, train=False)  # [B, 5] float32
+
+    Args:
+      name: pretrained weights, a key of `SOURCES`; or, without them, of `MODELS`.
+      num_classes: width of the logits; the head is new.
+      pretrained: whether the backbone has published weights.
+      image_size: height and width of the images, which a dense network depends on;
+        None: what the weights were trained on, or 224.
+      seed: of what is fresh.
+      **options: further arguments of `models.create_model`. Weights without their
+        network's dense layers end before them unless `stop_at` says otherwise.
+
+    Returns:
+      The Flax module, and `params` and `batch_stats`.
+
+    Raises:
+      InputError: no such network or weights, or they are out of reach.
+    """
+    if not pretrained:
+        model = models.create_model(name, num_classes, **options)
+        size = image_size or 224
+        return model, init_variables(model, seed, (size, size, 3))
+    weights = load(name)
+    options = {"stop_at": weights.source.last_layer, **options}
+    model = models.create_model(weights.source.model, num_classes, **options)
+    size = weights.source.preprocessing.size
+    shape = (image_size or size[0], image_size or size[1], 3)
+    return model, init_pretrained(model, weights, seed, shape)
+
+
+def init_pretrained(
+    model: Network, weights: Pretrained, seed: int, image_shape: tuple[int, int, int]
+) -> dict[str, PyTree]:
+    """Variables with the published backbone; the head and what it lacks are fresh.
+
+    Args:
+      model: a network of `weights.source`.
+      weights: of the backbone.
+      seed: of what is fresh.
+      image_shape: (H, W, C) of one image.
+
+    Raises:
+      InputError: the weights do not fit.
+    """
+    fresh = fresh_layers(weights.source, model.stop_at)
+    parts = ["head", *(f"backbone/{layer}" for layer in fresh)]
+    template = init_variables(model, seed, image_shape, only=parts)
+    variables, _ = fit_into(weights.variables, template, fresh=fresh)
+    return variables
 
 
 class Features(Backbone):

@@ -43,18 +43,20 @@ def predict(config: Config) -> None:
         raise InputError("give one or more files or folders", setting="images")
     keep_compiled()
     classifier = load_classifier(config.checkpoint)
+    preprocessing = classifier.card.preprocessing
     demo = " (trained on demo data)" if classifier.card.data["is_demo"] else ""
     bad = False
     for paths in _chunks(_files(config.images), BATCH_SIZE):
-        images = {}
+        images = []
         for path in paths:
             try:
-                images[path] = decode_image(path, classifier.card.preprocessing)
+                images.append((path, decode_image(path, preprocessing)))
             except BadImage as error:
                 print(f"left out: {error}", file=sys.stderr)
                 bad = True
-        found = classifier.predict(list(images.values()), batch_size=BATCH_SIZE)
-        for path, prediction in zip(images, found, strict=True):
+        pixels = [image for _, image in images]
+        found = classifier.predict(pixels, batch_size=BATCH_SIZE)
+        for (path, _), prediction in zip(images, found, strict=True):
             top = ", ".join(f"{k} {p:.3f}" for k, p in prediction.top(config.top))
             print(f"{path}: {top}{demo}")
     if bad:

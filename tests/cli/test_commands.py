@@ -1,0 +1,171 @@
+"""Commands, from images to a checkpoint and what is asked of it."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jaxvision as jv
+from jaxvision.cli.main import main
+from jaxvision.storage import CACHE_VARIABLE
+from tests.drawn_images import write_images
+
+SMALL = (
+    *("--network", "mlp", "--option", "hidden=8", "--image-size", "8"),
+    *("--epochs", "3", "--batch-size", "8", "--seeds", "3"),
+)
+RECIPE = jv.Recipe(
+    "mlp",
+    options={"hidden": 8},
+    method="scratch",
+    image_size=8,
+    epochs=3,
+    batch_size=8,
+    optim=jv.OptimConfig("adam", 1e-3),
+    schedule=jv.ScheduleConfig("cosine"),
+    augment=jv.AugmentConfig(horizontal_flip=0.5, translation=0.05),
+)
+"""What `train` does with those flags."""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    return write_images(tmp_path_factory.mktemp("photos") / "photos")
+
+
+@pytest.fixture(scope="module")
+def folder(photos, tmp_path_factory) -> Path:
+    """Where `jaxvision train` was run."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        main(["train", str(photos), *SMALL])
+    return folder
+
+
+@pytest.fixture
+def checkpoint(folder, monkeypatch) -> Path:
+    monkeypatch.chdir(folder)
+    (checkpoint,) = Path("checkpoints/train").iterdir()
+    return checkpoint
+
+
+def test_train_gives_the_numbers_of_the_python_api(photos, checkpoint):
+    (run,) = Path("runs/train").iterdir()
+    results = json.loads((run / "results.json").read_text())
+    assert "jaxvision evaluate" in (run / "report.md").read_text()
+    mine = jv.train(jv.load_dataset(photos), RECIPE, seed=3, progress=False)
+    theirs = jv.load_classifier(checkpoint)
+    jax.tree.map(np.testing.assert_array_equal, mine.variables, theirs.variables)
+    assert mine.card.recorded == theirs.card.recorded
+    assert mine.card.recipe == theirs.card.recipe
+    assert results["figures"]["test_accuracy"]["values"] == [
+        mine.card.recorded["test"]["accuracy"]
+    ]
+
+
+def test_finetune_gives_the_numbers_of_the_python_api(
+    photos, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    settings = {"method": "features", "image_size": 32, "epochs": 2, "batch_size": 8}
+    flags = "--method features --image-size 32 --epochs 2 --batch-size 8"
+    main(["finetune", str(photos), *flags.split()])
+    printed = capsys.readouterr().out.splitlines()
+    (checkpoint,) = Path("checkpoints/finetune").iterdir()
+    assert f"checkpoint: {checkpoint}" in printed
+    assert Path(printed[-1], "report.md").is_file()
+    mine = jv.finetune(jv.load_dataset(photos), progress=False, **settings)
+    theirs = jv.load_classifier(checkpoint)
+    jax.tree.map(np.testing.assert_array_equal, mine.variables, theirs.variables)
+    assert mine.card.recorded == theirs.card.recorded
+
+
+def test_evaluate_prints_what_was_recorded_and_every_class(checkpoint, capsys):
+    main(["evaluate", str(checkpoint)])
+    printed = capsys.readouterr().out
+    recorded = jv.load_classifier(checkpoint).card.recorded["test"]["accuracy"]
+    assert f"recorded test accuracy: {recorded}\n" in printed
+    assert f"\ntest accuracy: {recorded}\n" in printed
+    lines = printed.splitlines()
+    assert [line.split()[0] for line in lines[-4:]] == ["class", "blue", "green", "red"]
+
+
+def test_evaluate_takes_another_folder_by_the_names_of_its_classes(
+    checkpoint, tmp_path, capsys
+):
+    other = write_images(tmp_path / "other", per_class=4, size=30)
+    (other / "blue").rename(tmp_path / "blue")
+    main(["evaluate", str(checkpoint), "--data.root", str(other)])
+    printed = capsys.readouterr().out
+    accuracy = jv.load_classifier(checkpoint).evaluate(jv.load_dataset(other)).accuracy
+    assert f"all accuracy: {accuracy}\n" in printed
+    assert "recorded" not in printed
+
+
+def test_predict_answers_files_and_folders(photos, checkpoint, capsys):
+    main(["predict", str(checkpoint), str(photos / "red/00.png"), str(photos)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 36
+    prediction = jv.load_classifier(checkpoint).predict(photos / "red/00.png")
+    said = f"{prediction.label} {prediction.probability:.3f}"
+    assert lines[0] == f"{photos / 'red/00.png'}: {said}"
+    main(["predict", str(checkpoint), str(photos / "red/00.png"), "--top", "3"])
+    assert capsys.readouterr().out.count(", ") == 2
+
+
+def test_predict_lists_bad_images_and_answers_the_others(
+    photos, checkpoint, tmp_path, capsys
+):
+    bad, good = tmp_path / "bad.png", photos / "red/00.png"
+    bad.write_text("no image")
+    with pytest.raises(SystemExit) as caught:
+        main(["predict", str(checkpoint), str(bad), str(good)])
+    assert caught.value.code == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"{good}: ")
+    assert printed.err.startswith(f"left out: {bad}")
+
+
+def test_finished_run_is_continued_without_training(checkpoint, capsys):
+    before = {path: path.stat().st_mtime for path in checkpoint.rglob("*.json")}
+    main(["train", "--resume", str(checkpoint)])
+    assert f"checkpoint: {checkpoint}" in capsys.readouterr().out
+    after = {path: path.stat().st_mtime for path in checkpoint.rglob("*.json")}
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "gone"], "gone: no such folder"),
+        (["train", "--epochs", "0"], "--epochs 0: must be at least 1"),
+        (
+            ["train", "--optim.learning-rate", "-1"],
+            "--optim.learning-rate -1.0: must be at least 0",
+        ),
+        (["finetune", "--network", "vgg99"], "no "),
+        (["train", "--resume", "gone"], "--resume gone: no run to continue there"),
+        (
+            ["train", "--resume", "gone", "--epochs", "2"],
+            "--resume: continues with the settings of that run",
+        ),
+        (["evaluate", "gone"], "gone: no checkpoint there"),
+        (["predict", "gone"], "IMAGES: give one or more files or folders"),
+        (["tune", "--tune.trials", "0"], "--tune.trials 0: must be at least 1"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_the_flag(
+    arguments, said, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {said}")
+    assert message.count("\n") == 1
+    assert not list(tmp_path.iterdir())

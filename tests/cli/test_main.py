@@ -1,0 +1,176 @@
+"""The command `jaxvision`: its map, its helps, and how a command ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxvision
+from jaxvision.cli.main import COMMANDS, main
+from jaxvision.cli.process import command
+from jaxvision.errors import InputError
+
+
+def start(*arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "jaxvision", *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_map_names_every_command(capsys):
+    main(["--help"])
+    printed = capsys.readouterr().out
+    assert all(f"  {name} " in printed for name in COMMANDS)
+    main(["data", "--help"])
+    printed = capsys.readouterr().out
+    assert "data prepare" in printed
+    assert "finetune" not in printed
+
+
+def test_version(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out == f"jaxvision {jaxvision.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["finetun"], "no command finetun; did you mean finetune?"),
+        (["data", "prepar"], "no command data prepar; did you mean data prepare?"),
+        (["xyz"], "no command xyz; jaxvision --help lists them"),
+    ],
+)
+def test_unknown_command_is_one_line(given, said, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(given)
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {said}")
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize("given", [[], ["weights"]])
+def test_no_command_prints_the_map_and_fails(given, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(given)
+    assert caught.value.code == 2
+    assert "weights list" in capsys.readouterr().out
+
+
+def test_every_help_is_there_and_imports_no_jax():
+    code = """
+import contextlib, io, json, sys
+from jaxvision.cli.main import COMMANDS, main
+
+found = {}
+for name in COMMANDS:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            main([*name.split(), "--help"])
+        except SystemExit as end:
+            assert not end.code, (name, end.code)
+    found[name] = out.getvalue()
+heavy = {"jax", "flax", "optax", "grain", "matplotlib", "sklearn", "optuna"}
+print(json.dumps([found, sorted(heavy & set(sys.modules))]))
+"""
+    output = subprocess.check_output([sys.executable, "-c", code], text=True)
+    helps, heavy = json.loads(output)
+    assert heavy == []
+    for name, text in helps.items():
+        assert text.startswith(f"usage: jaxvision {name} ")
+
+
+def test_import_of_the_package_is_light_and_lazy():
+    code = """
+import sys, jaxvision
+assert "numpy" not in sys.modules
+recipe = jaxvision.Recipe()
+assert "jax" not in sys.modules
+import jaxvision.training.loop
+assert callable(jaxvision.train)
+assert set(jaxvision.__all__) <= set(dir(jaxvision))
+for name in jaxvision.__all__:
+    getattr(jaxvision, name)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = jaxvision.nothing
+
+
+def test_error_names_flags(capsys):
+    with (
+        pytest.raises(SystemExit) as caught,
+        command({"optim.learning_rate": "--optim.learning-rate"}.get),
+    ):
+        raise InputError(
+            "must be lower; see `other`", setting="optim.learning_rate", value=3
+        )
+    assert caught.value.code == 2
+    said = "error: --optim.learning-rate 3: must be lower; see `other`\n"
+    assert capsys.readouterr().err == said
+
+
+def test_ctrl_c_ends_with_one_line(capsys):
+    with (
+        pytest.raises(SystemExit) as caught,
+        command({}.get, interrupted="stopped"),
+    ):
+        raise KeyboardInterrupt
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
+def test_closed_pipe_ends_quietly():
+    process = start("finetune", "--help")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=60) == 141
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_hang_up_is_like_sigterm_unless_it_is_ignored(ignored):
+    code = f"""
+import signal, time
+from jaxvision.cli.process import command
+
+signal.signal(signal.SIGHUP, signal.SIG_{"IGN" if ignored else "DFL"})
+with command({{}}.get):
+    signal.raise_signal(signal.SIGHUP)
+    print("lives on")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    if ignored:
+        assert (ended.returncode, ended.stdout) == (0, "lives on\n")
+    else:
+        assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "")
+
+
+def test_names_that_are_no_text_are_printed(tmp_path):
+    code = r"""
+import os
+from jaxvision.cli.process import command
+
+with command({}.get):
+    print(os.fsdecode(b"a\xff.jpg"))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )
+    assert ended.returncode == 0
+    assert ended.stdout == "a\\udcff.jpg\n"
