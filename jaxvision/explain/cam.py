@@ -1,17 +1,16 @@
 """Grad-CAM and guided Grad-CAM (arXiv:1610.02391)."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from jaxvision.explain.guided import guided_backprop
 from jaxvision.explain.network import Classes, TrainedNetwork, class_score
-from jaxvision.models import Backbone, Network
+from jaxvision.models import Network
+from jaxvision.models.backbone import LayerFunction, intercept_layers
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.typing import PyTree
 
@@ -90,49 +89,21 @@ def _class_activation(
     shape: tuple[int, ...],
 ) -> jax.Array:
     def score(change: jax.Array) -> tuple[jax.Array, jax.Array]:
-        with nn.intercept_methods(_LayerChange(layer, change).intercept):
+        def add_change(name: str, run: LayerFunction, x: jax.Array) -> jax.Array:
+            y = run(x)
+            return y + change.astype(y.dtype) if name == layer else y
+
+        with intercept_layers(add_change):
             logits, state = model.apply(
                 variables,
                 preprocessing.normalize(images),
                 train=False,
                 mutable=["activations"],
             )
-        output = state["activations"]["backbone"][layer]
-        return class_score(logits, classes).sum(), output
+        activations: Any = state["activations"]
+        return class_score(logits, classes).sum(), activations["backbone"][layer]
 
     # By a change of the layer's output that is zero: the gradient by the output.
     by_output, output = jax.grad(score, has_aux=True)(jnp.zeros(shape))
     weights = by_output.mean((1, 2), keepdims=True)
     return jnp.maximum((weights * output.astype(jnp.float32)).sum(-1), 0)
-
-
-class _LayerChange:
-    """Adds `change` to what a layer of the backbone gives."""
-
-    def __init__(self, layer: str, change: jax.Array) -> None:
-        self._layer, self._change = layer, change
-        self._listing = False
-
-    def intercept(
-        self,
-        call: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        context: nn.module.InterceptorContext,
-    ) -> Any:
-        """For `flax.linen.intercept_methods`."""
-        lists = context.method_name == "layers" and isinstance(context.module, Backbone)
-        # A table that is made from that of a parent class is to be changed once.
-        if not lists or self._listing:
-            return call(*args, **kwargs)
-        self._listing = True
-        table = call(*args, **kwargs)
-        self._listing = False
-        return [
-            (name, partial(self._run, layer) if name == self._layer else layer)
-            for name, layer in table
-        ]
-
-    def _run(self, layer: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-        y = layer(x)
-        return y + self._change.astype(y.dtype)

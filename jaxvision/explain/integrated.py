@@ -5,8 +5,8 @@ The mean gradient on the straight way from a baseline to the image, times the wa
 logits at the way's two ends; here they do so within `COMPLETENESS`.
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -141,11 +141,10 @@ def _mean_of_parts(look: Look, steps: int) -> np.ndarray:
     """`[H, W, C]`, from that many equal parts."""
     points = np.linspace(0, 1, steps + 1)
     weights = _weights(points)
-    total = np.float32(0)
-    for first in range(0, len(points), AT_ONCE):
-        some = slice(first, first + AT_ONCE)
-        total = total + np.tensordot(weights[some], look(points[some])[-1], 1)
-    return total
+    parts = (slice(i, i + AT_ONCE) for i in range(0, len(points), AT_ONCE))
+    return _sum(
+        np.tensordot(weights[some], look(points[some])[-1], 1) for some in parts
+    )
 
 
 def _mean_as_needed(look: Look) -> np.ndarray:
@@ -171,10 +170,15 @@ def _mean_as_needed(look: Look) -> np.ndarray:
         found.append(look(middles))
         points = np.append(points, middles)
     weights = np.split(_weights(points), len(found))
-    return sum(
+    return _sum(
         np.tensordot(some, each[-1], 1)
         for some, each in zip(weights, found, strict=True)
     )
+
+
+def _sum(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    """One after the other, so that only two of them are held."""
+    return reduce(np.add, arrays)
 
 
 def _weights(points: np.ndarray) -> np.ndarray:

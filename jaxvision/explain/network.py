@@ -12,7 +12,8 @@ from flax import linen as nn
 
 from jaxvision.classifier import Classifier
 from jaxvision.errors import InputError
-from jaxvision.models import Backbone, Network
+from jaxvision.models import Network
+from jaxvision.models.backbone import LayerFunction, intercept_layers
 from jaxvision.models.layers import Conv, DepthwiseConv, PReLU, ReLU, ReLU6
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.typing import PyTree
@@ -35,16 +36,16 @@ class TrainedNetwork:
     @classmethod
     def of(cls, classifier: Classifier) -> "TrainedNetwork":
         """The network of a checkpoint."""
-        return cls(
-            classifier.model, classifier.variables, classifier.card.preprocessing
-        )
+        model, card = classifier.model, classifier.card
+        assert isinstance(model, Network)
+        return cls(model, classifier.variables, card.preprocessing)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of an image."""
         return (*self.preprocessing.size, self.preprocessing.channels)
 
-    @property
+    @functools.cached_property
     def trace(self) -> "LayerTrace":
         """Its layers, as they run."""
         return trace_layers(self.model, self.image_shape)
@@ -82,9 +83,9 @@ class TrainedNetwork:
           InputError: images of another size or type, or a class that the network
             does not have.
         """
-        images = self.check_images(images)
-        classes = self.check_classes(classes, len(images))
-        return self.model, self.preprocessing, self.variables, images, classes
+        checked = self.check_images(images)
+        labels = self.check_classes(classes, len(images))
+        return self.model, self.preprocessing, self.variables, checked, labels
 
     def check_images(self, images: np.ndarray) -> jax.Array:
         """Raises `InputError` unless they are uint8 `[B, H, W, C]` of its size."""
@@ -117,7 +118,9 @@ class TrainedNetwork:
         return jnp.asarray(np.broadcast_to(chosen, (count,)), jnp.int32)
 
 
-def network_inputs(preprocessing: Preprocessing, images: jax.Array) -> jax.Array:
+def network_inputs(
+    preprocessing: Preprocessing, images: jax.Array | np.ndarray
+) -> jax.Array:
     """What explanations are in terms of: normalized values, channels as images have
     them (RGB) whatever the network's order."""
     return _network_order(preprocessing, preprocessing.normalize(images))
@@ -133,7 +136,8 @@ def make_score(
 
     def score(inputs: jax.Array) -> jax.Array:
         x = _network_order(preprocessing, inputs)
-        return class_score(model.apply(variables, x, train=False), classes)
+        logits: Any = model.apply(variables, x, train=False)
+        return class_score(logits, classes)
 
     return score
 
@@ -194,12 +198,11 @@ class LayerTrace:
             )
 
 
-@functools.lru_cache(maxsize=64)
 def trace_layers(model: Network, image_shape: tuple[int, int, int]) -> LayerTrace:
     """Follows a network through one image `(H, W, C)`; nothing is computed."""
     seen = _Seen()
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    with nn.intercept_methods(seen.intercept):
+    with intercept_layers(seen.run_layer), nn.intercept_methods(seen.intercept):
         jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
     return LayerTrace(seen.outputs, seen.first, seen.last, seen.count)
 
@@ -224,8 +227,6 @@ class _Seen:
         """For `flax.linen.intercept_methods`."""
         module = context.module
         result = call(*args, **kwargs)
-        if context.method_name == "layers" and isinstance(module, Backbone):
-            return [(n, functools.partial(self._run, n, f)) for n, f in result]
         if context.method_name == "__call__":
             self.count += isinstance(module, RECTIFIERS)
             if isinstance(module, Conv | DepthwiseConv):
@@ -233,9 +234,8 @@ class _Seen:
                 self.last = self._layer
         return result
 
-    def _run(
-        self, name: str, layer: Callable[[jax.Array], jax.Array], x: jax.Array
-    ) -> jax.Array:
+    def run_layer(self, name: str, layer: LayerFunction, x: jax.Array) -> jax.Array:
+        """For `intercept_layers`."""
         self._layer = name
         y = layer(x)
         self.outputs[name] = y.shape[1:]

@@ -14,7 +14,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxvision import plotting
-from jaxvision.classifier import Classifier, Prediction, load_classifier
+from jaxvision.classifier import (
+    Classifier,
+    ModelCard,
+    Prediction,
+    load_classifier,
+)
 from jaxvision.config import check
 from jaxvision.errors import InputError
 from jaxvision.explain.config import ExplainConfig
@@ -66,11 +71,13 @@ class Explained:
         return self.prediction.probabilities[self.target]
 
     def __str__(self) -> str:
-        """`anna .930, explained: berta .040`."""
+        """`anna .930`; or `anna .930; explained: berta .040`, where they differ."""
         label, probability = self.prediction.label, self.prediction.probability
+        predicted = f"{label} {format_figure(probability)}"
+        if label == self.target:
+            return predicted
         return (
-            f"{label} {format_figure(probability)}, "
-            f"explained: {self.target} {format_figure(self.probability)}"
+            f"{predicted}; explained: {self.target} {format_figure(self.probability)}"
         )
 
 
@@ -89,8 +96,10 @@ def explain(config: ExplainConfig) -> Path:
     if not config.images:
         raise InputError("give at least one file", setting="images")
     classifier = load_classifier(config.checkpoint)
+    network = TrainedNetwork.of(classifier)
     found = explain_files(
         classifier,
+        network,
         config.images,
         method=config.method,
         target=config.target,
@@ -98,14 +107,14 @@ def explain(config: ExplainConfig) -> Path:
     )
     run = RunFolder.create("explain", root=config.runs)
     run.write_config(config)
-    card, network = classifier.card, TrainedNetwork.of(classifier)
+    card = classifier.card
     sections = [_image_section(run, one, card.data["is_demo"]) for one in found]
     about = about_methods(list(found[0].maps), network, config.layer)
     sections.append(
         markdown.Section("What is shown", [about, markdown.Text(ABOUT_VIEWS)])
     )
     run.write_results(
-        [figure for one in found for figure in _measurements(one, classifier)],
+        [figure for one in found for figure in _measurements(one, network, card)],
         data=DataSummary(
             "images given",
             config.images[0].parent,
@@ -118,7 +127,7 @@ def explain(config: ExplainConfig) -> Path:
     markdown.write_report(
         run,
         title="What the network looks at",
-        question="What in an image speaks for the class that a network predicts?",
+        question="Which parts of an image support the class that a network predicts?",
         sections=sections,
     )
     demo = " (trained on demo data)" if card.data["is_demo"] else ""
@@ -131,6 +140,7 @@ def explain(config: ExplainConfig) -> Path:
 
 def explain_files(
     classifier: Classifier,
+    network: TrainedNetwork,
     paths: Sequence[Path],
     *,
     method: str,
@@ -140,7 +150,7 @@ def explain_files(
     """Explains images from files.
 
     Args:
-      classifier: any.
+      classifier, network: the same.
       paths: at least one file.
       method: name in `METHODS`, or "all" for every one that the network allows.
       target: the class to explain; None: the predicted one.
@@ -157,7 +167,6 @@ def explain_files(
             setting="target",
             value=target,
         )
-    network = TrainedNetwork.of(classifier)
     methods = allowed_methods(network) if method == "all" else [method]
     options: dict[str, dict[str, str]] = {name: {} for name in methods}
     if layer is not None:
@@ -257,21 +266,21 @@ def _image_section(run: RunFolder, one: Explained, demo: bool) -> markdown.Secti
         f"`{one.name}-*.png`, the maps are in `{one.name}.npz`."
     )
     image = markdown.Image(
-        f"{one.name}.png", f"{one.path.name} and what in it speaks for {one.target}."
+        f"{one.name}.png", f"What in {one.path.name} speaks for {one.target}."
     )
     return markdown.Section(one.path.name, [text, image])
 
 
-def _measurements(one: Explained, classifier: Classifier) -> list[Measurement]:
+def _measurements(
+    one: Explained, network: TrainedNetwork, card: ModelCard
+) -> list[Measurement]:
     """Probability of the explained class; how well integrated gradients add up."""
     measured = {"probability": one.probability}
     if (maps := one.maps.get("integrated_gradients")) is not None:
-        network = TrainedNetwork.of(classifier)
-        label = classifier.classes.index(one.target)
+        label = card.classes.index(one.target)
         gap = completeness_gap(network, one.image[None], label, maps[None])
         measured["completeness gap"] = abs(float(gap[0]))
-    seeds = [classifier.card.seed]
     return [
-        Measurement(f"{one.name}: {what}", [value], seeds, unit="share", split="–")
+        Measurement(f"{one.name}: {what}", [value], [card.seed], "share", "–")
         for what, value in measured.items()
     ]

@@ -104,12 +104,15 @@ def saliency(config: SaliencyConfig) -> Path:
         _units_section(run, subject, faces),
     ]
     run.write_results(
-        figures, data=DataSummary.of(dataset), seconds=time.monotonic() - began
+        figures,
+        data=DataSummary.of(dataset),
+        seconds=time.monotonic() - began,
+        headline=[figure.name for figure in figures[:2]],
     )
     markdown.write_report(
         run,
-        title="Part 2.5: gradients as images",
-        question="Which pixels of a face speak for the name that the network gives it?",
+        title="Gradients as images",
+        question="Which pixels of a face speak for its name?",
         sections=sections,
     )
     demo = " (demo data)" if dataset.is_demo else ""
@@ -132,8 +135,8 @@ def newest_finished(runs: Path) -> Path:
         ):
             return folder
     raise InputError(
-        f"{runs}: no finished network there; train one with the experiment "
-        f"{runs.name}, or name another with `checkpoint`"
+        f"{runs}: no finished network there; run the experiment {runs.name}, or give "
+        "another with `checkpoint`"
     )
 
 

@@ -5,6 +5,7 @@ not the reasons of the network.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -51,4 +52,5 @@ def _strength(maps: np.ndarray) -> np.ndarray:
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan")
-    return float(stats.spearmanr(one, other).statistic)
+    result: Any = stats.spearmanr(one, other)  # whose type SciPy does not state
+    return float(result.statistic)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -243,7 +244,7 @@ def _mean_and_place(
     backbone = {
         name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree
     }
-    output = model.backbone.apply(
+    output: Any = model.backbone.apply(
         backbone, preprocessing.normalize(images), train=False, stop_at=layer
     )
     by_place = output.reshape(len(images), -1, output.shape[-1])[..., units]

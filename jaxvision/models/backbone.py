@@ -1,6 +1,7 @@
 """What every network's backbone is: a table of named layers, run in order."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import jax
@@ -10,7 +11,9 @@ from flax import linen as nn
 from jaxvision.errors import InputError
 from jaxvision.models.layers import TORCH_KERNEL, Initializer
 
-Layer = tuple[str, Callable[[jax.Array], jax.Array]]
+LayerFunction = Callable[[jax.Array], jax.Array]
+
+Layer = tuple[str, LayerFunction]
 """A layer's name (the paper's) and what it does."""
 
 
@@ -78,7 +81,7 @@ class Backbone(nn.Module):
             )
         x = jnp.asarray(x, self.dtype)
         for name, layer in self.layers(train):
-            x = layer(x)
+            x = self.run_layer(name, layer, x)
             # Not `sow`, which refuses the name of a submodule; and not at
             # initialization, whose result would hold the activations too.
             if self.is_mutable_collection("activations") and not self.is_initializing():
@@ -86,6 +89,10 @@ class Backbone(nn.Module):
             if name == stop_at:
                 break
         return x
+
+    def run_layer(self, name: str, layer: LayerFunction, x: jax.Array) -> jax.Array:
+        """Runs one layer; what `intercept_layers` was given stands in its place."""
+        return layer(x)
 
     def check(self) -> None:
         """Raises `InputError` if an option's value makes no network."""
@@ -97,3 +104,24 @@ class Backbone(nn.Module):
                 f"no layer {stop_at!r} in {type(self).__name__}; its layers are:"
                 f" {', '.join(self.layer_names())}"
             )
+
+
+def intercept_layers(
+    run: Callable[[str, LayerFunction, jax.Array], jax.Array],
+) -> AbstractContextManager[None]:
+    """Within it, `run(name, layer, x)` stands in the place of each layer `layer(x)`
+    that a backbone runs in this thread."""
+
+    def intercept(
+        call: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        of_layer = context.method_name == Backbone.run_layer.__name__
+        if of_layer and isinstance(context.module, Backbone):
+            name, layer, x = args
+            return run(name, lambda x: call(name, layer, x), x)
+        return call(*args, **kwargs)
+
+    return nn.intercept_methods(intercept)

@@ -19,7 +19,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Jaxpr, Literal, Var
 
 from jaxvision import ops
-from jaxvision.models.backbone import Backbone, Layer
+from jaxvision.models.backbone import Backbone, LayerFunction, intercept_layers
 from jaxvision.models.layers import WINDOWED, MaxPool, Rescale, explicit_pads
 
 
@@ -172,7 +172,7 @@ def receptive_fields(
     """
     windows: list[Window] = []
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    with nn.intercept_methods(partial(_note, windows)):
+    with intercept_layers(_named), nn.intercept_methods(partial(_note, windows)):
         traced = jax.make_jaxpr(
             lambda x: backbone.init(jax.random.key(0), x, train=False, stop_at=stop_at)
         )(image)
@@ -190,13 +190,11 @@ def _note(
     kwargs: dict[str, Any],
     context: nn.module.InterceptorContext,
 ) -> Any:
-    """Names what goes into and comes out of each window, and each layer's result.
+    """Names what goes into and comes out of each window.
 
     `checkpoint_name` computes nothing; its names stand in the traced computation.
     """
     module = context.module
-    if context.method_name == "layers" and isinstance(module, Backbone):
-        return [_named(name, layer) for name, layer in call(*args, **kwargs)]
     if context.method_name == "__call__" and isinstance(module, WINDOWED):
         (x,) = args
         kernel, stride = module.kernel_size, module.stride
@@ -209,8 +207,8 @@ def _note(
     return call(*args, **kwargs)
 
 
-def _named(name: str, layer: Callable[[jax.Array], jax.Array]) -> Layer:
-    return name, lambda x: checkpoint_name(layer(x), f"layer {name}")
+def _named(name: str, layer: LayerFunction, x: jax.Array) -> jax.Array:
+    return checkpoint_name(layer(x), f"layer {name}")
 
 
 def _follow(
@@ -232,7 +230,7 @@ def _follow(
         if not seen:
             continue
         for variable in equation.outvars:
-            fields[variable] = _met(seen, variable.aval.shape)
+            fields[variable] = _met(seen, getattr(variable.aval, "shape", ()))
         if equation.primitive.name != "name":
             continue
         (variable,) = equation.outvars
@@ -253,10 +251,11 @@ def _follow(
 def _met(seen: list[Field | None], shape: tuple[int, ...]) -> Field | None:
     """The field of a result of this shape that depends on all of `seen`."""
     nodes = shape[1:3] if len(shape) == 4 else None
-    if any(field is None or field.nodes != nodes for field in seen):
+    local = [field for field in seen if field is not None and field.nodes == nodes]
+    if len(local) != len(seen):
         return None
     return reduce(
-        lambda a, b: Field(a.down.joined(b.down), a.across.joined(b.across)), seen
+        lambda a, b: Field(a.down.joined(b.down), a.across.joined(b.across)), local
     )
 
 
@@ -299,13 +298,7 @@ def check_receptive_fields(
     if not local:
         return
     *_, last = local
-    nodes = {
-        layer: tuple(
-            min(int(share * count), count - 1)
-            for share, count in zip(at, field.nodes, strict=True)
-        )
-        for layer, field in local.items()
-    }
+    nodes = {layer: _node(field, at) for layer, field in local.items()}
     # Small: ReLU6 must not be reached where residuals add up.
     x = jnp.full((1, *image_shape), 1e-3)
     positive = jax.tree_util.tree_map_with_path(
@@ -320,8 +313,9 @@ def check_receptive_fields(
             _, state = backbone.apply(
                 variables, x, train=False, stop_at=last, mutable=["activations"]
             )
+        activations: Any = state["activations"]
         values = [
-            state["activations"][layer][0, node[0], node[1]].sum()
+            activations[layer][0, node[0], node[1]].sum()
             for layer, node in nodes.items()
         ]
         return jnp.stack(values) @ chosen
@@ -333,6 +327,14 @@ def check_receptive_fields(
         yield Check(
             layer, field, node, field.box(node), bounding_box(by_pixel), by_pixel
         )
+
+
+def _node(field: Field, at: tuple[float, float]) -> tuple[int, int]:
+    down, across = (
+        min(int(share * count), count - 1)
+        for share, count in zip(at, field.nodes, strict=True)
+    )
+    return down, across
 
 
 def bounding_box(gradient: np.ndarray) -> Box | None:

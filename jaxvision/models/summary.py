@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from typing import Any
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxvision.models.backbone import Backbone
+from jaxvision.models.backbone import LayerFunction, intercept_layers
 from jaxvision.models.network import Network
 from jaxvision.models.receptive_field import receptive_fields
 
@@ -61,7 +60,7 @@ def summarize_model(
     """
     count = _Count()
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    with nn.intercept_methods(count.intercept):
+    with intercept_layers(count.run_layer), nn.intercept_methods(count.intercept):
         jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
     fields = receptive_fields(model.backbone, image_shape, stop_at=model.stop_at)
     for layer, field in fields.items():
@@ -113,8 +112,6 @@ class _Count:
         """For `flax.linen.intercept_methods`."""
         module = context.module
         result = call(*args, **kwargs)
-        if context.method_name == "layers" and isinstance(module, Backbone):
-            return [(name, partial(self._run, name, layer)) for name, layer in result]
         if context.method_name == "__call__" and (held := _held(module)):
             if module.path[0] == "head":
                 self._begin(f"head.{module.path[-1]}").output = result.shape[1:]
@@ -125,9 +122,8 @@ class _Count:
         self._layer = layer
         return self.rows.setdefault(layer, LayerSummary(layer))
 
-    def _run(
-        self, name: str, layer: Callable[[jax.Array], jax.Array], x: jax.Array
-    ) -> jax.Array:
+    def run_layer(self, name: str, layer: LayerFunction, x: jax.Array) -> jax.Array:
+        """For `intercept_layers`."""
         self._begin(name)
         y = layer(x)
         self.rows[name].output = y.shape[1:]
