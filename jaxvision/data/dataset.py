@@ -231,7 +231,7 @@ class Dataset:
         decoded = _decoded(self, files, preprocessing)
         if self._rows is None:
             check_classes(self._index, decoded.labels.tolist(), decoded.bad)
-        decoded.splits  # noqa: B018  for its errors, before training starts
+        _ = decoded.splits  # for its errors, before training starts
         return decoded
 
     def _find_pairs(self) -> list[list[int]]:
@@ -341,7 +341,7 @@ class DecodedDataset(Dataset):
           InputError: a listed image is missing, of another class, or has changed.
         """
         decoded = self._of(self._undecoded.with_splits(rows))
-        decoded.splits  # noqa: B018  for its errors
+        _ = decoded.splits  # for its errors
         return decoded
 
     def decode(
