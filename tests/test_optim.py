@@ -8,7 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision.optim import OptimConfig, make_optimizer, schedule_factor
+from jaxvision.optim import (
+    OptimConfig,
+    ScheduleConfig,
+    make_optimizer,
+    schedule_factor,
+)
 
 STEPS = 12
 
@@ -138,34 +143,44 @@ def test_peak_rate_and_decay_are_data():
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({}, [1, 1, 1, 1]),
-        ({"schedule": "step", "decay_epochs": 2, "decay": 0.5}, [1, 1, 0.5, 0.5]),
-        ({"schedule": "exponential", "decay": 0.9}, [1, 0.9, 0.81, 0.729]),
-        (
-            {"schedule": "exponential", "decay": 0.9, "hold_epochs": 2},
-            [1, 1, 0.9, 0.81],
-        ),
-        ({"schedule": "cosine"}, [1, 0.853553, 0.5, 0.146447]),
-        ({"warmup_epochs": 2}, [1 / 20, 11 / 20, 1, 1]),
+        (ScheduleConfig(), [1, 1, 1, 1]),
+        (ScheduleConfig("step", gamma=0.5, step_epochs=2), [1, 1, 0.5, 0.5]),
+        (ScheduleConfig("exponential", gamma=0.9), [1, 0.9, 0.81, 0.729]),
+        (ScheduleConfig("exponential", gamma=0.9, hold_epochs=2), [1, 1, 0.9, 0.81]),
+        (ScheduleConfig("cosine"), [1, 0.853553, 0.5, 0.146447]),
+        (ScheduleConfig(warmup_epochs=2), [1 / 20, 11 / 20, 1, 1]),
     ],
 )
 def test_schedules(config, expected):
     """At the first step of each of four epochs of ten steps."""
-    factor = schedule_factor(OptimConfig(**config), steps_per_epoch=10, epochs=4)
+    factor = schedule_factor(config, steps_per_epoch=10, epochs=4)
     np.testing.assert_allclose(
         [factor(step) for step in (0, 10, 20, 30)], expected, atol=1e-6
     )
 
 
+def test_the_schedule_multiplies_the_peak_rate():
+    """Of plain gradient descent, whose updates are in proportion to the rate."""
+    config = OptimConfig("sgd", 0.1, momentum=0.0)
+    schedule = ScheduleConfig("step", gamma=0.5, step_epochs=1)
+    tx = make_optimizer(config, schedule, steps_per_epoch=2, epochs=2)
+    params = jax.tree.map(jnp.ones_like, parameters())
+    state, rates = tx.init(params), []
+    for _ in range(4):
+        updates, state = tx.update(params, state, params)
+        rates.append(-float(updates["head"]["logits"]["bias"][0]))
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.05, 0.05], rtol=1e-6)
+
+
 def test_exponential_changes_between_epochs_only():
-    config = OptimConfig(schedule="exponential", decay=0.5)
+    config = ScheduleConfig("exponential", gamma=0.5)
     factor = schedule_factor(config, steps_per_epoch=10, epochs=2)
     assert [float(factor(step)) for step in (0, 9, 10, 19)] == [1, 1, 0.5, 0.5]
 
 
 def test_adam_of_the_prado_is_held_ten_epochs_then_falls():
     """As Keras's LearningRateScheduler of `lr if epoch < 10 else lr * exp(-0.05)`."""
-    config = OptimConfig(schedule="exponential", decay=math.exp(-0.05), hold_epochs=10)
+    config = ScheduleConfig("exponential", gamma=math.exp(-0.05), hold_epochs=10)
     factor = schedule_factor(config, steps_per_epoch=60, epochs=50)
     rate, expected = 1.0, []
     for epoch in range(50):
@@ -176,7 +191,7 @@ def test_adam_of_the_prado_is_held_ten_epochs_then_falls():
 
 
 def test_cosine_after_warmup_ends_at_zero():
-    config = OptimConfig(schedule="cosine", warmup_epochs=1)
+    config = ScheduleConfig("cosine", warmup_epochs=1)
     factor = schedule_factor(config, steps_per_epoch=10, epochs=3)
     np.testing.assert_allclose(
         [factor(step) for step in (9, 10, 20, 30)], [1, 1, 0.5, 0], atol=1e-6

@@ -18,7 +18,7 @@ from random_runs import NORMALIZE, NUM_CLASSES, SHAPE, small_model
 
 from jaxvision.data.loader import Batches
 from jaxvision.metrics import make_cross_entropy
-from jaxvision.optim import OptimConfig, make_optimizer
+from jaxvision.optim import OptimConfig, ScheduleConfig, make_optimizer
 from jaxvision.training.checkpoint import CheckpointFolder, flatten
 from jaxvision.training.distributed import (
     DistributedConfig,
@@ -80,8 +80,12 @@ def train(
     """
     model = small_model(batch_norm=True)
     batches = split_batches("train", batch_size)
-    config = OptimConfig("sgd", 0.01, schedule="cosine")
-    tx = make_optimizer(config, steps_per_epoch=3, epochs=EPOCHS)
+    tx = make_optimizer(
+        OptimConfig("sgd", 0.01),
+        ScheduleConfig("cosine"),
+        steps_per_epoch=3,
+        epochs=EPOCHS,
+    )
     if signal_at is not None:
         batches = SignalAt(batches, signal_at, signal_number)
     return fit(

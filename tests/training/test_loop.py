@@ -15,9 +15,18 @@ from random_runs import NORMALIZE, SHAPE, RandomBatches, small_model
 
 from jaxvision.errors import InputError
 from jaxvision.metrics import make_cross_entropy
-from jaxvision.optim import OptimConfig, make_optimizer
+from jaxvision.optim import OptimConfig, ScheduleConfig, make_optimizer
 from jaxvision.training.checkpoint import CheckpointFolder
-from jaxvision.training.loop import Callbacks, FitResult, Interrupted, evaluate, fit
+from jaxvision.training.loop import (
+    Callbacks,
+    Diverged,
+    FitResult,
+    Interrupted,
+    Steps,
+    evaluate,
+    fit,
+    fit_steps,
+)
 from jaxvision.training.parallel import Runner
 from jaxvision.training.state import create_state, init_variables
 
@@ -36,8 +45,12 @@ def run(
 ):
     model = small_model(batch_norm=True, dropout_rate=dropout_rate)
     train = RandomBatches(num_examples=22, batch_size=8, train=True)
-    config = OptimConfig(optimizer, learning_rate, schedule="cosine")
-    tx = make_optimizer(config, steps_per_epoch=train.steps_per_epoch, epochs=epochs)
+    tx = make_optimizer(
+        OptimConfig(optimizer, learning_rate),
+        ScheduleConfig("cosine"),
+        steps_per_epoch=train.steps_per_epoch,
+        epochs=epochs,
+    )
     state = create_state(init_variables(model, 0, SHAPE), tx, seed=0)
     return fit(
         model,
@@ -110,6 +123,29 @@ def test_patience_stops():
     assert "no better epoch in 3" in result.reason
 
 
+def test_patience_waits_for_the_best_epoch_where_the_last_is_selected():
+    options = {"epochs": 50, "learning_rate": 0.0, "patience": 3}
+    last, best = (run(**options, select=select) for select in ("last", "best"))
+    assert len(last.history) == len(best.history) == best.best_epoch + 3
+    assert last.best_epoch == len(last.history)
+
+
+def test_a_run_that_diverged_can_end_with_its_epoch():
+    model = small_model(batch_norm=True)
+    train = RandomBatches(num_examples=22, batch_size=8, train=True)
+    tx = make_optimizer(OptimConfig("sgd", 1e30), steps_per_epoch=3, epochs=4)
+    steps = Steps.compile(model, tx, LOSS, normalize=NORMALIZE, runner=ONE_DEVICE)
+    state = create_state(init_variables(model, 0, SHAPE), tx, seed=0)
+    with pytest.raises(Diverged):
+        fit_steps(steps, state, train, epochs=4)
+    result = fit_steps(steps, state, train, epochs=4, on_nonfinite="stop")
+    assert result.reason == "the loss is not finite"
+    assert len(result.history) < 4
+    assert not np.isfinite(result.history[-1]["train_loss"])
+    for leaf in jax.tree.leaves(result.state.params):
+        assert np.isfinite(leaf).all()
+
+
 def test_nan_never_displaces_the_best(monkeypatch):
     """100 random sequences of metrics, some NaN: the true best is kept each time."""
     from jaxvision.training.loop import _Progress, _score
@@ -149,7 +185,7 @@ def test_four_devices_equal_one():
 
 def test_batch_that_cannot_be_spread_is_refused():
     runner = Runner(tuple(jax.local_devices()[:3]))
-    with pytest.raises(InputError, match="--batch-size 8"):
+    with pytest.raises(InputError, match="`batch_size` 8"):
         run(runner=runner)
 
 

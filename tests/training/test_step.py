@@ -9,7 +9,7 @@ import pytest
 from random_runs import NORMALIZE, SHAPE, RandomBatches, small_model
 
 from jaxvision.metrics import make_cross_entropy
-from jaxvision.optim import OptimConfig, make_optimizer
+from jaxvision.optim import OptimConfig, ScheduleConfig, make_optimizer
 from jaxvision.training.parallel import (
     AXIS,
     Runner,
@@ -26,8 +26,9 @@ STEPS = 5
 
 
 def optimizer():
-    config = OptimConfig("sgd", 0.05, schedule="cosine", weight_decay=1e-3)
-    return make_optimizer(config, steps_per_epoch=3, epochs=4)
+    config = OptimConfig("sgd", 0.05, weight_decay=1e-3)
+    schedule = ScheduleConfig("cosine")
+    return make_optimizer(config, schedule, steps_per_epoch=3, epochs=4)
 
 
 def setup(model, seed=0, frozen=()):

@@ -1,30 +1,40 @@
-"""Sweeps: many models at once end as each of them alone, and as `fit` has it."""
+"""Sweeps: many models at once end as each of them alone, and as `train` has it."""
 
-import dataclasses
+import collections
 import math
 from itertools import chain
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxvision.classifier import load_classifier, load_training_data
 from jaxvision.data.dataset import DataConfig, load_dataset
 from jaxvision.data.splits import SplitConfig
 from jaxvision.data.transforms import AugmentConfig
 from jaxvision.errors import InputError
-from jaxvision.metrics import make_cross_entropy
-from jaxvision.models import create_model
-from jaxvision.optim import OptimConfig, make_optimizer
-from jaxvision.preprocessing import Preprocessing
+from jaxvision.optim import OptimConfig, ScheduleConfig
+from jaxvision.recipe import Recipe, make_start, train
 from jaxvision.training import sweep
 from jaxvision.training.checkpoint import CheckpointFolder, flatten
-from jaxvision.training.loop import fit
 from jaxvision.training.parallel import Runner
-from jaxvision.training.state import create_state, init_variables
-from jaxvision.training.sweep import Configuration, curves, run_sweep
+from jaxvision.training.sweep import run_sweep
 
 SIZE = 12
-BATCH = 8
+
+RECIPE = Recipe(
+    "mlp",
+    {"hidden": 4},
+    method="scratch",
+    image_size=SIZE,
+    augment=AugmentConfig(),
+    optim=OptimConfig("adam", 3e-3),
+    schedule=ScheduleConfig(),
+    epochs=4,
+    batch_size=8,
+    select="last",
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,37 +47,41 @@ def dataset(tmp_path_factory):
         for i in range(10):
             pixels = rng.integers(0, 200, (SIZE, SIZE, 3)) + 25 * label
             Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{i}.png")
-    config = DataConfig(root=root, split=SplitConfig(train=0.7, val=0.3, test=0.0))
-    return load_dataset(config, Preprocessing(size=(SIZE, SIZE), resize_mode="stretch"))
+    split = SplitConfig(train=0.7, val=0.3, test=0.0)
+    dataset = load_dataset(DataConfig(root=root, split=split))
+    return dataset.decode(make_start(RECIPE).preprocessing)
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """`train` on one device, as a sweep does: several draw their own dropout."""
+    runner = Runner(tuple(jax.local_devices()[:1]))
+    monkeypatch.setattr(Runner, "all_devices", lambda: runner)
 
 
 @pytest.fixture
 def datasets(dataset):
     """Seed -> the images in its own split."""
-    split = dataset.config.split
-    return {
-        seed: dataset.resplit(dataclasses.replace(split, seed=seed)) for seed in (0, 3)
-    }
-
-
-def network(rate=0.0, **changes):
-    options = {"blocks": 1, "filters": 4, "dense_width": 8, "conv_dropout_rate": rate}
-    values = {"epochs": 4, "batch_size": BATCH, "optim": OptimConfig("adam", 3e-3)}
-    return Configuration("convnet", options, **{**values, **changes})
+    return {seed: dataset.with_seed(seed) for seed in (0, 3)}
 
 
 def quick(**changes):
     """For what does not depend on the network."""
-    values = {"epochs": 4, "batch_size": BATCH, "optim": OptimConfig("adam", 3e-3)}
-    return Configuration("mlp", {"hidden": 4}, **{**values, **changes})
+    return make_start(RECIPE.replace(**changes))
+
+
+def network(rate=0.0, **changes):
+    options = {"blocks": 1, "filters": 4, "dense_width": 8, "conv_dropout_rate": rate}
+    return quick(**{"network": "convnet", "options": options, **changes})
 
 
 VARIED = [
     network(0.0),
     network(0.3),
     network(0.5, optim=OptimConfig("adam", 1e-3, weight_decay=0.05)),
-    network(0.3, optim=OptimConfig("adam", 3e-3, schedule="cosine"), epochs=3),
+    network(0.3, schedule=ScheduleConfig("cosine"), epochs=3),
     network(0.1, optim=OptimConfig("adam", 1e-2), patience=1, epochs=6),
+    network(0.1, select="best", class_weights=True, output_biases=True),
 ]
 
 
@@ -78,9 +92,9 @@ def final(folder):
 def assert_same(runs, others):
     pairs = zip(chain(*runs), chain(*others), strict=True)
     for run, other in pairs:
-        assert len(run.rows) == len(other.rows)
+        assert len(run.history) == len(other.history)
         assert run.reason == other.reason
-        for row, same in zip(run.rows, other.rows, strict=True):
+        for row, same in zip(run.history, other.history, strict=True):
             assert row == pytest.approx(same, abs=1e-4)
         if run.folder is not None:
             left, right = final(run.folder), final(other.folder)
@@ -103,53 +117,74 @@ def test_models_at_once_end_as_each_alone(datasets, tmp_path):
     )
     assert_same(together, alone)
     stopped = together[-1]
-    assert any(len(run.rows) < 6 for run in stopped)
-    assert together[0][0].rows != together[0][1].rows
+    assert any(len(run.history) < 6 for run in stopped)
+    assert together[0][0].history != together[0][1].history
 
 
-@pytest.mark.parametrize("augment", [AugmentConfig(), AugmentConfig(rotation=10.0)])
-def test_a_sweep_ends_as_fit_does(datasets, tmp_path, augment):
-    optim = OptimConfig("adam", 3e-3, schedule="step", decay_epochs=2)
-    configuration = network(0.3, optim=optim, augment=augment)
-    ((run, _),) = run_sweep(
-        [configuration], datasets, store=tmp_path, save=[configuration]
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"augment": AugmentConfig(rotation=10.0)},
+        {"select": "best", "patience": 2, "epochs": 8},
+        {"schedule": ScheduleConfig("step", step_epochs=2), "dtype": "bfloat16"},
+    ],
+)
+def test_a_sweep_ends_as_train_does(dataset, tmp_path, one_device, changes):
+    """Not to the bit: there the schedule is part of the optimizer."""
+    start = network(0.3, **changes)
+    ((run,),) = run_sweep(
+        [start], {0: dataset.with_seed(0)}, store=tmp_path, save=[start]
     )
-    data = datasets[0]
-    model = create_model("convnet", 3, **configuration.options)
-    train = data.batches("train", batch_size=BATCH, seed=0, train=True, augment=augment)
-    tx = make_optimizer(optim, steps_per_epoch=train.steps_per_epoch, epochs=4)
-    variables = init_variables(model, 0, (SIZE, SIZE, 3))
-    result = fit(
-        model,
-        tx,
-        make_cross_entropy(),
-        create_state(variables, tx, seed=0),
-        train,
-        normalize=data.preprocessing.normalize,
-        epochs=4,
-        val=data.batches("val", batch_size=BATCH, train=False),
-        runner=Runner(tuple(Runner.all_devices().devices[:1])),
-    )
-    for row, same in zip(run.rows, result.history, strict=True):
+    classifier = train(dataset, start.recipe, progress=False)
+    for row, same in zip(run.history, classifier.history, strict=True):
         for name, value in row.items():
-            if name != "learning_rate":
-                assert value == pytest.approx(same[name], abs=1e-4), name
-    if result.best_epoch == 4:
-        for name, values in flatten(result.state.variables).items():
-            np.testing.assert_allclose(values, final(run.folder)[name], atol=1e-4)
+            assert value == pytest.approx(same[name], abs=1e-4), name
+    for name, values in flatten(classifier.variables).items():
+        np.testing.assert_allclose(values, final(run.folder)[name], atol=1e-4)
+
+
+def test_saved_networks_are_classifiers(datasets, tmp_path):
+    start = quick()
+    ((run, _),) = run_sweep([start], datasets, store=tmp_path, save=[start])
+    classifier = load_classifier(run.folder)
+    assert classifier.card.recipe["network"] == "mlp"
+    assert classifier.card.recorded.keys() == {"train", "val"}
+    val = classifier.card.recorded["val"]["accuracy"]
+    assert val == run.history[-1]["val_accuracy"]
+    dataset = load_training_data(classifier)
+    assert classifier.evaluate(dataset, "val").accuracy == val
+
+
+@pytest.mark.parametrize("models_at_once", [1, 8])
+def test_numbers_share_one_program(datasets, monkeypatch, models_at_once):
+    """Compiled once, in whichever thread comes first."""
+    made = collections.Counter()
+    make = sweep.make_train_step
+
+    def counted(*args, **options):
+        made["train"] += 1
+        return make(*args, **options)
+
+    monkeypatch.setattr(sweep, "make_train_step", counted)
+    starts = [
+        network(0.2),
+        network(0.3, optim=OptimConfig("adam", 1e-2, weight_decay=0.1)),
+        network(0.4, schedule=ScheduleConfig("cosine", warmup_epochs=1)),
+    ]
+    run_sweep(starts, datasets, models_at_once=models_at_once)
+    assert made["train"] == 1
 
 
 def test_batch_norm_in_a_sweep(datasets, tmp_path):
-    configuration = dataclasses.replace(
-        network(epochs=2),
-        options={"blocks": 1, "filters": 4, "norm": "batch", "dense_width": 8},
-    )
+    options = {"blocks": 1, "filters": 4, "norm": "batch", "dense_width": 8}
+    start = network(epochs=2, options=options)
     runs = [
         run_sweep(
-            [configuration],
+            [start],
             datasets,
             store=tmp_path / str(models),
-            save=[configuration],
+            save=[start],
             models_at_once=models,
         )
         for models in (2, 1)
@@ -161,7 +196,7 @@ def test_finished_runs_are_not_trained_again(datasets, tmp_path, monkeypatch):
     first = run_sweep([quick()], {0: datasets[0]}, store=tmp_path)
     again = run_sweep([quick(), quick()], datasets, store=tmp_path)
     assert again[0][0].reused
-    assert again[0][0].rows == first[0][0].rows
+    assert again[0][0].history == first[0][0].history
     assert not again[0][1].reused
     assert again[1][1] == again[0][1]
     monkeypatch.setattr(sweep, "_Program", None)
@@ -170,25 +205,25 @@ def test_finished_runs_are_not_trained_again(datasets, tmp_path, monkeypatch):
 
 def test_half_a_sweep_is_completed(datasets, tmp_path, monkeypatch):
     """A run that is killed leaves what was finished, and that is what is reused."""
-    configurations = [quick(epochs=1), quick(epochs=2)]
-    written = sweep._Job.write
+    starts = [quick(epochs=1), quick(epochs=2)]
+    written = sweep._Trial.write
 
-    def killed(job, run, variables):
-        if job.configuration.epochs == 2:
+    def killed(trial, *what):
+        if trial.recipe.epochs == 2:
             raise KeyboardInterrupt
-        return written(job, run, variables)
+        return written(trial, *what)
 
-    monkeypatch.setattr(sweep._Job, "write", killed)
+    monkeypatch.setattr(sweep._Trial, "write", killed)
     monkeypatch.setattr(sweep, "_cores", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(configurations, datasets, store=tmp_path)
+        run_sweep(starts, datasets, store=tmp_path)
     monkeypatch.undo()
-    runs = run_sweep(configurations, datasets, store=tmp_path)
+    runs = run_sweep(starts, datasets, store=tmp_path)
     assert [[run.reused for run in several] for several in runs] == [
         [True, True],
         [False, False],
     ]
-    assert runs[1][0].rows == run_sweep([configurations[1]], datasets)[0][0].rows
+    assert runs[1][0].history == run_sweep([starts[1]], datasets)[0][0].history
 
 
 def test_damaged_or_foreign_results_are_replaced(datasets, tmp_path):
@@ -197,7 +232,7 @@ def test_damaged_or_foreign_results_are_replaced(datasets, tmp_path):
     result.write_text("{", encoding="utf-8")
     (second,) = run_sweep([quick()], {0: datasets[0]}, store=tmp_path)
     assert not second[0].reused
-    assert second[0].rows == first[0].rows
+    assert second[0].history == first[0].history
     # Another split for the same seed is another run.
     (third,) = run_sweep([quick()], {0: datasets[3]}, store=tmp_path)
     assert not third[0].reused
@@ -218,55 +253,58 @@ def test_progress_counts_all_epochs(datasets):
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
-def test_a_diverged_run_says_so(datasets):
+@pytest.mark.parametrize("models_at_once", [1, 2])
+def test_a_diverged_run_says_so_and_the_others_go_on(datasets, models_at_once):
     # Weights grow until the loss overflows float32.
     optim = OptimConfig("sgd", 1e30, momentum=0.0)
-    ((run, _),) = run_sweep([quick(optim=optim)], datasets)
-    assert run.reason == "the loss was not finite"
-    assert len(run.rows) < 4 or not math.isfinite(run.rows[-1]["train_loss"])
+    starts = [quick(optim=optim), quick(optim=OptimConfig("sgd", 0.1, momentum=0.0))]
+    (run, _), (other, _) = run_sweep(starts, datasets, models_at_once=models_at_once)
+    assert run.reason == "the loss is not finite"
+    assert len(run.history) < 4
+    assert not math.isfinite(run.history[-1]["train_loss"])
+    assert math.isfinite(run.history[-1]["val_accuracy"])
+    assert other.reason == "4 epochs"
 
 
-def test_curves_hold_every_epoch(datasets):
-    (runs,) = run_sweep([quick(epochs=2)], datasets)
-    header, rows = curves({"a": list(zip(datasets, runs, strict=True))})
-    assert header[:3] == ["configuration", "seed", "epoch"]
-    assert [row[:3] for row in rows] == [
-        ["a", 0, 1], ["a", 0, 2], ["a", 3, 1], ["a", 3, 2],
-    ]  # fmt: skip
+def test_ctrl_c_ends_all_threads(datasets):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep([quick(epochs=50), quick(epochs=60)], datasets, progress=stop)
 
 
 @pytest.mark.parametrize(
-    ("configuration", "message"),
+    ("changes", "message"),
     [
-        (Configuration("nonet"), "nonet"),
-        (Configuration("convnet", {"blocks": 4, "kernel_size": 7}), "conv"),
-        (Configuration("mlp", {"dropout_rate": 1.5}), "dropout_rate"),
-        (Configuration("mlp", {"size": 3}), "size"),
-        (Configuration("mlp", epochs=0), "epochs"),
-        (Configuration("mlp", batch_size=0), "batch_size"),
-        (Configuration("mlp", patience=0), "patience"),
-        (Configuration("mlp", label_smoothing=1.0), "label_smoothing"),
-        (Configuration("mlp", optim=OptimConfig("adam", -1.0)), "learning_rate"),
-        (Configuration("mlp", optim=OptimConfig("adam", math.nan)), "learning_rate"),
-        (Configuration("mlp", optim=OptimConfig(weight_decay=-1.0)), "weight_decay"),
+        ({"method": "head"}, "`method` head"),
+        ({"gray": True}, "same images"),
+        ({"augment": AugmentConfig(pca_color=0.1)}, "images of a sweep"),
+        ({"binary": True}, "exactly two"),
     ],
 )
-def test_bad_configurations_are_refused_in_one_line(datasets, configuration, message):
+def test_recipes_that_no_sweep_can_follow(datasets, changes, message):
+    start = quick()
+    recipe = start.recipe.replace(**changes)
+    if "gray" in changes:
+        start = make_start(recipe)
+    else:
+        start = type(start)(recipe, start.preprocessing)
     with pytest.raises(InputError, match=message) as error:
-        run_sweep([configuration], datasets)
+        run_sweep([start], datasets)
     assert "\n" not in str(error.value)
 
 
 def test_other_bad_input_is_refused(datasets, dataset, tmp_path):
-    with pytest.raises(InputError, match="seeds"):
+    with pytest.raises(InputError, match="`seeds`: give"):
         run_sweep([quick()], {})
-    with pytest.raises(InputError, match="models at once"):
-        run_sweep([quick()], datasets, models_at_once=0)
-    with pytest.raises(InputError, match="seed -1"):
+    with pytest.raises(InputError, match="`seeds` -1"):
         run_sweep([quick()], {-1: dataset})
-    unsplit = dataset.resplit(SplitConfig(train=1.0, val=0.0, test=0.0))
-    with pytest.raises(InputError, match="val split"):
-        run_sweep([quick()], {0: unsplit})
+    root = dataset.root
+    split = SplitConfig(train=1.0, val=0.0, test=0.0)
+    unsplit = load_dataset(DataConfig(root=root, split=split))
+    with pytest.raises(InputError, match=r"`data\.split\.val`"):
+        run_sweep([quick()], {0: unsplit.decode(dataset.preprocessing)})
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match="can't write"):
         run_sweep([quick(epochs=1)], datasets, store=tmp_path / "file")
