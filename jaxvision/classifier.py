@@ -405,7 +405,8 @@ class Classifier:
             checkpoints = CheckpointFolder(folder)
             checkpoints.save("best", 0, self.variables, {})
             checkpoints.wait()
-            write_split_rows(folder / SPLITS, self.splits)
+            if self.splits:
+                write_split_rows(folder / SPLITS, self.splits)
             self.card.write(folder)
         except BaseException:
             # Without its card it is no checkpoint: better none.
@@ -435,11 +436,7 @@ class Classifier:
         everything = np.arange(len(dataset.images), dtype=np.int32)
         if split == "all":
             return split, everything
-        split_of = {row.key: row.split for row in self.splits}
-        found = [
-            split_of.get(digest, split_of.get(path, ""))
-            for path, digest in zip(dataset.images, dataset.digests, strict=True)
-        ]
+        found = self._splits_of(dataset)
         if split is None:
             split = next((name for name in ("test", "val") if name in found), "all")
             if split == "all":

@@ -77,6 +77,23 @@ def test_splits_are_those_of_the_training(classifier, root, data):
     assert len(everything.labels) == 36
 
 
+def test_images_are_known_by_content_where_they_were_renamed(
+    classifier, root, tmp_path
+):
+    for path in root.glob("*/*.png"):
+        target = tmp_path / "new" / path.parent.name / f"renamed-{path.name}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    found = classifier.evaluate(jv.load_dataset(tmp_path / "new"))
+    assert (found.split, len(found.labels)) == ("test", 9)
+    # A copy of a test image that has no part in the splits has none here either.
+    shutil.copytree(root, tmp_path / "copied")
+    for path in sorted((tmp_path / "copied").glob("*/*.png")):
+        shutil.copy(path, path.with_name(f"copy-{path.name}"))
+    found = classifier.evaluate(jv.load_dataset(tmp_path / "copied"))
+    assert (found.split, len(found.labels)) == ("test", 9)
+
+
 def test_predictions_name_classes(classifier, root):
     one = classifier.predict(root / "red" / "00.png")
     assert one.label == "red"
