@@ -18,6 +18,9 @@ class Settings:
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
+CLASSES = ("ada", "bo|b", *(f"painter {number}" for number in range(9)))
+"""As many as the published figures are of."""
+
 SECTIONS = (
     markdown.Section(
         "Curves",
@@ -41,8 +44,9 @@ def write_run(
     command: str | None = None,
     is_demo: bool = False,
     sections: tuple[markdown.Section, ...] = SECTIONS,
+    classes: tuple[str, ...] = CLASSES,
 ) -> RunFolder:
-    """A finished run. `figures`: one value a seed, on the validation images."""
+    """A finished run. `figures`: name -> one value a seed, on the validation images."""
     run = RunFolder.create(experiment, root=root, name=name, command=command)
     run.write_config(config or Settings())
     run.write_results(
@@ -58,7 +62,7 @@ def write_run(
             )
             for name, values in figures.items()
         ],
-        data=DataSummary("artists", "data/artists", is_demo, 451, ("ada", "bo|b")),
+        data=DataSummary("artists", "data/artists", is_demo, 451, classes),
         seconds=75,
         devices=["a device"],
     )

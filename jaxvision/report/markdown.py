@@ -281,8 +281,6 @@ def escape(text: str) -> str:
 def _list_section(
     heading: str, header: Sequence[str], rows: Sequence[Sequence[Any]], file: str
 ) -> Section:
-    if not rows:
-        return Section(heading, [Text("None.")], aside=True)
     blocks: list[Block] = [Table(header, rows[:LONGEST_LIST])]
     if len(rows) > LONGEST_LIST:
         more = len(rows) - LONGEST_LIST

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
@@ -31,6 +32,7 @@ from jaxvision.report.formats import (
 from jaxvision.report.images import embed
 from jaxvision.report.markdown import DETAILS, PUBLISHED, RESULTS
 from jaxvision.report.runs import FinishedRun
+from jaxvision.storage import write_atomically, writing
 
 FEW = 12
 """This many figures stand openly where nothing was published; more are folded."""
@@ -117,6 +119,38 @@ class Page:
         return [entry for chapter in self.chapters for entry in chapter.entries]
 
 
+def entry_of(run: FinishedRun) -> Entry:
+    """The entry of a run of no declared experiment: its report says what it asked."""
+    blocks = [block.strip() for block in run.report.split("\n\n") if block.strip()]
+    title = next((b for b in blocks if b.startswith("# ")), f"# {run.experiment}")
+    question = next((b for b in blocks if b.endswith("?") and b[0] != "#"), "")
+    return Entry(
+        anchor=f"{run.experiment}-{run.path.name}",
+        section="",
+        title=title.removeprefix("# "),
+        question=question,
+        reference="",
+        command=run.command,
+        run=run,
+        variant=run.path.name,
+    )
+
+
+def write_page(page: Page, path: Path) -> None:
+    """Writes the page and prints what is on it and, last, where it is.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    content = render(page).encode("utf-8", "backslashreplace")
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+    ran = sum(entry.run is not None for entry in page.entries)
+    print(f"{ran} of {len(page.entries)} experiments, {len(content) / 1e6:.1f} MB")
+    print(path)
+
+
 def render(page: Page) -> str:
     """The page as HTML."""
     environment = jinja2.Environment(
@@ -173,7 +207,7 @@ def document(run: FinishedRun) -> list[Part]:
         if token.type == "heading_open" and token.tag in ("h2", "h3")
     ]
     parts, chapter = [], ""
-    for first, last in zip(marks, [*marks[1:], len(tokens)], strict=True):
+    for first, last in pairwise([*marks, len(tokens)]):
         heading = tokens[first + 1]
         if tokens[first].tag == "h2":
             chapter = heading.content
@@ -195,7 +229,7 @@ def _reader() -> MarkdownIt:
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     reader.core.ruler.push("page", lambda state: _adapt(state.tokens))
     for name, render in (
-        ("image", lambda renderer, tokens, i, *_: escape(tokens[i].content)),
+        ("image", lambda _renderer, tokens, i, *_: escape(_alt(tokens[i]))),
         ("table_open", lambda *_: SCROLL + "<table>"),
         ("table_close", lambda *_: "</table></div>"),
     ):
@@ -259,7 +293,7 @@ def _inline(children: Sequence[Token]) -> Token:
 def _figure(folder: Path, image: Token, caption: str) -> str:
     """An image of a run, from its folder or another's beside it; where there is none,
     a note, printed on stderr too."""
-    file, alt = unquote(str(image.attrGet("src"))), escape(image.content)
+    file, alt = unquote(str(image.attrGet("src"))), escape(_alt(image))
     path = (folder / file).resolve()
     try:
         if not path.is_relative_to(folder.resolve().parents[1]):
@@ -274,6 +308,11 @@ def _figure(folder: Path, image: Token, caption: str) -> str:
     shown = f'width="{embedded.width}" height="{embedded.height}" alt="{alt}"'
     below = f"<figcaption>{caption}</figcaption>" if caption else ""
     return f'<figure><img src="{embedded.uri}" {shown}>{below}</figure>\n'
+
+
+def _alt(image: Token) -> str:
+    """What an image shows, in words."""
+    return "".join(child.content for child in image.children or [])
 
 
 def _html(reader: MarkdownIt, tokens: Sequence[Token]) -> Markup:

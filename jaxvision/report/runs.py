@@ -1,6 +1,7 @@
 """Run folders as they lie on the disk: finished, begun only, or damaged."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -84,6 +85,26 @@ def find_runs(root: Path) -> Runs:
         tuple(sorted(begun, key=age)),
         tuple(damaged),
     )
+
+
+def choose_runs(folders: Sequence[Path], root: Path) -> Runs:
+    """The finished runs in these folders; without any, all that are below `root`.
+
+    Raises:
+      InputError: a folder that was named is no run, or has not finished.
+    """
+    if not folders:
+        return find_runs(root)
+    named = []
+    for folder in folders:
+        run = read_run(folder)
+        if not isinstance(run, FinishedRun):
+            raise InputError(
+                f"{run.path} has no results.json: the run has not finished; continue "
+                "it with `resume`, or leave it out"
+            )
+        named.append(run)
+    return Runs(tuple(named))
 
 
 def read_run(path: Path) -> FinishedRun | BegunRun:

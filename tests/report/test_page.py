@@ -12,7 +12,7 @@ import pytest
 from finished_runs import write_run
 
 from jaxvision.report.compare import compare
-from jaxvision.report.markdown import Image, Section, Table, Text
+from jaxvision.report.markdown import Code, Image, Section, Table, Text
 from jaxvision.report.page import Chapter, Entry, Page, render
 from jaxvision.report.runs import read_run
 
@@ -22,7 +22,7 @@ PUBLISHED = [
     {"row": row, "metric": "val_accuracy", "value": value, "source": "Niaz, 1.2"}
     for row, value in {"near": 0.5, "high": 0.1, "low": [0.8, 0.9]}.items()
 ]
-FIGURES = {row: [0.48, 0.50, 0.52] for row in ("near", "high", "low")}
+FIGURES = {f"{row}/val_accuracy": [0.48, 0.50, 0.52] for row in ("near", "high", "low")}
 
 
 def entry(run=None, **fields):
@@ -37,7 +37,7 @@ def entry(run=None, **fields):
         "run": run,
     }
     if run is not None:
-        known["comparisons"] = compare(PUBLISHED, run.results)
+        known["comparisons"] = compare(PUBLISHED, run.results, dataset="artists")
     return Entry(**{**known, **fields})
 
 
@@ -99,10 +99,10 @@ def test_everything_of_a_run_is_there(run):
         "1 of 1 experiments have been run, with 3 figures beside published ones",
         "Made on 1 March 2026, 09:05",
         "1 of 3 agree",
-        "What is asked?",
+        "How well?",
         "no batch norm",
         "One run.",
-        "artists: 451 images of 2 classes",
+        "artists: 451 images of 11 classes",
         "Took 1:15",
         "epochs 5 instead of 50",
         "near validation accuracy .500 ± .020 .500 agrees Niaz, 1.2",
@@ -112,7 +112,7 @@ def test_everything_of_a_run_is_there(run):
         "A caption.",
         run.command,
         "a device",
-        "seeds 0, 1, 2",
+        "seeds 0, 1, 2 ",
         "numpy",
         "Niaz: a report.",
     ):
@@ -186,8 +186,18 @@ def test_demo_data_is_marked_and_not_compared(tmp_path):
     assert "All of these experiments ran on images drawn by code" in text
     assert "not compared: demo data" in text
     assert "artists, drawn by code: 451 images" in text
-    assert ".500 ± .020 .500 not compared: demo data Niaz, 1.2" in text
+    assert ".500 ± .020 .500 demo data Niaz, 1.2" in text
     assert "agree " not in text
+    assert "Where we differ" not in text
+
+
+def test_other_data_is_not_compared(tmp_path):
+    six = tuple("abcdef")
+    written = write_run(tmp_path, "part2_mlp", FIGURES, classes=six)
+    text = words(Reader(render(page_of(entry(read_run(written.path))))).text)
+    assert "not compared: other data" in text
+    assert ".500 ± .020 .500 other data Niaz, 1.2" in text
+    assert "ours is higher Niaz" not in text
     assert "Where we differ" not in text
 
 
@@ -203,11 +213,11 @@ def test_a_missing_image_leaves_a_visible_hole(tmp_path, capsys):
     outside = tmp_path / "outside.png"
     written = write_run(tmp_path / "runs", "part1_baseline", FIGURES)
     shutil.copy(written.path / "curves.png", outside)
-    story = written.path / "report.json"
-    away = story.read_text().replace('"curves.png"', '"../../../outside.png"')
+    report = written.path / "report.md"
+    away = report.read_text().replace("(curves.png)", "(../../../outside.png)")
     (written.path / "curves.png").unlink()
-    for content in (story.read_text(), away):
-        story.write_text(content)
+    for content in (report.read_text(), away):
+        report.write_text(content)
         read = Reader(render(page_of(entry(read_run(written.path)))))
         assert read.all("img") == []
         assert "is missing. It shows: Accuracy over epochs." in words(read.text)
@@ -216,9 +226,9 @@ def test_a_missing_image_leaves_a_visible_hole(tmp_path, capsys):
 
 def test_a_run_without_a_report_shows_its_figures(tmp_path):
     path = write_run(tmp_path, "part1_baseline", FIGURES).path
-    (path / "report.json").unlink()
+    (path / "report.md").unlink()
     text = words(Reader(render(page_of(entry(read_run(path))))).text)
-    assert "near validation accuracy .500 ± .020" in text
+    assert "near/val_accuracy .500 ± .020 3 accuracy" in text
     assert "How well?" in text
 
 
@@ -235,7 +245,8 @@ def test_learning_rates_are_not_rounded_to_nothing(tmp_path):
     figures = {"tuned/rate": [0.0001, 0.0003], "tuned/one": [2.5e-5]}
     run = read_run(write_run(tmp_path, "comics_tune", figures).path)
     entries = [{"row": "tuned", "metric": "rate", "value": 1e-4, "source": "a report"}]
-    page = page_of(entry(run, comparisons=compare(entries, run.results)))
+    comparisons = compare(entries, run.results, dataset="artists")
+    page = page_of(entry(run, comparisons=comparisons))
     text = words(Reader(render(page)).text)
     assert "tuned rate 0.0002 ± 0.0001 0.0001 agrees" in text
     assert "2.5e-05" in text
@@ -251,8 +262,9 @@ def test_it_fits_a_screen_and_a_telephone(run, tmp_path):
     """Nothing is wider than the window, and the browser loads nothing."""
     header, row = ["x" * 30] * 6, ["word " * 20, "y" * 200, *"1234"]
     long = Section("Long", [Table(header, [row])])
-    story = dataclasses.replace(run.story, sections=(*run.story.sections, long))
-    wide = dataclasses.replace(run, story=story, command="python " + "z" * 300)
+    code = Section("Code", [Code("python " + "z" * 300)])
+    report = "\n\n".join([run.report, long.render(), code.render()])
+    wide = dataclasses.replace(run, report=report)
     page = html.escape(render(page_of(entry(wide), entry(anchor="absent"))))
     frames = "".join(
         f'<iframe width="{width}" height="800" srcdoc="{page}"></iframe>'

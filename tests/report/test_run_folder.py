@@ -212,7 +212,8 @@ def test_results(tmp_path: Path) -> None:
     )
     results = folder.read_results()
     assert list(results) == [
-        "experiment", "command", "data", "figures", "versions", "machine", "seconds",
+        "experiment", "command", "data", "headline", "figures", "versions", "machine",
+        "seconds",
     ]  # fmt: skip
     assert results["command"] == "python -m mlp"
     assert results["data"] == {
@@ -221,7 +222,9 @@ def test_results(tmp_path: Path) -> None:
         "is_demo": True,
         "num_images": 12,
         "classes": ["ada", "bo|b"],
+        "num_bad": 0,
     }
+    assert results["headline"] == []
     assert results["figures"]["accuracy"] == {
         "mean": 0.75,
         "sd": pytest.approx(0.5**0.5 / 2),
@@ -231,6 +234,9 @@ def test_results(tmp_path: Path) -> None:
         "unit": "accuracy",
         "split": "test",
         "data": "faces",
+        "table": "",
+        "row": "",
+        "metric": "",
     }
     assert results["figures"]["blurred"]["sd"] is None
     assert results["figures"]["blurred"]["data"] == "faces, blurred"

@@ -1,12 +1,11 @@
 """Run folders as they lie on the disk."""
 
 import pytest
-from finished_runs import SECTIONS, write_run
+from finished_runs import write_run
 
 from jaxvision.errors import InputError
-from jaxvision.report.markdown import Image
 from jaxvision.report.run_folder import RunFolder
-from jaxvision.report.runs import find_runs, read_run
+from jaxvision.report.runs import FinishedRun, find_runs, read_run
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path):
@@ -15,15 +14,8 @@ def test_a_run_is_read_as_it_was_written(tmp_path):
     assert (run.experiment, run.command) == ("part2_mlp", written.command)
     assert run.config == {"epochs": 10, "seeds": [0, 1, 2]}
     assert run.results == written.read_results()
-    assert (run.story.title, run.story.question) == ("A title", "What is asked?")
-    assert run.story.headline is None
-    assert [(s.heading, s.aside) for s in run.story.sections] == [
-        (section.heading, section.aside) for section in SECTIONS
-    ]
-    assert run.story.sections[0].blocks[1] == Image(
-        "curves.png", "Accuracy over epochs.", "A caption."
-    )
-    assert [s.render() for s in run.story.sections] == [s.render() for s in SECTIONS]
+    assert run.report == (written.path / "report.md").read_text("utf-8")
+    assert run.settings == {"epochs": 10, "seeds": [0, 1, 2]}
 
 
 def test_finished_begun_and_damaged_runs_are_told_apart(tmp_path):
@@ -53,8 +45,6 @@ def test_no_folder_has_no_runs(tmp_path):
         ("run.json", '{"experiment": "x"}'),
         ("results.json", '{"command": "x"}'),
         ("config.json", "\x00"),
-        ("report.json", '{"sections": [{"heading": 1}]}'),
-        ("report.json", '{"sections": [{"heading": "a", "aside": 0, "blocks": [{}]}]}'),
     ],
 )
 def test_damage_is_named(tmp_path, file, content):
@@ -66,8 +56,10 @@ def test_damage_is_named(tmp_path, file, content):
 
 def test_a_run_without_report_has_figures_only(tmp_path):
     path = write_run(tmp_path, "part2_mlp", {"x": [1.0]}).path
-    (path / "report.json").unlink()
-    assert read_run(path).story is None
+    (path / "report.md").unlink()
+    run = read_run(path)
+    assert isinstance(run, FinishedRun)
+    assert run.report == ""
 
 
 def test_runs_within_a_run_are_its_parts(tmp_path):
