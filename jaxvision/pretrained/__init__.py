@@ -6,7 +6,12 @@
 Importing this imports no JAX; the functions do when they need it.
 """
 
-from jaxvision.pretrained.convert import Report, fit_into
+from jaxvision.pretrained.convert import (
+    Report,
+    check_has_layers,
+    fit_into,
+    fresh_layers,
+)
 from jaxvision.pretrained.sources import SOURCES, Source, find_source
 from jaxvision.pretrained.weights import Choice, Pretrained, choose_backbone, load
 from jaxvision.storage import cache_folder
@@ -18,8 +23,10 @@ __all__ = [
     "Report",
     "Source",
     "cache_folder",
+    "check_has_layers",
     "choose_backbone",
     "find_source",
     "fit_into",
+    "fresh_layers",
     "load",
 ]

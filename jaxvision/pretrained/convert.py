@@ -91,14 +91,32 @@ def abstract_variables(source: Source) -> Variables:
 
 
 def fresh_layers(source: Source, stop_at: str | None = None) -> tuple[str, ...]:
-    """The layers of a network up to `stop_at` (None: all) that a source lacks."""
+    """The layers of a network up to `stop_at` (None: all) that a source lacks.
+
+    Raises:
+      InputError: the network has no layer of that name.
+    """
     from jaxvision.models import MODELS
 
+    backbone = MODELS[source.model]()
+    backbone.check_layer(stop_at)
     if source.last_layer is None:
         return ()
-    names = MODELS[source.model]().layer_names()
+    names = backbone.layer_names()
     end = len(names) if stop_at is None else names.index(stop_at) + 1
     return names[names.index(source.last_layer) + 1 : end]
+
+
+def check_has_layers(source: Source, stop_at: str | None = None) -> None:
+    """Raises `InputError` if a source lacks layers of its network up to `stop_at`."""
+    if missing := fresh_layers(source, stop_at):
+        whole = SOURCES[source.whole or source.name]
+        raise InputError(
+            f"the weights {source.name} end with the layer {source.last_layer} and have"
+            f" no {', '.join(missing)}: those are in the weights {whole.name}"
+            f" ({whole.origin}); choose them, a layer up to {source.last_layer}, or"
+            " method full, which begins anew with what is missing"
+        )
 
 
 def read_variables(path: Path, source: Source) -> tuple[Variables, Report]:

@@ -43,6 +43,9 @@ class Source:
     """The network's last layer that the file has, where that is not all of it."""
     whole: str | None = None
     """The source of the whole network, where this is a part."""
+    features_layer: str | None = None
+    """Layer that a head on features stands on unless another is named; None: the last
+    one."""
 
     @property
     def origin(self) -> str:
@@ -120,6 +123,7 @@ SOURCES = {
         preprocessing=TORCHVISION,
         top1=56.522,
         note="torchvision's AlexNet_Weights.IMAGENET1K_V1",
+        features_layer="conv4",
     ),
     "alexnet_features": Source(
         name="alexnet_features",
@@ -136,6 +140,7 @@ SOURCES = {
         note="the convolutions of alexnet, without its dense layers",
         last_layer="features",
         whole="alexnet",
+        features_layer="conv4",
     ),
     "efficientnet_lite0": Source(
         name="efficientnet_lite0",
