@@ -18,12 +18,10 @@ from experiments.published import SOURCES
 from jaxvision.cli import flags
 from jaxvision.config import to_plain
 from jaxvision.declaration import Analysis, Experiment, Question, default_config
-from jaxvision.errors import InputError
 from jaxvision.report import page
 from jaxvision.report.compare import Comparison, compare, published_row
 from jaxvision.report.run_folder import run_settings
-from jaxvision.report.runs import FinishedRun, Runs, find_runs, read_run
-from jaxvision.storage import write_atomically, writing
+from jaxvision.report.runs import FinishedRun, Runs, choose_runs
 
 TITLE = "Classic networks on paintings, faces and comics"
 
@@ -57,7 +55,7 @@ def main(config: Config, problems: Mapping[str, str] | None = None) -> Path:
       config: which runs.
       problems: why an experiment could not be run, by name.
     """
-    runs = find(config)
+    runs = choose_runs(config.folders, config.runs)
     made = page.Page(
         TITLE,
         chapters(runs, problems or {}),
@@ -66,34 +64,8 @@ def main(config: Config, problems: Mapping[str, str] | None = None) -> Path:
         [reason for _, reason in runs.damaged],
     )
     out = config.out or config.runs / "report.html"
-    content = page.render(made).encode("utf-8", "backslashreplace")
-    with writing(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, content)
-    ran = sum(entry.run is not None for entry in made.entries)
-    print(f"{ran} of {len(made.entries)} experiments, {len(content) / 1e6:.1f} MB")
-    print(out)
+    page.write_page(made, out)
     return out
-
-
-def find(config: Config) -> Runs:
-    """The runs to show.
-
-    Raises:
-      InputError: a folder that was named is no run, or has not finished.
-    """
-    if not config.folders:
-        return find_runs(config.runs)
-    named = []
-    for folder in config.folders:
-        run = read_run(folder)
-        if not isinstance(run, FinishedRun):
-            raise InputError(
-                f"{run.path} has no results.json: the run has not finished; continue "
-                "it with `resume`, or leave it out"
-            )
-        named.append(run)
-    return Runs(tuple(named))
 
 
 def chapters(runs: Runs, problems: Mapping[str, str]) -> list[page.Chapter]:

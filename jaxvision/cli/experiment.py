@@ -35,7 +35,7 @@ def main(
     own = ExperimentFlags.of(experiment, default_config(experiment))
     with command(own.name_of):
         settings = own.parse(arguments, prog=prog, description=description)
-        run(experiment, settings, prog)
+        run(experiment, settings, prog, own.name_of)
 
 
 def tune_main(
@@ -63,11 +63,17 @@ def tune_main(
         tune(experiment, settings, next_command)
 
 
-def run(experiment: Experiment, settings: Settings, prog: str) -> None:
+def run(
+    experiment: Experiment,
+    settings: Settings,
+    prog: str,
+    name_of: Callable[[str], str | None],
+) -> None:
     """Trains, and prints how to continue what was stopped.
 
     Args:
       prog: the command, without arguments.
+      name_of: setting -> its flag; None: it has none.
     """
     from jaxvision.experiment import run_experiment
     from jaxvision.training.distributed import distributed_session
@@ -79,7 +85,7 @@ def run(experiment: Experiment, settings: Settings, prog: str) -> None:
     distributed = settings.config.distributed
     several = " and the same --distributed" if distributed.wanted else ""
     with (
-        distributed_session(distributed),
+        distributed_session(distributed, name_of=name_of),
         _continued(lambda folder: resume(folder) + several),
     ):
         run_experiment(

@@ -1,6 +1,7 @@
 """Commands, from images to a checkpoint and what is asked of it."""
 
 import json
+import shlex
 from pathlib import Path
 
 import jax
@@ -169,3 +170,32 @@ def test_bad_input_is_one_line_that_names_the_flag(
     assert message.startswith(f"error: {said}")
     assert message.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_report_gathers_runs_on_a_page(folder, checkpoint, capsys):
+    main(["report"])
+    assert capsys.readouterr().out.splitlines()[-1] == "runs/report.html"
+    page = (folder / "runs/report.html").read_text()
+    assert "How well does a network learn to classify these images?" in page
+    assert f"jaxvision evaluate {checkpoint}" in page
+    main(["report", f"runs/train/{checkpoint.name}", "--out", "one.html"])
+    assert (folder / "one.html").read_text().count("<article") == 1
+
+
+def test_tune_finds_settings_that_finetune_takes(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = "--method scratch --network mlp --option hidden=8 --image-size 8"
+    flags += " --epochs 1 --batch-size 8"
+    main(["tune", str(photos), *flags.split(), "--tune.trials", "2"])
+    run = Path(capsys.readouterr().out.splitlines()[-1])
+    tuned = json.loads((run / "tuned.json").read_text())["settings"]
+    report = (run / "report.md").read_text()
+    (command,) = [
+        line for line in report.splitlines() if line.startswith("jaxvision finetune")
+    ]
+    main(shlex.split(command)[1:])
+    (checkpoint,) = Path("checkpoints/finetune").iterdir()
+    recipe = jv.load_classifier(checkpoint).card.recipe
+    rate = tuned["optim.learning_rate"]
+    assert recipe["optim"]["learning_rate"] == rate
+    assert recipe["options"] == {"hidden": 8}
