@@ -35,6 +35,7 @@ from jaxvision.metrics import (
 )
 from jaxvision.models import create_model
 from jaxvision.preprocessing import Preprocessing
+from jaxvision.pretrained import find_source, imagenet_classes, load
 from jaxvision.storage import write_json, writing
 from jaxvision.training.checkpoint import CheckpointFolder, nest
 from jaxvision.training.loop import evaluate
@@ -487,6 +488,41 @@ def load_classifier(checkpoint: str | Path) -> Classifier:
     path = folder / SPLITS
     splits = tuple(read_splits(path)) if path.is_file() else ()
     return Classifier(card.create_model(), variables, card, splits)
+
+
+def load_pretrained_classifier(
+    name: str, *, weights: Path | None = None, download: bool = True
+) -> Classifier:
+    """A published network as it is, which answers with ImageNet's classes.
+
+        load_pretrained_classifier("efficientnet_lite0").predict("a.jpg").top(5)
+
+    Args:
+      name: pretrained weights, a key of `jaxvision.pretrained.SOURCES`.
+      weights: a file with them, in place of a download.
+      download: False to use only what is on this machine.
+
+    Raises:
+      InputError: no such weights, they are out of reach, or have no classifier.
+    """
+    source = find_source(name)
+    if not source.num_classes:
+        raise InputError(
+            f"the weights {name} end with the layer {source.last_layer} and have no"
+            f" classifier; take {source.whole}, or train one on them"
+        )
+    pretrained = load(name, weights=weights, download=download)
+    card = ModelCard(
+        network=source.model,
+        options={},
+        classes=tuple(imagenet_classes().values()),
+        preprocessing=source.preprocessing,
+        weights=str(weights or source.origin),
+        data={"name": "ImageNet", "root": "", "is_demo": False},
+        seed=0,
+        batch_size=32,
+    )
+    return Classifier(card.create_model(), pretrained.variables, card)
 
 
 def load_training_data(

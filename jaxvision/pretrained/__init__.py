@@ -12,6 +12,7 @@ from jaxvision.pretrained.convert import (
     fit_into,
     fresh_layers,
 )
+from jaxvision.pretrained.imagenet import imagenet_classes
 from jaxvision.pretrained.sources import SOURCES, Source, find_source
 from jaxvision.pretrained.weights import Choice, Pretrained, choose_backbone, load
 from jaxvision.storage import cache_folder
@@ -28,5 +29,6 @@ __all__ = [
     "find_source",
     "fit_into",
     "fresh_layers",
+    "imagenet_classes",
     "load",
 ]

@@ -1,13 +1,14 @@
 """From a foreign file's tensors to a network's variables, checked both ways."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxvision.errors import InputError
+from jaxvision.pretrained.entries import Table, Transform
 from jaxvision.pretrained.sources import SOURCES, Source
 
 _SHOWN = 20
@@ -20,30 +21,6 @@ _KINDS = {
 
 Variables = dict[str, Any]
 """Collections (`params`, `batch_stats`) of nested dicts of arrays."""
-
-Transform = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One tensor's way from the file to the network."""
-
-    source: str
-    """Its name in the file."""
-    target: str
-    """Its path in the variables, such as `params/head/logits/kernel`."""
-    transform: Transform
-    """Turns its axes; raises ValueError where it has another number of them."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """All of a file: what is used, and what is left out on purpose."""
-
-    entries: tuple[Entry, ...]
-    ignored: tuple[str, ...] = ()
-    """Endings of the names of tensors that have no place in the network."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Report:

@@ -149,7 +149,7 @@ def _packaged(source: Source) -> Path:
 
 
 def _download(source: Source) -> Path:
-    # Imported here: `--help` and packaged weights need neither.
+    # Imported here: help and packaged weights need neither.
     import pooch
     import requests
 

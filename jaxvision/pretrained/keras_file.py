@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from jaxvision.errors import InputError
-from jaxvision.pretrained.convert import Table
+from jaxvision.pretrained.entries import Table
 
 if TYPE_CHECKING:
     import h5py

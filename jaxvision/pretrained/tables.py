@@ -15,7 +15,7 @@ from jaxvision.models.efficientnet import LITE0, LITE1, LITE2, V2_B3
 from jaxvision.models.mobilenet import MOBILENET_V2, Stage, named_blocks
 from jaxvision.models.resnet import RESNET50_V2
 from jaxvision.models.vgg import VGG16, VGG19, Block
-from jaxvision.pretrained.convert import Entry, Table, Transform
+from jaxvision.pretrained.entries import Entry, Table, Transform
 
 
 def as_is(tensor: np.ndarray) -> np.ndarray:
