@@ -450,6 +450,24 @@ class Classifier:
             )
         return split, indices
 
+    def _splits_of(self, dataset: DecodedDataset) -> list[str]:
+        """The split of each image in training; "" for one that training did not have.
+
+        Images are known by path and content; where none is, as in a folder that was
+        arranged anew, by content alone.
+        """
+        rows = {row.path: row for row in self.splits}
+        pairs = list(zip(dataset.images, dataset.digests, strict=True))
+        known = [rows.get(path) for path, _ in pairs]
+        found = [
+            row.split if row and row.sha256 in ("", digest) else ""
+            for row, (_, digest) in zip(known, pairs, strict=True)
+        ]
+        if any(found):
+            return found
+        split_of = {row.sha256: row.split for row in self.splits if row.sha256}
+        return [split_of.pop(digest, "") for _, digest in pairs]
+
     def _logits(self, images: np.ndarray) -> jax.Array:
         return _apply(
             self.model, self.card.preprocessing, self.variables, jnp.asarray(images)
