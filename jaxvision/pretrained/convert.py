@@ -22,6 +22,7 @@ _KINDS = {
 Variables = dict[str, Any]
 """Collections (`params`, `batch_stats`) of nested dicts of arrays."""
 
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """What became of the arrays, by name."""

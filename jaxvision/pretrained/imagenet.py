@@ -13,6 +13,6 @@ from importlib.resources import files
 @functools.cache
 def imagenet_classes() -> dict[str, str]:
     """WordNet id, such as "n01440764", -> name, such as "tench"; all names differ."""
-    text = (files(__package__) / "imagenet_classes.tsv").read_text("utf-8")
+    text = (files("jaxvision.pretrained") / "imagenet_classes.tsv").read_text("utf-8")
     rows = (line.partition("\t") for line in text.splitlines())
     return {wordnet_id: name for wordnet_id, _, name in rows}
