@@ -70,8 +70,9 @@ class Recipe:
 
     network: str = "efficientnet_lite0"
     """Network to train. With method scratch a name in `MODELS`; else pretrained weights
-    in `SOURCES`, or auto: AlexNet if its weights are here or can be downloaded, else
-    EfficientNet-Lite0, whose weights come with the package."""
+    in `SOURCES`, or auto: AlexNet if its weights are here or can be downloaded, with
+    method features its convolutions alone too, else EfficientNet-Lite0, whose weights
+    come with the package."""
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Further arguments of `create_model`, such as `hidden` of the network mlp."""
     method: Method = "full"
