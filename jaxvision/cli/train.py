@@ -67,4 +67,4 @@ def _run(experiment: Experiment, arguments: Sequence[str], about: str) -> None:
     prog = f"jaxvision {experiment.name}"
     with command(flags.name_of):
         settings = flags.parse(arguments, prog=prog, description=about)
-        run(experiment, settings, prog)
+        run(experiment, settings, prog, flags.name_of)

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxvision.errors import InputError
 
-if TYPE_CHECKING:  # Grain takes a second to import, which --help must not wait for
+if TYPE_CHECKING:  # Grain takes a second to import, which help must not wait for
     import grain
 
     from jaxvision.data.streams import ElementMap, EpochOrder

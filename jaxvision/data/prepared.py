@@ -128,7 +128,7 @@ class PreparedStore:
 
     @functools.cached_property
     def _source(self) -> "grain.sources.ArrayRecordDataSource":
-        # Grain takes a second to import, which --help must not wait for.
+        # Grain takes a second to import, which help must not wait for.
         import grain
 
         # With the counts, it need not open every shard at once to learn them.

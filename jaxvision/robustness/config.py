@@ -1,6 +1,6 @@
 """Settings of the report on changed images.
 
-They stand apart from what reads them: `--help` need not wait for JAX.
+They stand apart from what reads them: help need not wait for JAX.
 """
 
 import dataclasses

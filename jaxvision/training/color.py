@@ -45,8 +45,8 @@ def color_components(images: Iterable[np.ndarray]) -> ColorComponents:
     for image in images:
         if image.shape[-1] != 3:
             raise InputError(
-                "--augment.pca-color: needs colors, and the images are gray; leave "
-                "it at 0"
+                "needs colors, and the images are gray; leave it at 0",
+                setting="augment.pca_color",
             )
         pixels = image.reshape(-1, 3).astype(np.float64)
         # Sums about a value of the data: the difference below does not cancel.

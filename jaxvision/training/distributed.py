@@ -1,6 +1,6 @@
 """Several processes, on one host or on many, that train as one.
 
-Each process runs the same program with its own `--distributed.process-id`. All of them
+Each process runs the same program with its own `distributed.process_id`. All of them
 compute; process 0 alone prints, reports and touches checkpoints, and tells the others
 what it read (`broadcast`), so that they need no common disk for it. A process that ends
 too early ends the others (`jaxvision.training.lifeline`): what they have lost cannot be
@@ -17,11 +17,12 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from jaxvision.errors import InputError
 from jaxvision.settings import DistributedConfig
@@ -43,12 +44,20 @@ _REASON_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def distributed_session(config: DistributedConfig) -> Iterator[None]:
+def distributed_session(
+    config: DistributedConfig,
+    *,
+    name_of: Callable[[str], str | None] = lambda setting: None,
+) -> Iterator[None]:
     """Inside, `jax.devices()` are those of all processes, and process 0 alone prints.
 
     Does nothing unless the config names several processes. To be entered before JAX
     computes anything. An exception that leaves it ends the process at once, without
     waiting for the others, after one line on stderr (a defect: its traceback).
+
+    Args:
+      config: which process this is, of how many.
+      name_of: how the program calls a setting; see `InputError.with_names`.
 
     Raises:
       InputError: settings that mean nothing, or the others cannot be reached.
@@ -57,7 +66,7 @@ def distributed_session(config: DistributedConfig) -> Iterator[None]:
         yield
         return
     _initialize(config)
-    here, lifeline = jax.process_index(), _connect(config)
+    here, lifeline = jax.process_index(), _connect(config, name_of)
     try:
         with contextlib.nullcontext() if is_main_process() else _silenced():
             yield
@@ -65,7 +74,7 @@ def distributed_session(config: DistributedConfig) -> Iterator[None]:
         return
     except InputError as error:
         status = 2
-        _say(f"error: {_this_process()}: {error}")
+        _say(f"error: {_this_process()}: {error.with_names(name_of)}")
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
         _say(f"{_this_process()}: interrupted")
@@ -78,7 +87,8 @@ def distributed_session(config: DistributedConfig) -> Iterator[None]:
             # The lifeline may be about to end this process, and knows more.
             time.sleep(_REASON_SECONDS)
             reason = str(error).splitlines()[0]
-            _say(_lost_message(f"lost contact with another process ({reason})"))
+            lost = f"lost contact with another process ({reason})"
+            _say(_lost_message(lost, name_of))
         else:
             traceback.print_exc()
     lifeline.part(lost=here)
@@ -136,7 +146,7 @@ def check_same(what: str, value: Any) -> None:
 
 def barrier() -> None:
     """Returns when every process has called it."""
-    broadcast(None)
+    multihost_utils.sync_global_devices("barrier")
 
 
 @contextlib.contextmanager
@@ -151,19 +161,22 @@ def main_process_first() -> Iterator[None]:
 
 
 def _initialize(config: DistributedConfig) -> None:
-    named = (config.coordinator, config.num_processes, config.process_id)
+    named: tuple[Any, ...] = (
+        config.coordinator, config.num_processes, config.process_id,
+    )  # fmt: skip
     if config.detect and named != (None, None, None):
         raise InputError(
-            "--distributed.detect finds the other settings out; drop it or drop them"
+            "finds the other settings out; drop it or drop them",
+            setting="distributed.detect",
         )
     if not config.detect and None in named:
         raise InputError(
-            "--distributed.coordinator, --distributed.num-processes and "
-            "--distributed.process-id belong together: give all three, or "
-            "--distributed.detect alone"
+            "`distributed.coordinator`, `distributed.num_processes` and "
+            "`distributed.process_id` belong together: give all three, or "
+            "`distributed.detect` alone"
         )
     if not config.detect:
-        _check(config)
+        _check(*named)
     # `fit` saves on SIGTERM itself, on all processes at the same step.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -176,29 +189,32 @@ def _initialize(config: DistributedConfig) -> None:
         )
     except ValueError as error:
         raise InputError(
-            f"--distributed.detect: JAX finds no cluster here ({error}); give "
-            "--distributed.coordinator, --distributed.num-processes and "
-            "--distributed.process-id"
+            f"JAX finds no cluster here ({error}); give `distributed.coordinator`, "
+            "`distributed.num_processes` and `distributed.process_id`",
+            setting="distributed.detect",
         ) from error
     except RuntimeError as error:
         raise InputError(
-            f"--distributed: not all processes came together in "
-            f"{config.connect_seconds} s ({str(error).splitlines()[0]}); check that "
-            "each runs and reaches --distributed.coordinator"
+            f"not all processes came together in {config.connect_seconds} s "
+            f"({str(error).splitlines()[0]}); check that each runs and reaches "
+            "`distributed.coordinator`"
         ) from error
 
 
-def _check(config: DistributedConfig) -> None:
-    host, _, port = config.coordinator.rpartition(":")
+def _check(coordinator: str, num_processes: int, process_id: int) -> None:
+    host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise InputError(
-            f"--distributed.coordinator {config.coordinator}: give HOST:PORT"
+            "give HOST:PORT",
+            setting="distributed.coordinator",
+            value=coordinator,
         )
-    if not 0 <= config.process_id < config.num_processes:
+    if not 0 <= process_id < num_processes:
         raise InputError(
-            f"--distributed.process-id {config.process_id}: must be from 0 to "
-            f"{config.num_processes - 1}, for --distributed.num-processes "
-            f"{config.num_processes}"
+            f"must be from 0 to {num_processes - 1}, for "
+            f"`distributed.num_processes` {num_processes}",
+            setting="distributed.process_id",
+            value=process_id,
         )
 
 
@@ -216,15 +232,17 @@ def _this_process() -> str:
     return f"process {jax.process_index()} of {jax.process_count()}"
 
 
-def _connect(config: DistributedConfig) -> Lifeline:
+def _connect(
+    config: DistributedConfig, name_of: Callable[[str], str | None]
+) -> Lifeline:
     """Joins the lifeline of the job; every process has to call it."""
 
     def lost(index: int) -> None:
         # Bars hide the cursor.
-        cursor = "\x1b[?25h" if sys.__stderr__.isatty() else ""
+        cursor = "\x1b[?25h" if os.isatty(2) else ""
         # The other thread is somewhere inside JAX, its streams may be redirected.
-        line = cursor + _lost_message(f"process {index} has ended") + "\n"
-        os.write(2, line.encode())
+        line = _lost_message(f"process {index} has ended", name_of)
+        os.write(2, f"{cursor}{line}\n".encode())
         _leave(1, lifeline)
 
     lifeline = Lifeline(lost)
@@ -246,11 +264,12 @@ def _connect(config: DistributedConfig) -> Lifeline:
     return lifeline
 
 
-def _lost_message(what: str) -> str:
-    return (
-        f"error: {_this_process()}: {what}, its own output may say why; start all of "
-        "them again, with --resume to continue from the last checkpoint"
+def _lost_message(what: str, name_of: Callable[[str], str | None]) -> str:
+    error = InputError(
+        f"{_this_process()}: {what}, its own output may say why; start all of them "
+        "again, with `resume` to continue from the last checkpoint"
     )
+    return f"error: {error.with_names(name_of)}"
 
 
 def _say(line: str) -> None:
@@ -275,7 +294,5 @@ def _broadcast_bytes(content: bytes) -> bytes:
 
 
 def _broadcast(content: bytes) -> bytes:
-    from jax.experimental import multihost_utils
-
     sent = multihost_utils.broadcast_one_to_all(np.frombuffer(content, np.uint8))
     return np.asarray(sent).tobytes()

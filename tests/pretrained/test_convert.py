@@ -9,13 +9,12 @@ from jaxvision.errors import InputError
 from jaxvision.models import create_model
 from jaxvision.pretrained import SOURCES, fit_into
 from jaxvision.pretrained.convert import (
-    Entry,
-    Table,
     abstract_variables,
     convert,
     fresh_layers,
     read_variables,
 )
+from jaxvision.pretrained.entries import Entry, Table
 from jaxvision.pretrained.tables import (
     TABLES,
     as_is,

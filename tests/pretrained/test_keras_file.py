@@ -16,12 +16,11 @@ from jaxvision.cli.main import main
 from jaxvision.errors import InputError
 from jaxvision.pretrained import SOURCES, load
 from jaxvision.pretrained.convert import (
-    Entry,
-    Table,
     abstract_variables,
     convert,
     read_variables,
 )
+from jaxvision.pretrained.entries import Entry, Table
 from jaxvision.pretrained.fetch import download_path
 from jaxvision.pretrained.keras_file import by_path, read_weights
 from jaxvision.pretrained.tables import TABLES, as_is, depthwise_kernel

@@ -17,7 +17,8 @@ from jaxvision.metrics import make_cross_entropy
 from jaxvision.models import Network, create_model
 from jaxvision.models.layers import BatchNorm
 from jaxvision.pretrained import SOURCES
-from jaxvision.pretrained.convert import Table, convert, read_variables
+from jaxvision.pretrained.convert import convert, read_variables
+from jaxvision.pretrained.entries import Table
 from jaxvision.pretrained.golden import drawn_image
 from jaxvision.pretrained.keras_file import by_path, read_weights
 from jaxvision.pretrained.tables import TABLES

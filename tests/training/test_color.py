@@ -54,7 +54,7 @@ def test_images_of_one_color_have_no_components():
 
 
 def test_gray_images_are_refused():
-    with pytest.raises(InputError, match=r"--augment.pca-color: needs colors"):
+    with pytest.raises(InputError, match=r"`augment.pca_color`: needs colors"):
         color_components([np.zeros((4, 4, 1), np.uint8)])
 
 

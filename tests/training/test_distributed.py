@@ -144,7 +144,7 @@ def test_killed_process_ends_the_other_and_both_continue_exactly(tmp_path, one, 
     assert first[0] == 1, first
     (error,) = errors(first[2])
     assert error.startswith("error: process 0 of 2: process 1 has ended")
-    assert "--resume" in error
+    assert "`resume`" in error
     assert 0 < CheckpointFolder(folder).load("last").step < STEPS
     shutil.copytree(folder, tmp_path / "copy")
 

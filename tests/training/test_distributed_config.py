@@ -22,8 +22,11 @@ from jaxvision.training.distributed import (
         (DistributedConfig("a:1"), "belong together"),
         (DistributedConfig(num_processes=2), "belong together"),
         (DistributedConfig("a:1", 2, 0, detect=True), "detect"),
-        (DistributedConfig("a:1", 2, 2), "process-id 2: must be from 0 to 1"),
-        (DistributedConfig("a:1", 2, -1), "process-id -1"),
+        (
+            DistributedConfig("a:1", 2, 2),
+            "`distributed.process_id` 2: must be from 0 to 1",
+        ),
+        (DistributedConfig("a:1", 2, -1), "`distributed.process_id` -1"),
         (DistributedConfig("a", 2, 0), "give HOST:PORT"),
         (DistributedConfig(":1", 2, 0), "give HOST:PORT"),
         (DistributedConfig("a:b", 2, 0), "give HOST:PORT"),
