@@ -46,6 +46,7 @@ def as_built(**networks: Recipe) -> Callable[["Results"], Sequence[Section]]:
     """A section with the layers of each network, by its name with underscores."""
 
     def sections(results: "Results") -> Sequence[Section]:
+        from jaxvision.models import Network
         from jaxvision.models.summary import as_table, summarize_model
         from jaxvision.recipe import make_card, make_start
 
@@ -53,6 +54,7 @@ def as_built(**networks: Recipe) -> Callable[["Results"], Sequence[Section]]:
         for name, recipe in networks.items():
             start = make_start(recipe)
             model = make_card(start, results.dataset.classes).create_model()
+            assert isinstance(model, Network)
             shape = (*start.preprocessing.size, start.preprocessing.channels)
             layers = summarize_model(model, shape)
             names = [layer.layer for layer in layers if layer.parameters]

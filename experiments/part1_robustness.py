@@ -19,8 +19,8 @@ from jaxvision.declaration import Experiment, Table
 from jaxvision.robustness.config import RobustnessOptions
 
 if TYPE_CHECKING:
-    from jaxvision.results import Results
     from jaxvision.report.markdown import Section
+    from jaxvision.results import Results
 
 
 def changes(results: "Results") -> "Sequence[Section]":

@@ -12,14 +12,16 @@ seeds).
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from experiments.part1_baseline import SEEDS, SPLIT
 from jaxvision.cli.experiment import main
 from jaxvision.declaration import Experiment, Table
 from jaxvision.settings import AugmentConfig, OptimConfig, Recipe, ScheduleConfig
 
 if TYPE_CHECKING:
-    from jaxvision.results import Results
     from jaxvision.report.markdown import Section
+    from jaxvision.results import Results
 
 HEAD = Recipe(
     "efficientnet_lite0",
@@ -59,7 +61,7 @@ def confusion(results: "Results") -> "Sequence[Section]":
 
     run, trials, classes = results.run, results.trials, results.dataset.classes
     best = max(trials, key=lambda key: results.measurements[key]["fold_accuracy"].mean)
-    matrix = sum(trial.held_out.confusion_matrix for trial in trials[best])
+    matrix = np.sum([trial.held_out.confusion_matrix for trial in trials[best]], axis=0)
     figure = plotting.confusion_matrix(matrix, classes, demo=results.dataset.is_demo)
     run.save_figure("confusion_matrix", figure)
     rows = []

@@ -17,8 +17,8 @@ from jaxvision.settings import AugmentConfig, OptimConfig, Recipe, ScheduleConfi
 
 if TYPE_CHECKING:
     from jaxvision.data.dataset import Dataset
-    from jaxvision.results import Results
     from jaxvision.report.markdown import Section
+    from jaxvision.results import Results
 
 HIDDEN = (300, 800)
 

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments[:1] in (["-h"], ["--help"]):
         print(f"{__doc__}\nWhat can be tuned: {', '.join(names)}")
         return
-    with command():
+    with command({}.get):
         given = arguments[0].replace("_", "-") if arguments else ""
         if given not in names:
             raise InputError(

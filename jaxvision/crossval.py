@@ -115,7 +115,7 @@ def _mean_logits(
     logits = head_alone(model).apply(
         join({}, variables), features.reshape(-1, width), train=False
     )
-    return np.reshape(logits, (views, count, -1)).mean(0)
+    return np.reshape(np.asarray(logits), (views, count, -1)).mean(0)
 
 
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxvision.data.config import DataConfig
+from jaxvision.data.config import DataConfig, DemoKind
 from jaxvision.data.splits import SplitConfig
 from jaxvision.settings import Recipe, RunConfig
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DatasetName = Literal["artists", "faces", "prado", "comics"]
 
-DEMO_SETS: dict[str, str] = {
+DEMO_SETS: dict[DatasetName, DemoKind] = {
     "artists": "paintings", "faces": "faces", "prado": "paintings", "comics": "comics",
 }  # fmt: skip
 """The drawn set that stands in for each data set where no folder is given."""

@@ -24,6 +24,7 @@ from typing import Any
 from jaxvision import config as config_module
 from jaxvision.config import from_plain, to_plain
 from jaxvision.crossval import check_folds, cross_validate
+from jaxvision.data.config import DemoKind
 from jaxvision.data.dataset import DecodedDataset, load_dataset
 from jaxvision.declaration import DEMO_SETS, Experiment, Table, default_config
 from jaxvision.errors import InputError
@@ -444,7 +445,7 @@ def _missing_weights(starts: Mapping[tuple[str, str], Start]) -> dict[str, str]:
     return missing
 
 
-def draw_demo(kind: str) -> None:
+def draw_demo(kind: DemoKind) -> None:
     """Draws the built-in set, unless it is there already."""
     from jaxvision.data.demo import DemoConfig, demo_folder, write_demo
 
