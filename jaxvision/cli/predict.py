@@ -65,17 +65,13 @@ def predict(config: Config) -> None:
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
     """The files among the paths, and the images in the folders."""
-    from jaxvision.data.decode import SUFFIXES
+    from jaxvision.data.folder import find_images
 
     for path in paths:
         if not path.is_dir():
             yield path
             continue
-        inside = [
-            file
-            for file in sorted(path.rglob("*"))
-            if file.suffix.lower() in SUFFIXES and file.is_file()
-        ]
+        inside = [path / image for image in find_images(path)[0]]
         if not inside:
             raise InputError(f"{path}: no image in it; give a folder with images")
         yield from inside

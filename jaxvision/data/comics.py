@@ -14,6 +14,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from jaxvision.config import Bounds, check
 from jaxvision.data import decode
+from jaxvision.data.sniff import SUFFIXES
 from jaxvision.data.workers import default_processes, map_in_processes
 from jaxvision.errors import InputError
 from jaxvision.storage import write_atomically, writing
@@ -207,7 +208,7 @@ def _find_faces(source: Path) -> list[Path]:
     faces = sorted(
         path
         for path in source.iterdir()
-        if path.suffix.lower() in decode.SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     )
     if not faces:
         raise InputError(f"{source}: no image in it; give a folder of faces")

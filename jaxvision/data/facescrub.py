@@ -28,7 +28,7 @@ from typing import Annotated, Literal, TextIO, get_args
 from PIL import Image
 
 from jaxvision.config import Bounds, check
-from jaxvision.data.decode import FORMATS, MAX_PIXELS
+from jaxvision.data.decode import open_image
 from jaxvision.data.fetch import Downloader, FetchError, Limits, NoNetwork
 from jaxvision.errors import InputError
 from jaxvision.storage import write_atomically, writing
@@ -191,10 +191,7 @@ def crop_face(content: bytes, box: Box) -> Image.Image:
       Unusable: "not an image" or "bad box".
     """
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise Image.DecompressionBombError
-        image.load()
+        image, _, _ = open_image(content, None)
     # Pillow's parsers raise what they happen to raise on a damaged file: here each
     # means the same, and the class says more than the message.
     except Exception as error:

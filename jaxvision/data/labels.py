@@ -7,18 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaxvision.data.folder import FolderIndex, find_images
+from jaxvision.data.splits import SPLIT_NAMES
 from jaxvision.errors import InputError
 
 PATH_COLUMNS = ("path", "file", "filename", "image", "id")
 LABEL_COLUMNS = ("label", "class", "target", "category")
 SPLIT_COLUMN = "split"
-
-SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test",
-}  # fmt: skip
-"""What the column split may hold, and the split that it means."""
 
 
 def folder_and_csv(

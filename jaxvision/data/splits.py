@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,13 @@ from jaxvision.storage import write_atomically, writing
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 Splits = dict[str, np.ndarray]
 """For each name in `SPLITS` the ascending int32 indices of its images."""
+
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""What splits are called in lower case, and which each name means."""
 
 _HEADER = ["path", "label", "split", "sha256"]
 
@@ -176,7 +184,7 @@ def find_pairs(images: Sequence[str], labels: Sequence[int]) -> list[list[int]]:
 
 def pair_name(image: str) -> str:
     """What the images of a pair have in common: `0007` of `face/0007.jpg`."""
-    return image.partition("/")[2].rpartition(".")[0]
+    return os.path.splitext(image.partition("/")[2])[0]
 
 
 def merge_groups(groups: Iterable[Sequence[int]]) -> list[list[int]]:

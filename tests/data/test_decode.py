@@ -5,12 +5,13 @@ import dataclasses
 import io
 import itertools
 import struct
+import time
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from jaxvision.data import decode
 from jaxvision.data.decode import BadImage, center_crop, decode_image, decode_stored
@@ -347,7 +348,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "empty": (b"", "empty"),
         "html called .jpg": (b"<html>not found</html>", "not an image"),
         "pdf": (b"%PDF-1.4 ...", "not an image"),
-        "other format": (encoded(quarters(), "PPM"), "not an image"),
+        "other format": (encoded(quarters(), "ICO"), "not an image .* but icon"),
         "truncated jpeg": (jpeg[: len(jpeg) // 2], "damaged or cut short"),
         "truncated png": (png[: len(png) // 2], "damaged or cut short"),
         "truncated gif": (encoded(gradient(64, 64), "GIF")[:900], "damaged"),
@@ -395,8 +396,8 @@ def test_unreadable_files_are_bad(
     with pytest.raises(BadImage, match="cannot be read"):
         decode_image(tmp_path, SMALL)
     (tmp_path / "big.png").write_bytes(encoded(quarters()))
-    monkeypatch.setattr(decode, "MAX_BYTES", 10)
-    with pytest.raises(BadImage, match="bytes are over 10"):
+    monkeypatch.setattr(decode, "MAX_FILE_BYTES", 10)
+    with pytest.raises(BadImage, match="more than 10 bytes"):
         decode_image(tmp_path / "big.png", SMALL)
 
 
@@ -414,3 +415,113 @@ def test_mutated_files_raise_nothing_else() -> None:
         data = data[: rng.integers(1, len(data) + 1)] if rng.random() < 0.3 else data
         with contextlib.suppress(BadImage):
             assert decode_image(bytes(data), SMALL).shape == (32, 48, 3)
+
+
+# The bounds of `limits`: each refuses by name before it costs anything.
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    checksum = zlib.crc32(kind + body)
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
+
+
+def png_of(width: int, height: int, depth: int, color: int, rows: bytes) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", zlib.compress(rows, 9))
+        + png_chunk(b"IEND", b"")
+    )
+
+
+def many_scans(count: int, size: int = 16) -> bytes:
+    """A progressive JPEG whose last scan stands many times."""
+    data = encoded(gradient(size, size), "JPEG", progressive=True)
+    begin, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    return data[:begin] + data[begin:end] * count + data[end:]
+
+
+def test_a_palette_image_without_palette_is_bad() -> None:
+    data = png_of(1, 1, 8, 3, b"\0\0")
+    assert len(data) < 80
+    for preprocessing in (SMALL, dataclasses.replace(SMALL, gray=True)):
+        with contextlib.suppress(BadImage):
+            assert decode_image(data, preprocessing).shape[:2] == (32, 48)
+
+
+def test_whatever_decoding_raises_is_a_bad_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = encoded(quarters())
+
+    def broken(*_: object) -> None:
+        raise AssertionError
+
+    for stage in ("_to_eight_bits", "_resize", "_check_cost"):
+        with monkeypatch.context() as patch:
+            patch.setattr(decode, stage, broken)
+            with pytest.raises(BadImage, match=r"cut short .AssertionError"):
+                decode_image(data, SMALL)
+    # What is no fault of the image is not.
+    monkeypatch.setattr(decode, "_resize", lambda *_: bytearray(-1 & (1 << 62)))
+    with pytest.raises((MemoryError, OverflowError)):
+        decode_image(data, SMALL)
+
+
+def test_scans_of_a_jpeg_are_counted() -> None:
+    plain = encoded(gradient(16, 16), "JPEG")
+    assert decode.count_scans(plain) == 1
+    usual = encoded(gradient(16, 16), "JPEG", progressive=True)
+    assert decode.count_scans(usual) == 10
+    # A thumbnail's scans are none of the image's.
+    exif = Image.Exif()
+    exif[0x010E] = "\xff\xda" * 200
+    with_exif = encoded(gradient(16, 16), "JPEG", exif=exif)
+    assert decode.count_scans(with_exif) == 1
+    assert decode_image(many_scans(50), SMALL).shape == (32, 48, 3)
+    began = time.monotonic()
+    with pytest.raises(BadImage, match="101 scans in a JPEG"):
+        decode_image(many_scans(10_000), SMALL)
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_the_limit_counts_bytes() -> None:
+    header = struct.pack(">IIBBBBB", 8000, 8000, 16, 0, 0, 0, 0)
+    gray = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
+    # 64 million pixels: 128 MB at 16 bits are within, and end where the file does.
+    with pytest.raises(BadImage, match="damaged or cut short"):
+        decode_image(gray + png_chunk(b"IDAT", zlib.compress(b"")), SMALL)
+    floats = io.BytesIO()
+    Image.new("F", (9000, 9000)).save(floats, "TIFF", compression="tiff_deflate")
+    assert len(floats.getvalue()) < 1_000_000
+    with pytest.raises(BadImage, match="takes more than 268,435,456 bytes"):
+        decode_image(floats.getvalue(), SMALL)
+    text = b"P3 1500 1500 255 " + b"0 0 0 " * 1500 * 1500
+    with pytest.raises(BadImage, match="plain PPM of more than"):
+        decode_image(text, SMALL)
+
+
+def test_large_images_are_converted_by_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    alpha = Image.fromarray(rng.integers(0, 256, (50, 40, 4), np.uint8), "RGBA")
+    deep = Image.fromarray(rng.integers(0, 65536, (50, 40)).astype(np.uint16))
+    real = Image.fromarray(rng.random((50, 40), np.float32))
+    files = [encoded(alpha), encoded(deep), encoded(real, "TIFF")]
+    whole = [decode_image(data, SMALL) for data in files]
+    monkeypatch.setattr(decode, "_STRIP_PIXELS", 300)
+    for data, expected in zip(files, whole, strict=True):
+        np.testing.assert_array_equal(decode_image(data, SMALL), expected)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+def test_avif_is_read_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    geometry = Preprocessing(size=(48, 32), resize_mode="stretch")
+    upright = decode_image(encoded(gradient(40, 30).rotate(-90, expand=True)), geometry)
+    data = encoded(gradient(40, 30), "AVIF", exif=exif, quality=100)
+    turned = decode_image(data, geometry)
+    difference = np.abs(turned.astype(int) - upright)
+    assert difference.mean() < 10 < np.abs(turned[::-1].astype(int) - upright).mean()
