@@ -45,7 +45,7 @@ class _Convert:
     file: Annotated[
         Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE"), Shown("FILE")
     ]
-    """A torch state dict, .pth, or Keras's .h5."""
+    """A torch state dict, .pth, Keras's .h5, or .safetensors."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From a foreign file's tensors to a network's variables, checked both ways."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ _KINDS = {
     "keras": "a Keras file (HDF5)",
     "torch": "a torch file",
     "numpy": "a pickle of NumPy arrays",
+    "safetensors": "a file of safetensors",
 }
 
 Variables = dict[str, Any]
@@ -103,19 +104,7 @@ def read_variables(path: Path, source: Source) -> tuple[Variables, Report]:
     Raises:
       InputError: the file is damaged, or it is not this network's.
     """
-    from jaxvision.pretrained.keras_file import by_path, read_weights
-    from jaxvision.pretrained.numpy_file import read_arrays
-    from jaxvision.pretrained.tables import TABLES
-    from jaxvision.pretrained.torch_file import read_state_dict
-
-    _check_format(path, source)
-    table = TABLES[source.name]()
-    if source.format == "keras":
-        tensors, table = by_path(read_weights(path), table)
-    elif source.format == "numpy":
-        tensors = read_arrays(path)
-    else:
-        tensors = read_state_dict(path)
+    tensors, table = _read(path, source)
     try:
         return convert(tensors, table, abstract_variables(source))
     except InputError as error:
@@ -243,21 +232,57 @@ def fit_into(
     return variables, Report(kept, tuple(replaced), tuple(ignored), tuple(fresh))
 
 
-def _check_format(path: Path, source: Source) -> None:
-    """Names the source that a file of another kind belongs to, if there is one."""
+def _read(path: Path, source: Source) -> tuple[Mapping[str, np.ndarray], Table]:
+    """A file's arrays by name, and the table that has those names.
+
+    Raises:
+      InputError: the file is damaged, or of another kind than the source's.
+    """
+    from jaxvision.pretrained.keras_file import by_path, read_weights
+    from jaxvision.pretrained.numpy_file import read_arrays
+    from jaxvision.pretrained.safetensors_file import read_tensors
+    from jaxvision.pretrained.tables import TABLES, TIMM_TABLES
+    from jaxvision.pretrained.torch_file import read_state_dict
+
+    tables = [TABLES[source.name]] if source.format == "torch" else []
+    if source.name in TIMM_TABLES:
+        tables.append(TIMM_TABLES[source.name])
     try:
-        found = _found_format(path)
+        found = _found_format(path) or source.format
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    if found in (source.format, None):
-        return  # where it is none of them, its reader explains
+    # Where it is nothing known, the source's own reader explains.
+    if found == "safetensors" and tables:
+        return _with_names(read_tensors(path), tables)
+    if found != source.format:
+        raise InputError(_another_format(path, source, found))
+    if found == "keras":
+        return by_path(read_weights(path), TABLES[source.name]())
+    if found == "numpy":
+        return read_arrays(path), TABLES[source.name]()
+    return _with_names(read_state_dict(path), tables)
+
+
+def _with_names(
+    tensors: Mapping[str, np.ndarray], tables: Sequence[Callable[[], Table]]
+) -> tuple[Mapping[str, np.ndarray], Table]:
+    """The table of which most names are found; the first, where none is better."""
+
+    def found(table: Table) -> int:
+        return sum(entry.source in tensors for entry in table.entries)
+
+    return tensors, max((make() for make in tables), key=found)
+
+
+def _another_format(path: Path, source: Source, found: str) -> str:
+    """Names the source that a file of another kind belongs to, if there is one."""
     others = [
         other.name
         for other in SOURCES.values()
         if (other.model, other.format) == (source.model, found)
     ]
     hint = f"; as such it would be the weights {others[0]}" if others else ""
-    raise InputError(
+    return (
         f"{path} is {_KINDS[found]}, and the weights {source.name} are"
         f" {_KINDS[source.format]}{hint}"
     )
@@ -265,7 +290,7 @@ def _check_format(path: Path, source: Source) -> None:
 
 def _found_format(path: Path) -> str | None:
     """What a file is by its first bytes; None if it is nothing known."""
-    from jaxvision.pretrained import keras_file, torch_file
+    from jaxvision.pretrained import keras_file, safetensors_file, torch_file
 
     starts = {
         "keras": keras_file.SIGNATURE,
@@ -274,6 +299,8 @@ def _found_format(path: Path) -> str | None:
     }
     with path.open("rb") as file:
         start = file.read(16)
+    if safetensors_file.is_safetensors(start):
+        return "safetensors"
     return next((kind for kind in starts if start.startswith(starts[kind])), None)
 
 

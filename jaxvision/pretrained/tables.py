@@ -42,6 +42,11 @@ def flattened_kernel(
     return kernel.reshape(height * width * channels, rows)
 
 
+def spatial_kernel(tensor: np.ndarray) -> np.ndarray:
+    """`[O, C, H, W]` -> `[H * W * C, O]`: a convolution over all there is."""
+    return conv_kernel(tensor).reshape(-1, tensor.shape[0])
+
+
 def depthwise_kernel(tensor: np.ndarray) -> np.ndarray:
     """`[H, W, C, 1]` -> `[H, W, 1, C]`."""
     return tensor.transpose(0, 1, 3, 2)
@@ -115,8 +120,7 @@ def _efficientnet_lite(stages: tuple[Stage, ...]) -> Table:
     return Table(tuple(entries), ignored=(".num_batches_tracked",))
 
 
-def _vgg_torchvision(blocks: tuple[Block, ...]) -> Table:
-    fc6 = partial(flattened_kernel, channels=512, height=7, width=7)
+def _vgg_convolutions(blocks: tuple[Block, ...]) -> list[Entry]:
     entries: list[Entry] = []
     place = 0
     for number, block in enumerate(blocks, start=1):
@@ -125,14 +129,69 @@ def _vgg_torchvision(blocks: tuple[Block, ...]) -> Table:
             entries += _conv(f"features.{place}", target, bias=True)
             place += 2  # a ReLU
         place += 1  # a pool
+    return entries
+
+
+def _vgg_torchvision(blocks: tuple[Block, ...]) -> Table:
+    fc6 = partial(flattened_kernel, channels=512, height=7, width=7)
     return Table(
         (
-            *entries,
+            *_vgg_convolutions(blocks),
             *_dense("classifier.0", "backbone/fc6", fc6),
             *_dense("classifier.3", "backbone/fc7"),
             *_dense("classifier.6", "head/logits"),
         )
     )
+
+
+# -- timm -----------------------------------------------------------------------------
+# Networks of which the ones here are the same, layer by layer:
+# https://github.com/huggingface/pytorch-image-models/tree/main/timm/models
+
+
+def _vgg_timm(blocks: tuple[Block, ...]) -> Table:
+    """vgg.py: the dense layers are convolutions."""
+    return Table(
+        (
+            *_vgg_convolutions(blocks),
+            *_dense("pre_logits.fc1", "backbone/fc6", spatial_kernel),
+            *_dense("pre_logits.fc2", "backbone/fc7", spatial_kernel),
+            *_dense("head.fc", "head/logits"),
+        )
+    )
+
+
+def _efficientnet_timm(stages: tuple[Stage, ...]) -> Table:
+    """efficientnet.py: of the networks `tf_...` alone, which pad as TensorFlow does."""
+    entries = [
+        *_conv("conv_stem", "backbone/stem_conv", bias=False),
+        *_norm("bn1", "backbone/stem_bn"),
+    ]
+    blocks = iter(named_blocks(stages))
+    for number, stage in enumerate(stages):
+        if stage.is_fused:
+            parts = [("conv_exp", "expand"), ("conv_pwl", "project")]
+            if stage.expansion == 1:
+                parts = [("conv", "project")]
+        else:
+            parts = [
+                ("conv_pw", "expand"), ("conv_dw", "depthwise"), ("conv_pwl", "project")
+            ]  # fmt: skip
+            if stage.expansion == 1:
+                parts = [("conv_dw", "depthwise"), ("conv_pw", "project")]
+        for repeat in range(stage.repeats):
+            source, block = f"blocks.{number}.{repeat}", f"backbone/{next(blocks)[0]}"
+            for place, (conv, part) in enumerate(parts, start=1):
+                entries += _conv(f"{source}.{conv}", f"{block}/{part}_conv", bias=False)
+                entries += _norm(f"{source}.bn{place}", f"{block}/{part}_bn")
+            for part in ("reduce", "expand") if stage.squeeze else ():
+                entries += _conv(
+                    f"{source}.se.conv_{part}", f"{block}/gate/{part}", bias=True
+                )
+    entries += _conv("conv_head", "backbone/conv_head", bias=False)
+    entries += _norm("bn2", "backbone/bn_head")
+    entries += _dense("classifier", "head/logits")
+    return Table(tuple(entries), ignored=(".num_batches_tracked",))
 
 
 # -- Packages of JAX ------------------------------------------------------------------
@@ -280,3 +339,14 @@ TABLES: dict[str, Callable[[], Table]] = {
     "mobilenet_v2": _mobilenet_v2,
     "efficientnet_v2_b3": _efficientnet_v2_b3,
 }
+
+TIMM_TABLES: dict[str, Callable[[], Table]] = {
+    "vgg16": partial(_vgg_timm, VGG16),
+    "vgg19_torchvision": partial(_vgg_timm, VGG19),
+    "efficientnet_lite0": partial(_efficientnet_timm, LITE0),
+    "efficientnet_lite1": partial(_efficientnet_timm, LITE1),
+    "efficientnet_lite2": partial(_efficientnet_timm, LITE2),
+    "efficientnet_v2_b3": partial(_efficientnet_timm, V2_B3),
+}
+"""The same networks' names in timm's files: vgg16.tv_in1k and vgg19.tv_in1k,
+tf_efficientnet_lite0.in1k and so on, tf_efficientnetv2_b3.in1k."""
