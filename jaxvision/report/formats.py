@@ -44,7 +44,7 @@ def format_value(value: float | Sequence[float]) -> str:
 
 def format_words(name: str) -> str:
     """`best_val_accuracy` in words."""
-    words = name.replace("_", " ")
+    words = name.replace("_", " ").replace(" f1", " F1")
     return re.sub(r"\bval\b", "validation", words).replace("train ", "training ")
 
 

@@ -255,24 +255,32 @@ def _adapt(tokens: Sequence[Token]) -> None:
 
 
 def _with_figures(folder: Path, tokens: Sequence[Token]) -> list[Token]:
-    """The tokens, with each paragraph that is an image, and the one in italics after
-    it, as a figure with its caption."""
+    """The tokens, with each paragraph that is an image as a figure, and those in
+    italics as captions: of the figure before, or of a table."""
     found: list[Token] = []
     rest = list(tokens)
     while rest:
         if _is_paragraph(rest, "image"):
             (image,) = rest[1].children or []
             del rest[:3]
-            caption = ""
-            if _is_paragraph(rest, "em_open"):
-                children = (rest[1].children or [])[1:-1]
-                caption = _html(_reader(), [_inline(children)])
-                del rest[:3]
-            html = _figure(folder, image, caption)
-            found.append(Token("html_block", "", 0, content=html))
+            caption = _take_caption(rest) if _is_paragraph(rest, "em_open") else ""
+            found.append(_block(_figure(folder, image, caption)))
+        elif _is_paragraph(rest, "em_open"):
+            found.append(_block(f'<p class="caption">{_take_caption(rest)}</p>\n'))
         else:
             found.append(rest.pop(0))
     return found
+
+
+def _take_caption(rest: list[Token]) -> str:
+    """Takes a paragraph in italics away, and gives what it says as HTML."""
+    children = (rest[1].children or [])[1:-1]
+    del rest[:3]
+    return _html(_reader(), [Token("inline", "", 0, children=children)])
+
+
+def _block(html: str) -> Token:
+    return Token("html_block", "", 0, content=html)
 
 
 def _is_paragraph(tokens: Sequence[Token], kind: str) -> bool:
@@ -284,10 +292,6 @@ def _is_paragraph(tokens: Sequence[Token], kind: str) -> bool:
         return [child.type for child in children] == ["image"]
     levels = [child.level for child in children[1:-1]]
     return children[0].type == kind and min(levels, default=0) > 0
-
-
-def _inline(children: Sequence[Token]) -> Token:
-    return Token("inline", "", 0, children=list(children))
 
 
 def _figure(folder: Path, image: Token, caption: str) -> str:

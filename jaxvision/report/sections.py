@@ -818,7 +818,7 @@ def _settings(recipe: Recipe) -> dict[str, str]:
     return {
         name.removeprefix("options."): _plain(value)
         for name, value in flatten(to_plain(recipe)).items()
-        if name not in meaningless
+        if name not in meaningless and value is not None
     }
 
 
@@ -834,4 +834,6 @@ def _listed(settings: Mapping[str, str]) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, list):
         return "×".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value or "none")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
