@@ -94,7 +94,9 @@ def check_has_layers(source: Source, stop_at: str | None = None) -> None:
             f"the weights {source.name} end with the layer {source.last_layer} and have"
             f" no {', '.join(missing)}: those are in the weights {whole.name}"
             f" ({whole.origin}); choose them, a layer up to {source.last_layer}, or"
-            " method full, which begins anew with what is missing"
+            " `method` full, which begins anew with what is missing",
+            setting=None if stop_at is None else "stop_at",
+            value=stop_at,
         )
 
 
@@ -133,7 +135,7 @@ def convert(
     """
     from flax.traverse_util import flatten_dict, unflatten_dict
 
-    wanted = flatten_dict(template, sep="/")
+    wanted: dict[str, Any] = flatten_dict(template, sep="/")
     ignored = [name for name in tensors if name.endswith(table.ignored)]
     filled: dict[str, np.ndarray] = {}
     problems: list[str] = []
@@ -192,8 +194,8 @@ def fit_into(
     """
     from flax.traverse_util import flatten_dict, unflatten_dict
 
-    theirs = flatten_dict(pretrained, sep="/")
-    ours = flatten_dict(template, sep="/")
+    theirs: dict[str, Any] = flatten_dict(pretrained, sep="/")
+    ours: dict[str, Any] = flatten_dict(template, sep="/")
     layers = {_layer(name) for name in ours}
     fitted: dict[str, Any] = {}
     problems: list[str] = []

