@@ -155,7 +155,7 @@ def confusion_matrix(
     )
     axes = figure.subplots()
     shares = matrix / np.maximum(totals, 1)[:, None]
-    display = ConfusionMatrixDisplay(shares)
+    display: Any = ConfusionMatrixDisplay(shares)
     display.plot(
         ax=axes,
         include_values=written,

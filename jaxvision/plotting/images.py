@@ -111,7 +111,7 @@ def image_grid(
             grid_height / figure_height,
         )
         grid = ImageGrid(
-            figure, rect, (per_block, count), axes_pad=(GAP, below + GAP),
+            figure, rect, (per_block, count), axes_pad=(GAP, below + GAP),  # type: ignore[arg-type]
             label_mode="all",
         )  # fmt: skip
         for axes in grid.axes_all:

@@ -12,6 +12,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 INK, GRAY, LIGHT = "#222222", "#777777", "#DDDDDD"
@@ -51,10 +52,8 @@ def new_figure(
     width: float, height: float, *, title: str, demo: bool = False
 ) -> Figure:
     """An empty figure of so many inches, with a title and, of demo data, the stamp."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.set(wspace=0.05, w_pad=0.08, h_pad=0.06)
+    layout = ConstrainedLayoutEngine(wspace=0.05, w_pad=0.08, h_pad=0.06)
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
     figure.suptitle("\n".join(map(printable, title.splitlines())), x=0.012, **TITLE)
     return stamped(figure) if demo else figure
 

@@ -217,9 +217,10 @@ def splits_section(
     ]
     rows.append(["all", *map(sum, counts.values())])
     text = f"Which image is where stands in {_link(file)}."
-    note = Text(f"{text} {note}." if note else text)
+    if note:
+        text += f" {note}."
     table = Table(["class", *counts], rows)
-    return Section("Splits", [table, note], aside=True)
+    return Section("Splits", [table, Text(text)], aside=True)
 
 
 def bad_images_section(bad: Sequence[tuple[str, str]], file: str) -> Section:

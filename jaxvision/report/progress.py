@@ -8,7 +8,7 @@ import functools
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.text import Text
 
 from jaxvision.report.formats import format_duration, format_figure
+from jaxvision.training.history import val_score
+from jaxvision.typing import Row
 
 Item = TypeVar("Item")
-Row = Mapping[str, float]
 
 LOG_SECONDS = 10.0
 """In a plain log, at most one line in this many seconds beside those of the epochs."""
@@ -49,7 +50,7 @@ class TrainingProgress:
         self._screen = _Screen(enabled, console)
         self._title = title
         self._clock = clock
-        self._best = max(map(_score, history), default=None)
+        self._best = max(map(val_score, history), default=None)
         self._last_row: Row = history[-1] if history else {}
         self._bars: tuple[rich.progress.TaskID, rich.progress.TaskID] | None = None
 
@@ -105,7 +106,7 @@ class TrainingProgress:
             self._screen.say("  ".join(filter(None, parts)))
 
     def on_epoch_end(self, row: Row) -> None:
-        score = _score(row)
+        score = val_score(row)
         best = self._best is None or score > self._best
         if best:
             self._best = score
@@ -355,12 +356,3 @@ def _row_text(row: Row) -> str:
     if "images_per_second" in row:
         parts.append(f"{row['images_per_second']:.0f} images/s")
     return "  ".join(parts)
-
-
-def _score(row: Row) -> tuple[float, float]:
-    """Higher is better, as `fit` chooses; NaN is never better."""
-    accuracy = row.get("val_accuracy", float("-inf"))
-    loss = row.get("val_loss", float("inf"))
-    if accuracy != accuracy or loss != loss:
-        return float("-inf"), float("-inf")
-    return accuracy, -loss

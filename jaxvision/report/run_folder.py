@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Self
 import jaxvision
 from jaxvision.config import to_plain
 from jaxvision.errors import InputError
+from jaxvision.report.formats import format_mean_sd
 from jaxvision.storage import write_atomically, write_json, writing
 from jaxvision.typing import Row
 
@@ -383,6 +384,18 @@ class RunFolder:
                     tag = f"{metric}/{split}" if known else f"run/{name}"
                     writer.add_scalar(tag, value, step)
             writer.flush()
+
+
+def print_run(
+    run: RunFolder, measurements: Sequence[Measurement] = (), *, is_demo: bool = False
+) -> None:
+    """Prints figures, where the report is and, as the last line, the run folder."""
+    demo = " (demo data)" if is_demo else ""
+    for one in measurements:
+        spread = format_mean_sd(one.mean, one.sd)
+        print(f"{one.name}: {spread}, {len(one.values)} seed(s){demo}")
+    print(f"report: {run.path / 'report.md'}")
+    print(run.path)
 
 
 def folder_name(row: str) -> str:

@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from jaxvision.config import to_plain
 from jaxvision.data.dataset import DecodedDataset
 from jaxvision.declaration import Table as RecipeTable
 from jaxvision.metrics import RocCurve, wilson_interval
+from jaxvision.models import Network
 from jaxvision.models.summary import summarize_model
 from jaxvision.recipe import make_card, make_start
 from jaxvision.report import markdown
@@ -476,9 +477,7 @@ def _table_section(
                 f"{file}.png",
                 f"{metric.capitalize()} on the training and the validation images over "
                 "the epochs, a line a row.",
-                "Training figures are taken while the network learns."
-                if metric == metrics[-1]
-                else "",
+                "Training figures are taken while the network learns.",
             )
         )
     blocks: list[markdown.Block] = [
@@ -560,7 +559,8 @@ def _costs(
     costs: dict[str, dict[str, int]] = {"parameters": {}, "multiply-adds": {}}
     for row, recipe in recipes.items():
         start = make_start(recipe)
-        model = make_card(start, results.dataset.classes).create_model()
+        card = make_card(start, results.dataset.classes)
+        model = cast(Network, card.create_model())
         images = start.preprocessing
         layers = summarize_model(model, (*images.size, images.channels))
         costs["parameters"][row] = sum(layer.parameters for layer in layers)
