@@ -19,8 +19,16 @@ from jaxvision.declaration import Experiment, Table
 from jaxvision.robustness.config import RobustnessOptions
 
 if TYPE_CHECKING:
+    from jaxvision.data.dataset import Dataset
     from jaxvision.report.markdown import Section
     from jaxvision.results import Results
+
+
+def check(dataset: "Dataset", options: RobustnessOptions) -> None:
+    from jaxvision.robustness.measure import ASSIGNMENT, strengths_of
+
+    del dataset
+    strengths_of(options.transforms or ASSIGNMENT)
 
 
 def changes(results: "Results") -> "Sequence[Section]":
@@ -47,6 +55,7 @@ EXPERIMENT = Experiment(
     sweep=True,
     split=SPLIT,
     seeds=SEEDS,
+    check=check,
     sections=changes,
     published=published("1.7"),
     reference="Validation accuracy under jitter, flips, rotation, blur and others, of "
