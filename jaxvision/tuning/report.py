@@ -181,7 +181,10 @@ def _figures_section(run: RunFolder, study: Study, *, demo: bool) -> Section:
     with pyplot.rc_context():
         figures = _draw(study)
         for name, figure in figures.items():
-            figure.set_layout_engine("constrained")
+            if name == "slice":  # which has made room for its color bar
+                figure.subplots_adjust(bottom=0.2)
+            else:
+                figure.set_layout_engine("tight")
             run.save_figure(name, stamped(figure) if demo else figure)
             pyplot.close(figure)
     images = [Image(f"{name}.png", *FIGURES[name]) for name in figures]
@@ -200,16 +203,19 @@ def _draw(study: Study) -> dict[str, Figure]:
         "target": scaled, "target_name": f"log10 of {name}" if minimize else name,
     }  # fmt: skip
     history = plots.plot_optimization_history(study.optuna, target_name=name)
+    history.legend()  # inside
     if minimize:
         history.set_yscale("log")
-    drawn: dict[str, Any] = {
-        "history": history, "slice": plots.plot_slice(study.optuna, **target),
-    }  # fmt: skip
+    drawn: dict[str, Any] = {"history": history}
+    if sum(ended(trial) == COMPLETE for trial in study.trials()) > 1:
+        drawn["slice"] = plots.plot_slice(study.optuna, **target)
     if importances := study.importances():
         most = sorted(importances, key=lambda name: -importances[name])[:2]
         drawn["contour"] = plots.plot_contour(study.optuna, most, **target)
         evaluator = FanovaImportanceEvaluator(seed=0)
-        drawn["importance"] = plots.plot_param_importances(study.optuna, evaluator)
+        drawn["importance"] = plots.plot_param_importances(
+            study.optuna, evaluator, target_name=name
+        )
     return {name: np.ravel(axes)[0].figure for name, axes in drawn.items()}
 
 
