@@ -23,7 +23,12 @@ from jaxvision.models.receptive_field import (
     receptive_fields,
 )
 from jaxvision.report import markdown
-from jaxvision.report.run_folder import DataSummary, Measurement, RunFolder
+from jaxvision.report.run_folder import (
+    DataSummary,
+    Measurement,
+    RunFolder,
+    print_run,
+)
 
 HEADER = ("layer", "nodes", "receptive field", "stride", "start", "the gradient")
 
@@ -143,8 +148,7 @@ def receptive_field(config: ReceptiveFieldConfig) -> Path:
             markdown.Section("How it was done", [markdown.Text(METHOD)]),
         ],
     )
-    print(f"report: {run.path / 'report.md'}")
-    print(run.path)
+    print_run(run)
     return run.path
 
 

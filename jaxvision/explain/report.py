@@ -35,7 +35,12 @@ from jaxvision.explain.methods import (
 from jaxvision.report import markdown
 from jaxvision.report.formats import format_figure
 from jaxvision.report.progress import Progress
-from jaxvision.report.run_folder import DataSummary, Measurement, RunFolder
+from jaxvision.report.run_folder import (
+    DataSummary,
+    Measurement,
+    RunFolder,
+    print_run,
+)
 from jaxvision.storage import write_atomically
 
 HEADINGS = ("the image", *VIEW_NAMES)
@@ -133,8 +138,7 @@ def explain(config: ExplainConfig) -> Path:
     demo = " (trained on demo data)" if card.data["is_demo"] else ""
     for one in found:
         print(f"{one.path}: {one}{demo}")
-    print(f"report: {run.path / 'report.md'}")
-    print(run.path)
+    print_run(run)
     return run.path
 
 

@@ -49,7 +49,12 @@ from jaxvision.explain.weights import (
 from jaxvision.report import markdown
 from jaxvision.report.formats import format_figure, format_mean_sd
 from jaxvision.report.progress import Progress
-from jaxvision.report.run_folder import DataSummary, Measurement, RunFolder
+from jaxvision.report.run_folder import (
+    DataSummary,
+    Measurement,
+    RunFolder,
+    print_run,
+)
 
 FACES = 8
 """Images in one figure."""
@@ -115,11 +120,7 @@ def saliency(config: SaliencyConfig) -> Path:
         question="Which pixels of a face speak for its name?",
         sections=sections,
     )
-    demo = " (demo data)" if dataset.is_demo else ""
-    for figure in figures:
-        print(f"{figure.name}: {format_mean_sd(figure.mean, figure.sd)}{demo}")
-    print(f"report: {run.path / 'report.md'}")
-    print(run.path)
+    print_run(run, figures, is_demo=dataset.is_demo)
     return run.path
 
 

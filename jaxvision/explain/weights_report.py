@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,7 @@ from jaxvision.explain.weights import (
 from jaxvision.report import markdown
 from jaxvision.report.formats import format_figure, format_mean_sd
 from jaxvision.report.run_folder import Measurement
-
-if TYPE_CHECKING:
-    from jaxvision.results import Results
+from jaxvision.results import Results
 
 MOST_WEIGHTED = 6
 """Most weighted units that are shown of each network."""
@@ -47,7 +44,7 @@ class _Shown:
     units: tuple[int, ...]
 
 
-def weights_sections(results: "Results") -> list[markdown.Section]:
+def weights_sections(results: Results) -> list[markdown.Section]:
     """Of an experiment whose rows are perceptrons that are kept: test accuracy,
     smoothness of the weights, and the images of weights and responses.
 
@@ -128,7 +125,7 @@ def _smoothness_section(
 
 
 def _weights_section(
-    results: "Results", shown: Sequence[_Shown], label: int
+    results: Results, shown: Sequence[_Shown], label: int
 ) -> markdown.Section:
     person = results.dataset.classes[label]
     rows = []
@@ -158,7 +155,7 @@ def _weights_section(
 
 
 def _responses_section(
-    results: "Results", shown: Sequence[_Shown], label: int
+    results: Results, shown: Sequence[_Shown], label: int
 ) -> markdown.Section:
     """The person's first test image, or training image where none was set aside."""
     dataset = results.dataset

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +25,13 @@ from jaxvision.errors import InputError
 from jaxvision.report import markdown
 from jaxvision.report.formats import format_figure, format_mean_sd
 from jaxvision.report.progress import Progress
-from jaxvision.report.run_folder import DataSummary, Measurement, RunFolder
+from jaxvision.report.run_folder import (
+    DataSummary,
+    Measurement,
+    RunFolder,
+    print_run,
+)
+from jaxvision.results import Results
 from jaxvision.robustness.config import RobustnessConfig
 from jaxvision.robustness.measure import (
     ASSIGNMENT,
@@ -36,9 +41,6 @@ from jaxvision.robustness.measure import (
     strengths_of,
     transformed,
 )
-
-if TYPE_CHECKING:
-    from jaxvision.results import Results
 
 UNCHANGED, OVERALL = "unchanged", "mean over all changes"
 """Names of figures, beside those of transforms (`blur`) and strengths (`blur 2`)."""
@@ -187,16 +189,11 @@ def robustness(config: RobustnessConfig) -> Path:
         "which make it fail?",
         sections=sections,
     )
-    demo = " (demo data)" if dataset.is_demo else ""
-    for figure in headline:
-        spread = format_mean_sd(figure.mean, figure.sd)
-        print(f"{figure.name}: {config.split} accuracy {spread}{demo}")
-    print(f"report: {run.path / 'report.md'}")
-    print(run.path)
+    print_run(run, headline, is_demo=dataset.is_demo)
     return run.path
 
 
-def robustness_sections(results: "Results") -> list[markdown.Section]:
+def robustness_sections(results: Results) -> list[markdown.Section]:
     """Of an experiment whose rows are kept: its networks on changed validation images.
 
     Args:
