@@ -5,7 +5,7 @@
 A trial trains the recipe with other values of the settings in `search_space`.
 
     search_space.py   settings of a recipe by name; the best ones, read back
-    study.py          trials: drawn, pruned, retried, stored; the only user of Optuna
+    study.py          trials: drawn, pruned, retried and stored, by Optuna
     trial.py          a trial: trained and scored
     report.py         the run folder
 """
