@@ -92,32 +92,6 @@ def all_views(maps: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
     return {**views, OVERLAY: overlay(maps, images)}
 
 
-def mosaic(
-    images: np.ndarray, columns: int, *, enlarge: int = 1, gap: int = 1
-) -> np.ndarray:
-    """Many small images as one, in rows with a white gap around each.
-
-    Args:
-      images: uint8 `[N, h, w, C]`.
-      columns: images in a row.
-      enlarge: pixels for each of theirs, down and across.
-      gap: pixels between them.
-
-    Returns:
-      uint8 `[H, W, C]`.
-    """
-    rows = -(-len(images) // columns)
-    large = images.repeat(enlarge, 1).repeat(enlarge, 2)
-    height, width = large.shape[1] + gap, large.shape[2] + gap
-    size = (rows * height + gap, columns * width + gap, images.shape[-1])
-    sheet = np.full(size, 255, np.uint8)
-    for number, image in enumerate(large):
-        row, column = divmod(number, columns)
-        top, left = gap + row * height, gap + column * width
-        sheet[top : top + large.shape[1], left : left + large.shape[2]] = image
-    return sheet
-
-
 def _half(maps: np.ndarray) -> np.ndarray:
     scaled = _scaled(maps)
     if _channels(scaled) == 3:

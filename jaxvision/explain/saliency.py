@@ -24,7 +24,7 @@ from jaxvision.config import check
 from jaxvision.data.dataset import DecodedDataset
 from jaxvision.errors import InputError
 from jaxvision.explain.config import SaliencyConfig
-from jaxvision.explain.images import color, mosaic, overlay
+from jaxvision.explain.images import color, overlay
 from jaxvision.explain.methods import (
     METHODS,
     TrainedNetwork,
@@ -483,12 +483,13 @@ def _filters_section(run: RunFolder, subject: _Subject) -> list[markdown.Section
         return []
     filters = color(first_filters(subject.network))
     columns = min(16, len(filters))
-    enlarge = max(56 // filters.shape[1], 1)
-    sheet = mosaic(filters, columns, enlarge=enlarge, gap=max(enlarge // 3, 3))
     figure = plotting.image_grid(
-        [plotting.ImageRow("", [sheet])],
+        [
+            plotting.ImageRow("", list(filters[start : start + columns]))
+            for start in range(0, len(filters), columns)
+        ],
         title=f"The {len(filters)} filters of the first convolution",
-        width=0.55 * columns,
+        width=0.6,
         demo=subject.dataset.is_demo,
     )
     run.save_figure("filters", figure)

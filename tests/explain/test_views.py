@@ -8,7 +8,6 @@ from jaxvision.explain.images import (
     all_views,
     color,
     gray,
-    mosaic,
     negative,
     overlay,
     positive,
@@ -91,13 +90,3 @@ def test_the_overlay_leaves_the_image_where_the_map_is_weak():
     assert view[60, 2, 0] < view[60, 50, 0]  # dark and light parts of the image
     assert np.ptp(view[60, 60]) == 0  # what speaks against the class does not glow
     assert view[12, 12, 0] - view[12, 12, 2] > 50
-
-
-def test_mosaic():
-    tiles = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
-    sheet = mosaic(tiles, 2, enlarge=2, gap=1)[..., 0]
-    assert sheet.shape == (7, 7)
-    assert sheet[4:6, 1:3].tolist() == [[2, 2], [2, 2]]
-    assert sheet[1:3, 4:6].tolist() == [[1, 1], [1, 1]]
-    assert sheet[0].tolist() == [255] * 7
-    assert sheet[4:6, 4:6].tolist() == [[255, 255], [255, 255]]
