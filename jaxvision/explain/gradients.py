@@ -110,7 +110,7 @@ def _smoothgrad(
     def add(number: jax.Array, total: jax.Array) -> jax.Array:
         # Drawn flat, which compiles ten times as fast on CPUs.
         drawn = jax.random.normal(jax.random.fold_in(key, number), (inputs[0].size,))
-        noisy = inputs + noise * spread * drawn.reshape(inputs.shape[1:])
+        noisy = inputs + noise * spread * drawn.reshape(1, *inputs.shape[1:])
         return total + of_input(noisy)
 
     total = jax.lax.fori_loop(0, samples, add, jnp.zeros_like(inputs))

@@ -201,8 +201,8 @@ def _look(
     points: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """`Look`, of the way from `start` to `end`, `[H, W, C]` as the network sees it."""
-    way = end - start
-    inputs = start + points[:, None, None, None] * way
+    way = (end - start)[None]
+    inputs = start[None] + points[:, None, None, None] * way
     labels = jnp.broadcast_to(label, points.shape)
     score = make_score(model, preprocessing, variables, labels)
     gradients = input_gradient(score)(inputs)

@@ -129,12 +129,12 @@ def test_ctrl_c_ends_with_one_line(capsys):
 
 
 def test_closed_pipe_ends_quietly():
-    process = start("finetune", "--help")
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.wait(timeout=60) == 141
-    assert process.stderr is not None
-    assert process.stderr.read() == ""
+    with start("finetune", "--help") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+        assert process.stderr.read() == ""
 
 
 @pytest.mark.parametrize("ignored", [False, True])
