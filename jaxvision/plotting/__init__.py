@@ -6,6 +6,7 @@ figure as made from demo data.
 """
 
 from jaxvision.plotting.curves import (
+    WRITTEN_CLASSES,
     TransformPanel,
     confusion_matrix,
     curves_by_recipe,
@@ -16,7 +17,6 @@ from jaxvision.plotting.curves import (
 from jaxvision.plotting.images import (
     FieldPanel,
     ImageRow,
-    contact_sheet,
     gallery,
     image_grid,
     prediction_caption,
@@ -27,11 +27,11 @@ from jaxvision.plotting.style import DEMO_STAMP, SPLITS, shorten, stamped
 __all__ = [
     "DEMO_STAMP",
     "SPLITS",
+    "WRITTEN_CLASSES",
     "FieldPanel",
     "ImageRow",
     "TransformPanel",
     "confusion_matrix",
-    "contact_sheet",
     "curves_by_recipe",
     "gallery",
     "image_grid",

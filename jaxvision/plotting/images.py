@@ -1,5 +1,5 @@
-"""Images side by side: one grid for galleries, contact sheets and rows of images; and
-what single nodes see of an image."""
+"""Images side by side: one grid for galleries and rows of images; and what single nodes
+see of an image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -155,36 +155,14 @@ def gallery(
         raise ValueError(f"{len(images)} images, {len(captions)} captions")
     rows = [
         ImageRow("", images[cut], captions[cut], correct[cut])
-        for cut in _cuts(len(images), columns)
+        for cut in (slice(i, i + columns) for i in range(0, len(images), columns))
     ]
     return image_grid(rows, title=title, width=1.75, demo=demo)
 
 
-def contact_sheet(
-    images: Sequence[np.ndarray],
-    labels: Sequence[str],
-    *,
-    columns: int = 10,
-    title: str = "",
-    demo: bool = False,
-) -> Figure:
-    """Images side by side, each with its label beneath."""
-    if len(images) != len(labels):
-        raise ValueError(f"{len(images)} images, {len(labels)} labels")
-    captions = [shorten(label, 15) for label in labels]
-    rows = [
-        ImageRow("", images[cut], captions[cut]) for cut in _cuts(len(images), columns)
-    ]
-    return image_grid(rows, title=title, width=1.2, demo=demo)
-
-
-def prediction_caption(true: str | None, predicted: str, probability: float) -> str:
-    """Two lines for `gallery`: what was predicted, how surely, and what it is.
-
-    true: None where nobody knows; the caption then has one line.
-    """
-    first = f"{shorten(predicted, 17)}  {probability:.2f}"
-    return first if true is None else f"{first}\ntrue: {shorten(true, 19)}"
+def prediction_caption(true: str, predicted: str, probability: float) -> str:
+    """Two lines for `gallery`: what was predicted, how surely, and what it is."""
+    return f"{shorten(predicted, 17)}  {probability:.2f}\ntrue: {shorten(true, 19)}"
 
 
 @dataclass(frozen=True)
@@ -245,10 +223,6 @@ def receptive_field_maps(panels: Sequence[FieldPanel], *, title: str) -> Figure:
     bar.set_label("gradient by a pixel / the largest", fontsize=9, color=INK)
     figure.legend(handles=frames[-1:], loc="outside lower right", **LEGEND)
     return figure
-
-
-def _cuts(count: int, columns: int) -> list[slice]:
-    return [slice(first, first + columns) for first in range(0, count, columns)]
 
 
 def _tallest(row: ImageRow) -> float:

@@ -8,7 +8,7 @@ import functools
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -232,26 +232,6 @@ class Progress:
         if self._total is None:
             return text
         return f"{text}  {format_duration((self._total - self._done) / rate)} left"
-
-
-def track(
-    items: Iterable[Item],
-    description: str,
-    *,
-    unit: str = "images",
-    total: int | None = None,
-    enabled: bool = True,
-    console: Console | None = None,
-) -> Iterator[Item]:
-    """The items, with a `Progress` around them; `total` where they have no length."""
-    if total is None and isinstance(items, Sized):
-        total = len(items)
-    with Progress(
-        description, unit=unit, total=total, enabled=enabled, console=console
-    ) as progress:
-        for number, item in enumerate(items, start=1):
-            yield item
-            progress(number, total)
 
 
 class _Meter:

@@ -48,9 +48,6 @@ GALLERY = 12
 CONFUSED = 20
 """Pairs of classes in the table of what is taken for what."""
 
-MANY_CLASSES = 30
-"""From here on, cells of the confusion matrix are too small to be read."""
-
 LINES = 8
 """Rows in one figure of curves, at most."""
 
@@ -288,7 +285,7 @@ def _confusion(run: RunFolder, trials: Sequence[Trial]) -> Section:
         f"The {found.split} images of {len(trials)} seed(s), counted together.",
     )
     blocks: list[markdown.Block] = [image]
-    if len(found.classes) > MANY_CLASSES:
+    if len(found.classes) > plotting.WRITTEN_CLASSES:
         blocks += [
             Text("Most often confused:"),
             Table(

@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from jaxvision.report.progress import LOG_SECONDS, Progress, TrainingProgress, track
+from jaxvision.report.progress import LOG_SECONDS, Progress, TrainingProgress
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 
@@ -180,9 +180,10 @@ def test_without_validation_there_is_no_best() -> None:
 @pytest.mark.parametrize("make", [terminal, log])
 def test_other_processes_are_silent(make) -> None:
     console, clock = make(), Clock()
-    with TrainingProgress(enabled=False, console=console, clock=clock) as progress:
-        drive(progress, clock, [0.5])
-    assert list(track([1, 2], "x", enabled=False, console=console)) == [1, 2]
+    with TrainingProgress(enabled=False, console=console, clock=clock) as training:
+        drive(training, clock, [0.5])
+    with Progress("x", enabled=False, console=console) as progress:
+        progress(1, 2)
     assert written(console) == ""
 
 
@@ -222,16 +223,10 @@ def test_other_work_on_a_terminal() -> None:
     assert "decoding: 300 images in 3.0 s (100/s)" in text
 
 
-def test_work_of_unknown_length() -> None:
+def test_no_work_prints_nothing() -> None:
     console = log()
-    items = (number for number in range(3))
-    assert list(track(items, "reading", unit="files", console=console)) == [0, 1, 2]
-    assert written(console).startswith("reading: 3 files in ")
-
-
-def test_no_work_says_nothing() -> None:
-    console = log()
-    assert list(track([], "reading", console=console)) == []
+    with Progress("reading", console=console):
+        pass
     assert written(console) == ""
 
 
@@ -239,7 +234,8 @@ def test_bars_within_bars() -> None:
     console = terminal()
     with TrainingProgress(console=console) as training:
         training.on_start(1, 4, 0, 128)
-        assert list(track([1, 2], "decoding", console=console)) == [1, 2]
+        with Progress("decoding", console=console) as progress:
+            progress(2, 2)
         training.on_step(1, 32, None)
         training.on_finish("1 epochs")
     assert "decoding: 2 images" in shown(console)
