@@ -33,7 +33,7 @@ from jaxvision.metrics import (
     make_cross_entropy,
     roc_curve,
 )
-from jaxvision.models import create_model
+from jaxvision.models import Network, create_model
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.pretrained import find_source, imagenet_classes, load
 from jaxvision.storage import write_json, writing
@@ -115,7 +115,7 @@ class ModelCard:
             raise InputError(f"{path}: damaged ({error}); train again") from error
         return card
 
-    def create_model(self) -> nn.Module:
+    def create_model(self) -> Network:
         """The network, without its parameters."""
         options = dict(self.options)
         if "dtype" in options:

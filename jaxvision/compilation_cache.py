@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 from jaxvision.storage import cache_folder
 
@@ -34,7 +35,7 @@ def use_compilation_cache() -> str | None:
     """
     import jax
 
-    settings = jax.config
+    settings: Any = jax.config  # its annotations name none of its settings
     if settings.jax_compilation_cache_dir or not settings.jax_enable_compilation_cache:
         return None
     folder = cache_folder() / "xla" / _processor()

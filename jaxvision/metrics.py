@@ -9,6 +9,7 @@ take either; `class_logits` makes the one the other.
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -160,10 +161,12 @@ def class_metrics(
     """
     from sklearn import metrics
 
-    each = metrics.precision_recall_fscore_support(
-        labels, predictions, labels=range(num_classes), zero_division=0
+    # scikit-learn's annotations know neither 0 nor arrays here.
+    options: dict[str, Any] = {"zero_division": 0}
+    each: tuple[Any, ...] = metrics.precision_recall_fscore_support(
+        labels, predictions, labels=range(num_classes), **options
     )
-    precision, recall, f1, support = each
+    precision, recall, f1, support = map(np.asarray, each)
     return ClassMetrics(
         precision,
         recall,
@@ -171,7 +174,7 @@ def class_metrics(
         support,
         # Not balanced_accuracy_score, which warns of classes that are only named.
         float(recall[support > 0].mean()),
-        float(metrics.f1_score(labels, predictions, average="macro", zero_division=0)),
+        float(metrics.f1_score(labels, predictions, average="macro", **options)),
     )
 
 

@@ -16,7 +16,7 @@ from jaxvision.typing import PyTree
 
 def schedule_factor(
     config: ScheduleConfig, *, steps_per_epoch: int, epochs: int
-) -> Callable[[jax.Array], jax.Array]:
+) -> Callable[[jax.typing.ArrayLike], jax.Array]:
     """The curve of height one under the peak learning rate.
 
     Args:
@@ -32,7 +32,7 @@ def schedule_factor(
     warmup_steps = config.warmup_epochs * steps_per_epoch
     total_steps = max(epochs * steps_per_epoch, 1)
 
-    def factor(step: jax.Array) -> jax.Array:
+    def factor(step: jax.typing.ArrayLike) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)
         epoch = jnp.floor(step / steps_per_epoch)
         match config.kind:

@@ -6,14 +6,14 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import numpy as np
 
 from jaxvision import models
-from jaxvision.data.dataset import Dataset
+from jaxvision.data.dataset import DecodedDataset
 from jaxvision.data.loader import Batches
 from jaxvision.data.transforms import AugmentConfig, check_on_host
 from jaxvision.metrics import Loss
@@ -31,7 +31,7 @@ from jaxvision.training.distributed import broadcast, broadcast_arrays, is_main_
 from jaxvision.training.loop import Callback, FitResult, Select, fit
 from jaxvision.training.parallel import Runner
 from jaxvision.training.state import create_state, init_variables
-from jaxvision.training.step import Normalize
+from jaxvision.training.step import EvalStep, Normalize
 from jaxvision.typing import Batch, PyTree
 
 
@@ -134,7 +134,7 @@ def join(backbone: dict[str, PyTree], head: dict[str, PyTree]) -> dict[str, PyTr
 def extract_features(
     model: Network,
     variables: dict[str, PyTree],
-    dataset: Dataset,
+    dataset: DecodedDataset,
     *,
     batch_size: int = 32,
     augment: AugmentConfig | None = None,
@@ -252,8 +252,9 @@ def fit_head(
             [splits["train"] + np.int32(view * count) for view in range(views)]
         )
         epochs = -(-epochs // views)
-    train, val = (
-        Batches.of_arrays(
+
+    def batches(split: str) -> Batches:
+        return Batches.of_arrays(
             features,
             labels,
             splits[split],
@@ -262,10 +263,9 @@ def fit_head(
             train=split == "train",
             **runner.shard,
         )
-        if split == "train" or len(splits[split])
-        else None
-        for split in ("train", "val")
-    )
+
+    train = batches("train")
+    val = batches("val") if len(splits["val"]) else None
     lengths = {"steps_per_epoch": train.steps_per_epoch, "epochs": epochs}
     tx = make_optimizer(optim, schedule, **lengths)
     factor = schedule_factor(schedule or ScheduleConfig(), **lengths)
@@ -289,9 +289,7 @@ def fit_head(
     return join(variables, result.state.variables), result
 
 
-def make_feature_step(
-    model: Network, *, normalize: Normalize
-) -> Callable[[dict[str, PyTree], Batch], tuple[dict, jax.Array]]:
+def make_feature_step(model: Network, *, normalize: Normalize) -> EvalStep:
     """(backbone's variables, batch) -> ({}, features `[B, F]` float32).
 
     Pure, with the shape of an evaluation step, so that a `Runner` can run it.
@@ -301,9 +299,9 @@ def make_feature_step(
     def feature_step(
         variables: dict[str, PyTree], batch: Batch
     ) -> tuple[dict, jax.Array]:
-        x = backbone.apply(
-            variables, normalize(batch["image"]), train=False, stop_at=model.stop_at
-        )
+        images = normalize(batch["image"])
+        x = backbone.apply(variables, images, train=False, stop_at=model.stop_at)
+        x = cast(jax.Array, x)
         return {}, x.reshape(x.shape[0], -1).astype(np.float32)
 
     return feature_step
@@ -312,14 +310,14 @@ def make_feature_step(
 def _key(
     model: Network,
     backbone: dict[str, PyTree],
-    dataset: Dataset,
+    dataset: DecodedDataset,
     changes: list[Any] | None,
 ) -> str:
     """One name for everything that the features depend on."""
     digest = hashlib.sha256()
     for name, array in sorted(flatten(backbone).items()):
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array.tobytes())
     facts: dict[str, Any] = {
         "weights": digest.hexdigest(),
         "backbone": repr(model.backbone.clone(bn_axis_name=None)),

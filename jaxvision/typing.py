@@ -1,7 +1,7 @@
 """Names for the shapes of data that pass between the layers."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what reads images does without JAX
     import jax
@@ -19,16 +19,10 @@ Row = dict[str, float]
 Progress = Callable[[int, int], None]
 """Told (how many are done, how many there are in all)."""
 
+Batch = Mapping[str, Any]
+"""One batch, as loaders yield it and steps take it; B is fixed during a run.
 
-class Batch(TypedDict):
-    """One batch, as loaders yield it and steps take it; B is fixed during a run.
-
-    image: `[B, H, W, C]` uint8 images, or `[B, ...]` float32 features.
-    label: `[B]` int32 class indices.
-    mask: `[B]` float32, 1 where the example counts and 0 where it only fills the
-        batch up.
-    """
-
-    image: "jax.Array"
-    label: "jax.Array"
-    mask: "jax.Array"
+image: `[B, H, W, C]` uint8 images, or `[B, ...]` float32 features.
+label: `[B]` int32 class indices.
+mask: `[B]` float32, 1 where the example counts and 0 where it only fills the batch up.
+"""

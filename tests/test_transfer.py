@@ -29,9 +29,8 @@ def dataset(tmp_path_factory):
             pixels = rng.integers(0, 100, (8, 8, 3)) + 80 * label
             Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{i}.png")
     split = SplitConfig(train=0.6, val=0.2, test=0.2)
-    return load_dataset(
-        DataConfig(root, split), Preprocessing((8, 8), resize_mode="stretch")
-    )
+    dataset = load_dataset(DataConfig(root=root, split=split))
+    return dataset.decode(Preprocessing((8, 8), resize_mode="stretch"))
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxvision.errors import InputError
 from jaxvision.models import (
@@ -125,5 +126,5 @@ def _options(variant: Callable[..., Backbone]) -> list[str]:
 
 def _check_rate(option: str, value: float | jax.Array) -> None:
     # A traced rate has no value yet.
-    if not isinstance(value, jax.core.Tracer) and not 0.0 <= float(value) < 1.0:
+    if not isinstance(value, Tracer) and not 0.0 <= float(value) < 1.0:
         raise InputError(f"{option} is {value}; it must be at least 0 and below 1")

@@ -30,10 +30,13 @@ class AlexNet(Backbone):
     """
 
     rates: ClassVar[tuple[str, ...]] = ("dropout_rate",)
-    smallest: ClassVar[int] = 63
 
     dropout_rate: float | jax.Array = 0.5
     """Dropout of what goes into fc6 and into fc7."""
+
+    @property
+    def smallest(self) -> int:
+        return 63
 
     def layers(self, train: bool) -> list[Layer]:
         conv = partial(_conv_relu, dtype=self.dtype)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxvision.errors import InputError
-from jaxvision.models.layers import TORCH_KERNEL, Initializer
+from jaxvision.models.layers import TORCH_KERNEL, BatchNorm, Conv, Initializer
 
 LayerFunction = Callable[[jax.Array], jax.Array]
 
@@ -34,8 +35,11 @@ class Backbone(nn.Module):
     rates: ClassVar[tuple[str, ...]] = ()
     """Options that are probabilities below 1. They may be traced: a sweep has them as
     data, so that networks which differ in nothing else share a program."""
-    smallest: ClassVar[int] = 1
-    """Least height and width of an image that the layers leave something of."""
+
+    @property
+    def smallest(self) -> int:
+        """Least height and width of an image that the layers leave something of."""
+        return 1
 
     def layers(self, train: bool) -> list[Layer]:
         """The network as a table.
@@ -48,6 +52,24 @@ class Backbone(nn.Module):
     def layer_names(self) -> tuple[str, ...]:
         """Names that `stop_at` and the collection `activations` know, in order."""
         return tuple(name for name, _ in self.layers(train=False))
+
+    @nn.nowrap
+    def make_conv(self, **options: Any) -> Callable[..., Conv]:
+        """What makes its convolutions: `Conv` with these options and its dtype."""
+        return partial(Conv, dtype=self.dtype, **options)
+
+    @nn.nowrap
+    def make_norm(self, train: bool, **options: Any) -> Callable[..., BatchNorm]:
+        """What makes its batch norms: `BatchNorm` with these options and its own
+        momentum, axis and dtype; frozen with `freeze_bn`."""
+        return partial(
+            BatchNorm,
+            train and not self.freeze_bn,
+            momentum=self.bn_momentum,
+            axis_name=self.bn_axis_name,
+            dtype=self.dtype,
+            **options,
+        )
 
     def head_init(self) -> Initializer:
         """How kernels of a head on this backbone are drawn."""

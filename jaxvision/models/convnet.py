@@ -8,8 +8,6 @@ import jax
 from jaxvision.errors import InputError
 from jaxvision.models.backbone import Backbone, Layer
 from jaxvision.models.layers import (
-    BatchNorm,
-    Conv,
     Dense,
     Dropout,
     LocalResponseNorm,
@@ -114,25 +112,15 @@ class ConvNet(Backbone):
         size = self.kernel_size
         if self.padding == "valid":
             _check_fits(f"conv{number}", "kernel", size, self.stride, x)
-        x = Conv(
-            features,
-            size,
-            self.stride,
-            PADDINGS[self.padding],
+        conv = self.make_conv(
             use_bias=self.norm != "batch",  # which has one of its own
             weight_norm=self.norm == "weight",
             bias_init=torch_bias(size**2 * x.shape[-1]),
-            dtype=self.dtype,
-            name=f"conv{number}",
-        )(x)
+        )
+        padding = PADDINGS[self.padding]
+        x = conv(features, size, self.stride, padding, name=f"conv{number}")(x)
         if self.norm == "batch":
-            x = BatchNorm(
-                train and not self.freeze_bn,
-                momentum=self.bn_momentum,
-                axis_name=self.bn_axis_name,
-                dtype=self.dtype,
-                name=f"bn{number}",
-            )(x)
+            x = self.make_norm(train)(name=f"bn{number}")(x)
         x = ReLU()(x)
         if self.norm == "local_response":
             x = LocalResponseNorm(size=4, name=f"lrn{number}")(x)

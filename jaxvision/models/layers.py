@@ -72,7 +72,7 @@ def _uniform(
     return flat.reshape(shape)
 
 
-def same_pads(size: tuple[int, int], kernel: int, stride: int) -> Pads:
+def same_pads(size: tuple[int, ...], kernel: int, stride: int) -> Pads:
     """TensorFlow's SAME padding of an image `size` (height, width).
 
     The output is ceil(size / stride) wide; an odd pad goes after the image, so that
@@ -87,7 +87,7 @@ def same_pads(size: tuple[int, int], kernel: int, stride: int) -> Pads:
 
 
 def explicit_pads(
-    size: tuple[int, int], kernel: int, stride: int, padding: int | Literal["same"]
+    size: tuple[int, ...], kernel: int, stride: int, padding: int | Literal["same"]
 ) -> Pads:
     """What a layer's `padding` adds to an image `size` (height, width)."""
     if padding == "same":

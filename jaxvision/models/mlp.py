@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from jaxvision.errors import InputError
 from jaxvision.models.backbone import Backbone, Layer
-from jaxvision.models.layers import BatchNorm, Dropout, Initializer, ReLU
+from jaxvision.models.layers import Dropout, Initializer, ReLU
 
 INITIALIZERS: dict[str, Initializer] = {
     # Glorot & Bengio 2010.
@@ -51,13 +51,7 @@ class MLP(Backbone):
         dense = partial(
             nn.Dense, kernel_init=INITIALIZERS[self.initializer], dtype=self.dtype
         )
-        norm = partial(
-            BatchNorm,
-            train and not self.freeze_bn,
-            momentum=self.bn_momentum,
-            axis_name=self.bn_axis_name,
-            dtype=self.dtype,
-        )
+        norm = self.make_norm(train)
 
         def fc1(x: jax.Array) -> jax.Array:
             x = dense(self.hidden, name="fc1")(x)

@@ -10,8 +10,6 @@ from flax import linen as nn
 from jaxvision.models.backbone import Backbone, Layer
 from jaxvision.models.layers import (
     HE_NORMAL,
-    BatchNorm,
-    Conv,
     DepthwiseConv,
     Dropout,
     Initializer,
@@ -157,17 +155,8 @@ class MobileNetV2(Backbone):
     others' grow towards it in equal steps."""
 
     def layers(self, train: bool) -> list[Layer]:
-        conv = partial(
-            Conv, padding="same", use_bias=False, kernel_init=KERNEL, dtype=self.dtype
-        )
-        norm = partial(
-            BatchNorm,
-            train and not self.freeze_bn,
-            momentum=self.bn_momentum,
-            epsilon=1e-3,
-            axis_name=self.bn_axis_name,
-            dtype=self.dtype,
-        )
+        conv = self.make_conv(padding="same", use_bias=False, kernel_init=KERNEL)
+        norm = self.make_norm(train, epsilon=1e-3)
 
         def stem(x: jax.Array) -> jax.Array:
             x = conv(self.stem_features, 3, 2, name="stem_conv")(x)
@@ -266,16 +255,9 @@ class MobileNetPrado(Backbone):
         return HE_NORMAL
 
     def layers(self, train: bool) -> list[Layer]:
-        same = {"padding": "same", "kernel_init": HE_NORMAL, "dtype": self.dtype}
-        conv = partial(Conv, **same)
-        norm = partial(
-            BatchNorm,
-            train and not self.freeze_bn,
-            momentum=self.bn_momentum,
-            epsilon=1e-3,  # Keras's default
-            axis_name=self.bn_axis_name,
-            dtype=self.dtype,
-        )
+        same = {"padding": "same", "kernel_init": HE_NORMAL}
+        conv = self.make_conv(**same)
+        norm = self.make_norm(train, epsilon=1e-3)  # Keras's default
 
         def stem(x: jax.Array) -> jax.Array:
             return ReLU6()(norm(name="stem_bn")(conv(32, 3, 2, name="stem_conv")(x)))
@@ -291,7 +273,7 @@ class MobileNetPrado(Backbone):
                 row.stride,
                 row.expansion,
                 conv,
-                partial(DepthwiseConv, use_bias=True, **same),
+                partial(DepthwiseConv, use_bias=True, dtype=self.dtype, **same),
                 norm,
             )
             return name, partial(_create_and_call, make, name)

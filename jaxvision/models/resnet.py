@@ -10,8 +10,6 @@ from flax import linen as nn
 from jaxvision.models.backbone import Backbone, Layer
 from jaxvision.models.layers import (
     HE_NORMAL,
-    BatchNorm,
-    Conv,
     Initializer,
     MaxPool,
     ReLU,
@@ -97,15 +95,8 @@ class ResNet(Backbone):
         return HE_NORMAL
 
     def layers(self, train: bool) -> list[Layer]:
-        conv = partial(Conv, padding="same", kernel_init=HE_NORMAL, dtype=self.dtype)
-        norm = partial(
-            BatchNorm,
-            train and not self.freeze_bn,
-            momentum=self.bn_momentum,
-            epsilon=1e-3,  # Keras's default
-            axis_name=self.bn_axis_name,
-            dtype=self.dtype,
-        )
+        conv = self.make_conv(padding="same", kernel_init=HE_NORMAL)
+        norm = self.make_norm(train, epsilon=1e-3)  # Keras's default
 
         def conv1(x: jax.Array) -> jax.Array:
             return ReLU()(norm(name="bn1")(conv(64, 7, 2, name="conv1")(x)))
@@ -145,15 +136,8 @@ class ResNetV2(Backbone):
     stages: tuple[Stage, ...] = ()
 
     def layers(self, train: bool) -> list[Layer]:
-        conv = partial(Conv, kernel_init=HE_NORMAL, dtype=self.dtype)
-        norm = partial(
-            BatchNorm,
-            train and not self.freeze_bn,
-            momentum=self.bn_momentum,
-            epsilon=1.001e-5,
-            axis_name=self.bn_axis_name,
-            dtype=self.dtype,
-        )
+        conv = self.make_conv(kernel_init=HE_NORMAL)
+        norm = self.make_norm(train, epsilon=1.001e-5)
 
         def block(name: str, features: int, stride: int, project: bool) -> Layer:
             make = partial(

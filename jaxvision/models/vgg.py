@@ -12,8 +12,6 @@ from jaxvision.models.backbone import Backbone, Layer
 from jaxvision.models.layers import (
     HE_NORMAL,
     AvgPool,
-    BatchNorm,
-    Conv,
     Dropout,
     Initializer,
     MaxPool,
@@ -92,14 +90,8 @@ class VGG(Backbone):
     def _conv(
         self, number: str, features: int, size: int, train: bool, x: jax.Array
     ) -> jax.Array:
-        x = Conv(
-            features,
-            size,
-            padding="same",
-            kernel_init=HE_NORMAL,
-            dtype=self.dtype,
-            name=f"conv{number}",
-        )(x)
+        conv = self.make_conv(padding="same", kernel_init=HE_NORMAL)
+        x = conv(features, size, name=f"conv{number}")(x)
         return ReLU()(self._norm(number, train, x) if self.batch_norm else x)
 
     def _pool(self, number: int, train: bool, x: jax.Array) -> jax.Array:
@@ -123,14 +115,8 @@ class VGG(Backbone):
         return Dropout(self.dropout_rate, train, name=f"dropout{number}")(x)
 
     def _norm(self, number: str, train: bool, x: jax.Array) -> jax.Array:
-        return BatchNorm(
-            train and not self.freeze_bn,
-            momentum=self.bn_momentum,
-            epsilon=1e-3,  # Keras's default
-            axis_name=self.bn_axis_name,
-            dtype=self.dtype,
-            name=f"bn{number}",
-        )(x)
+        norm = self.make_norm(train, epsilon=1e-3)  # Keras's default
+        return norm(name=f"bn{number}")(x)
 
 
 # Richter 2024, figure 2.1: 1x1 convolutions close the deeper blocks.

@@ -1,6 +1,7 @@
 """Depthwise convolution for CPUs: sums over the taps of the kernel."""
 
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +24,11 @@ def _depthwise(
     wide = _accumulator(x)
     weights = kernel[:, :, 0].astype(wide)
     padded = windows.pad(x)
-    y = sum(windows.tap(padded, t).astype(wide) * weights[t] for t in windows.taps())
-    return y.astype(x.dtype)
+    y = sum(
+        windows.tap(padded, t).astype(wide) * lax.broadcast_to_rank(weights[t], 4)
+        for t in windows.taps()
+    )
+    return cast(jax.Array, y).astype(x.dtype)
 
 
 def _forward(
@@ -51,7 +55,11 @@ def _input_gradient(windows: Windows, kernel: jax.Array, g: jax.Array) -> jax.Ar
     wide = _accumulator(g)
     weights = kernel[:, :, 0].astype(wide)
     padded = windows.pad_windows(g)
-    dx = windows.transpose(lambda tap, shift: shift(padded).astype(wide) * weights[tap])
+    dx = windows.transpose(
+        lambda tap, shift: (
+            shift(padded).astype(wide) * lax.broadcast_to_rank(weights[tap], 4)
+        )
+    )
     return dx.astype(g.dtype)
 
 

@@ -11,6 +11,7 @@ other platform's formulation, with the same result.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,11 +19,9 @@ from jax import lax
 
 from jaxvision.ops import convolution, depthwise, normalization, pooling
 from jaxvision.ops import lax as lax_ops
+from jaxvision.ops.windows import Padding, Pair
 
-Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]
-
-_FORMULATIONS: dict[str, dict[str, Callable[..., object]]] = {
+_FORMULATIONS: dict[str, dict[str, Callable[..., Any]]] = {
     "cpu": {
         "conv": convolution.conv,
         "depthwise_conv": depthwise.depthwise_conv,
@@ -58,7 +57,7 @@ def lax_only() -> Iterator[None]:
         _lax_only.reset(token)
 
 
-def _formulation(name: str) -> Callable[..., object]:
+def _formulation(name: str) -> Callable[..., Any]:
     platform = jax.default_backend()
     ours = platform in _FORMULATIONS and not _lax_only.get()
     return _FORMULATIONS[platform if ours else "other"][name]
@@ -128,13 +127,12 @@ def avg_pool(
     total = _formulation("sum_pool")(x, window=window, stride=stride, padding=padding)
     if count_include_pad:
         return total / (window[0] * window[1])
-    inside = np.outer(
-        *(
-            _elements_inside(*axis)
-            for axis in zip(x.shape[1:3], window, stride, padding, strict=True)
-        )
+    down, across = (
+        _elements_inside(*axis)
+        for axis in zip(x.shape[1:3], window, stride, padding, strict=True)
     )
-    return total / inside[:, :, None].astype(x.dtype)
+    inside = np.outer(down, across)
+    return total / inside[None, :, :, None].astype(x.dtype)
 
 
 def batch_norm_train(
@@ -176,7 +174,9 @@ def local_response_norm(
     )
 
 
-def _elements_inside(size: int, window: int, stride: int, padding: Pair) -> list[int]:
+def _elements_inside(
+    size: int, window: int, stride: int, padding: tuple[int, int]
+) -> list[int]:
     """How many elements of each window lie in the image, along one axis."""
     low, high = padding
     starts = range(-low, size + high - window + 1, stride)

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]
+from jaxvision.ops.windows import Padding, Pair
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 

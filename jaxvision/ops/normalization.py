@@ -8,6 +8,7 @@ those of `jax.lax`.
 """
 
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -40,9 +41,9 @@ def _batch_norm(
     wide = _wide(x)
     mean = _mean(x.astype(wide), axis_name)
     # Centered, and not the mean of squares less the squared mean, which cancels.
-    variance = _mean(lax.square(x.astype(wide) - mean), axis_name)
+    variance = _mean(lax.square(x.astype(wide) - _beside(x, mean)), axis_name)
     factor = lax.rsqrt(variance + epsilon) * scale
-    y = (x.astype(wide) - mean) * factor + bias
+    y = (x.astype(wide) - _beside(x, mean)) * _beside(x, factor) + _beside(x, bias)
     return y.astype(x.dtype), mean, variance
 
 
@@ -53,7 +54,8 @@ def _forward(
     epsilon: float,
     axis_name: str | None,
 ) -> tuple[Statistics, tuple[jax.Array, ...]]:
-    y, mean, variance = _batch_norm(x, scale, bias, epsilon, axis_name)
+    normalized = _batch_norm(x, scale, bias, epsilon, axis_name)
+    y, mean, variance = cast(Statistics, normalized)
     return (y, mean, variance), (x, scale, bias, mean, variance)
 
 
@@ -67,14 +69,15 @@ def _backward(
     # Statistics are constants to whoever asks for them: theirs are left out.
     g = cotangents[0].astype(_wide(x))
     inverse = lax.rsqrt(variance + epsilon)
-    centered = x.astype(g.dtype) - mean
+    centered = x.astype(g.dtype) - _beside(x, mean)
     count = x.size // x.shape[-1]
     g_bias = _channel_sum(g)
     g_scale = _channel_sum(g * centered) * inverse
     # Every example of every device has a part in the statistics.
     from_mean = _across(g_bias * scale * inverse / count, axis_name)
     from_variance = _across(g_scale * scale * inverse**2 / count, axis_name)
-    dx = g * (scale * inverse) - centered * from_variance - from_mean
+    dx = g * _beside(x, scale * inverse) - centered * _beside(x, from_variance)
+    dx = dx - _beside(x, from_mean)
     return dx.astype(x.dtype), g_scale.astype(scale.dtype), g_bias.astype(bias.dtype)
 
 
@@ -97,6 +100,11 @@ def local_response_norm(
 
 def _mean(x: jax.Array, axis_name: str | None) -> jax.Array:
     return _across(_channel_sum(x) / (x.size // x.shape[-1]), axis_name)
+
+
+def _beside(x: jax.Array, channels: jax.Array) -> jax.Array:
+    """`[C]` as `[1, …, 1, C]`, of the rank of `x`."""
+    return lax.broadcast_to_rank(channels, x.ndim)
 
 
 def _channel_sum(x: jax.Array) -> jax.Array:

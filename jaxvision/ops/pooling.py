@@ -1,6 +1,7 @@
 """Pooling for CPUs: maxima and sums over the taps of the window."""
 
 from functools import partial, reduce
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -30,12 +31,11 @@ def _max_pool(x: jax.Array, windows: Windows) -> jax.Array:
 
 def _max_forward(x: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
     padded = windows.pad(x, -np.inf)
-    best, place = None, None
-    for index, tap in enumerate(windows.taps()):
+    first, *others = windows.taps()
+    best = windows.tap(padded, first)
+    place = jnp.zeros(best.shape, jnp.int8)
+    for index, tap in enumerate(others, start=1):
         value = windows.tap(padded, tap)
-        if best is None:
-            best, place = value, jnp.zeros(value.shape, jnp.int8)
-            continue
         # Strictly greater: the first of equal maxima wins, as in torch and jax.lax.
         # A NaN wins too, and stays.
         wins = (value > best) | (value != value)
@@ -74,7 +74,7 @@ def _sum_pool(x: jax.Array, windows: Windows) -> jax.Array:
     padded = windows.pad(x)
     wide = jnp.promote_types(x.dtype, jnp.float32)
     total = sum(windows.tap(padded, tap).astype(wide) for tap in windows.taps())
-    return total.astype(x.dtype)
+    return cast(jax.Array, total).astype(x.dtype)
 
 
 def _sum_forward(x: jax.Array, windows: Windows) -> tuple[jax.Array, None]:

@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]
+Pair = tuple[int, ...]
+"""Two numbers: down and across."""
+Padding = tuple[tuple[int, int], ...]
+"""`((top, bottom), (left, right))`."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Windows:
 
     def taps(self) -> Iterator[Pair]:
         """Places within the window, row by row."""
-        return product(*map(range, self.window))
+        yield from product(*map(range, self.window))
 
     def pad(self, x: jax.Array, value: float = 0.0) -> jax.Array:
         """Images `[B, H, W, C]` with their border."""
@@ -92,7 +94,7 @@ class Windows:
 
         phases = [[phase(a, b) for b in range(sw)] for a in range(sh)]
         # Strides larger than windows leave elements that no window sees.
-        unseen = jnp.zeros_like(phases[0][0])
+        unseen = next(jnp.zeros_like(p) for p in phases[0] if p is not None)
         return self.interleave(
             [[unseen if p is None else p for p in row] for row in phases]
         )

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxvision.ops.windows import Padding, pad
+from jaxvision.ops.windows import Padding, Pair, pad
 
 _TILE = 6
 """Height and width of the tiles of the input: 36 multiplications for 4x4 results of a
@@ -106,7 +106,7 @@ def _kernel_gradient(
         total = products(x, g)
     else:
         # Like `x` and `g`, so that under `shard_map` they vary as these do.
-        zeros = jnp.zeros_like(x[0, 0, 0, :, None] * g[0, 0, 0])
+        zeros = jnp.zeros_like(x[0, 0, 0, :, None] * g[0, 0, 0, None])
         zeros = jnp.broadcast_to(zeros, (_TILE**2, *zeros.shape))
         total, _ = lax.scan(add, zeros, (_split(x, groups), _split(g, groups)))
     return _transform(total.reshape(_TILE, _TILE, *total.shape[1:]), tiles.g.T)
@@ -139,7 +139,7 @@ def _multiply(
 class _Tiles:
     """How images of `size` (height, width) are cut."""
 
-    size: tuple[int, int]
+    size: Pair
     kernel_size: int
     padding: Padding
 
@@ -149,14 +149,14 @@ class _Tiles:
         return _TILE - self.kernel_size + 1
 
     @property
-    def output_size(self) -> tuple[int, int]:
+    def output_size(self) -> Pair:
         return tuple(
             size + sum(border) - self.kernel_size + 1
             for size, border in zip(self.size, self.padding, strict=True)
         )
 
     @property
-    def count(self) -> tuple[int, int]:
+    def count(self) -> Pair:
         """Tiles down and across."""
         return tuple(-(-size // self.step) for size in self.output_size)
 

@@ -2,8 +2,9 @@
 
 Nothing in such a file is executed. What HDF5 could do beyond holding arrays (links to
 other files, arrays that lie in other files or are computed, filters) is refused, and
-no array may be larger than the file that claims to hold it. What HDF5's own library
-makes of a damaged file is out of our hands: it refuses most, and a few keep it busy.
+no array may be larger than the file that claims to hold it. HDF5's own library refuses
+most damaged files, and a few keep it busy: it works in a child process (`keras_child`)
+with limits of time and memory.
 
 Three things are called `.h5`. The published files and `model.save("x.h5")` name their
 layers and each layer's variables in attributes, in the model's order; the latter keeps
@@ -15,24 +16,30 @@ https://github.com/keras-team/keras/blob/master/keras/src/saving/saving_lib.py
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import json
+import math
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import Any
 
 import numpy as np
 
 from jaxvision.errors import InputError
 from jaxvision.pretrained.entries import Table
 
-if TYPE_CHECKING:
-    import h5py
-
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 """How an HDF5 file begins."""
 
-MAX_NAMES = 100_000
-MAX_NAME_BYTES = 2**24
-"""Bounds of an attribute: B3's file has a thousand names."""
+CHILD_SECONDS = 60
+"""CPU time of the process that reads a file."""
+CHILD_BYTES = 2**30
+"""Its memory, beside four times the file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,32 +75,70 @@ def read_weights(path: Path) -> KerasWeights:
       InputError: the file is missing, truncated, damaged, no file of Keras's, or
         holds something that is not read.
     """
-    import h5py
-
     try:
         if not is_hdf5(path):
-            _refuse("not an HDF5 file, as Keras's .h5 are")
-        with h5py.File(path, "r", locking=False) as file:
-            reader = _Reader(room=path.stat().st_size)
-            root = reader.group(file, "model_weights")
-            root = file if root is None else root
-            if (names := _names(root, "layer_names")) is not None:
-                layers, is_ordered = reader.ordered(root, names), True
-            elif (numbered := reader.group(root, "layers")) is not None:
-                layers, is_ordered = reader.numbered(numbered), False
-            else:
-                _refuse("it names no layers: not a file of Keras's weights")
-    except _Refused as refused:
-        raise InputError(f"{path}: {refused}") from None
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        # What h5py raises on files that are damaged or missing.
-        raise InputError(
-            f"{path} cannot be read ({str(error)[:200]}); if it is there, it is damaged"
-            " or cut off: download it again"
-        ) from None
+            raise InputError(f"{path}: not an HDF5 file, as Keras's .h5 are")
+        size = path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from None
+    answer, values = _ask_child(path, size)
+    if reason := answer.get("refused"):
+        raise InputError(f"{path}: {reason}")
+    if "unreadable" in answer:
+        raise _unreadable(path, answer["unreadable"])
+    layers: dict[str, dict[str, np.ndarray]] = {}
+    begin = 0
+    for layer, variables in answer["layers"].items():
+        layers[layer] = {}
+        for name, (dtype, shape) in variables.items():
+            count = math.prod(shape)
+            array = np.frombuffer(values, dtype, count, begin).reshape(shape)
+            layers[layer][name] = array
+            begin += array.nbytes
     if not layers:
         raise InputError(f"{path}: it holds no weights")
-    return KerasWeights(layers, is_ordered)
+    return KerasWeights(layers, answer["is_ordered"])
+
+
+def _ask_child(path: Path, size: int) -> tuple[dict[str, Any], bytes]:
+    """What `keras_child` answers, under limits of time and memory."""
+    memory = CHILD_BYTES + 4 * size
+    with tempfile.TemporaryDirectory(prefix="jaxvision-") as folder:
+        out = Path(folder, "answer")
+        command = [
+            sys.executable, "-I", str(Path(__file__).with_name("keras_child.py")),
+            str(path.resolve()), str(out), str(memory), str(CHILD_SECONDS),
+        ]  # fmt: skip
+        # Threads that it doesn't need would take address space.
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+        try:
+            done = subprocess.run(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                timeout=2 * CHILD_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise _unreadable(path, "HDF5's library takes too long") from None
+        if done.returncode == -signal.SIGXCPU or done.returncode == -signal.SIGKILL:
+            raise _unreadable(path, "HDF5's library takes too long")
+        if done.returncode or not out.is_file():
+            lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            reason = lines[-1][:200] if lines else f"status {done.returncode}"
+            raise _unreadable(path, f"HDF5's library gave up: {reason}")
+        content = out.read_bytes()
+    (length,) = struct.unpack_from("<q", content)
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def _unreadable(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"{path} cannot be read ({reason}); if it is there, it is damaged or cut off: "
+        "download it again"
+    )
 
 
 def by_path(weights: KerasWeights, table: Table) -> tuple[dict[str, np.ndarray], Table]:
@@ -138,136 +183,3 @@ def _paired(
     if is_ordered and len(left) == len(others):
         pairs |= dict(zip(left, others, strict=True))
     return pairs
-
-
-# -- The file -------------------------------------------------------------------------
-
-
-class _Refused(Exception):
-    """The reason why a file is not read; `read_weights` adds its name."""
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise _Refused(reason)
-
-
-@dataclasses.dataclass
-class _Reader:
-    """Reads arrays, of no more than `room` bytes in all."""
-
-    room: int
-
-    def ordered(
-        self, root: "h5py.Group", names: list[str]
-    ) -> dict[str, dict[str, np.ndarray]]:
-        """Layers and variables as the attributes name them."""
-        layers: dict[str, dict[str, np.ndarray]] = {}
-        # Variables of the model itself, which no network here has.
-        extra = "top_level_model_weights"
-        for name in [*names, *([extra] if extra in root else [])]:
-            group = self.group(root, name)
-            if group is None:
-                _refuse(f"the layer {name!r:.100} is named, but missing")
-            variables = _names(group, "weight_names") or []
-            if not variables:
-                continue
-            if name in layers:
-                _refuse(f"the layer {name!r:.100} is named twice")
-            layers[name] = {}
-            for variable in variables:
-                path = f"{name}/{variable}"
-                if path in layers[name]:
-                    _refuse(f"the variable {path!r:.200} is named twice")
-                layers[name][path] = self.array(group, variable, path)
-        return layers
-
-    def numbered(self, root: "h5py.Group") -> dict[str, dict[str, np.ndarray]]:
-        """Layers of a group `layers`, each with its variables "0", "1" and so on."""
-        layers: dict[str, dict[str, np.ndarray]] = {}
-        for place in root:
-            group = self.group(root, place)
-            variables = None if group is None else self.group(group, "vars")
-            if variables is None or not len(variables):
-                continue
-            names = _names(variables, "name") or [place]
-            if len(names) > 1:
-                _refuse(f"the layer {place!r:.100} has {len(names)} names")
-            (name,) = names
-            if name in layers:
-                _refuse(f"there are two layers {name!r:.100}")
-            layers[name] = {
-                f"{name}/{number}": self.array(variables, number, f"{name}/{number}")
-                for number in sorted(variables, key=lambda n: (len(n), n))
-            }
-        return layers
-
-    def group(self, parent: "h5py.Group", name: str) -> "h5py.Group | None":
-        """A group below another; None if it is not there."""
-        import h5py
-
-        if name not in parent:
-            return None
-        child = _followed(parent, name)
-        if not isinstance(child, h5py.Group):
-            _refuse(f"{name!r:.100} is no group")
-        return child
-
-    def array(self, group: "h5py.Group", name: str, path: str) -> np.ndarray:
-        """A variable's values."""
-        import h5py
-
-        dataset = _followed(group, name)
-        if not isinstance(dataset, h5py.Dataset):
-            _refuse(f"{path!r:.200} is no array")
-        if dataset.external or dataset.is_virtual:
-            _refuse(f"{path!r:.200} lies in another file")
-        if dataset.id.get_create_plist().get_nfilters():
-            _refuse(f"{path!r:.200} is compressed or filtered, which Keras does not do")
-        if dataset.dtype.kind not in "fiu":
-            _refuse(f"{path!r:.200} holds {dataset.dtype}, not numbers that are read")
-        self.room -= dataset.nbytes
-        if self.room < 0:
-            _refuse(f"{path!r:.200} is larger than the file; the file is damaged")
-        return dataset[()] if dataset.shape == () else dataset[:]
-
-
-def _followed(parent: "h5py.Group", name: str) -> "h5py.Group | h5py.Dataset":
-    """What a path leads to, if every step of it lies in this file."""
-    import h5py
-
-    for step in name.split("/"):
-        if not step or step not in parent:
-            _refuse(f"{name!r:.200} is missing")
-        if not isinstance(parent.get(step, getlink=True), h5py.HardLink):
-            _refuse(f"{name!r:.200} is a link, which is not followed")
-        parent = parent[step]
-    return parent
-
-
-def _names(group: "h5py.Group", attribute: str) -> list[str] | None:
-    """The texts of an attribute, or of its parts `name0`, `name1`, ..., into which
-    Keras divides long ones; None if there is no such attribute."""
-    if attribute in group.attrs:
-        return list(_texts(group, attribute))
-    if f"{attribute}0" not in group.attrs:
-        return None
-    names: list[str] = []
-    part = 0
-    while f"{attribute}{part}" in group.attrs:
-        names += _texts(group, f"{attribute}{part}")
-        part += 1
-    return names
-
-
-def _texts(group: "h5py.Group", attribute: str) -> Iterator[str]:
-    held = group.attrs.get_id(attribute)
-    # Before it is read: a damaged one can claim to be of any size.
-    count = int(np.prod(held.shape))
-    if count > MAX_NAMES or count * held.dtype.itemsize > MAX_NAME_BYTES:
-        _refuse(f"{attribute!r} is larger than any list of names")
-    for text in np.atleast_1d(group.attrs[attribute]):
-        if isinstance(text, bytes):
-            text = text.decode("utf-8")
-        if not isinstance(text, str):
-            _refuse(f"{attribute!r} holds something other than names")
-        yield text

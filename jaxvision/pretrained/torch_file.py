@@ -33,6 +33,9 @@ from jaxvision.pretrained.pickle_machine import (
 MAX_PICKLE_BYTES = 16 * 2**20
 """Bound of the tensors' description: AlexNet's has 3 KB, that of 5,000 tensors 1 MB."""
 
+MAX_SHARED = 2
+"""Tied weights are tensors that share a storage: all but twice what is held."""
+
 ZIP_START = b"PK\x03\x04"
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of the two formats begin; the second is a pickle of the magic number."""
@@ -210,7 +213,7 @@ def _read_zip(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
                         f" where {_num_bytes(storage)} are declared"
                     )
                 contents[storage.key] = archive.read(entry)
-            return {name: _values(t, contents) for name, t in tensors.items()}
+            return _all_values(tensors, contents)
     # What zipfile raises on damaged archives, besides its own error.
     except (
         zipfile.BadZipFile,
@@ -287,7 +290,7 @@ def _read_legacy(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
         position += 8 + _num_bytes(storage)
     if position != file_bytes:
         damaged(f"{file_bytes - position} bytes follow its last storage")
-    return {name: _values(tensor, contents) for name, tensor in tensors.items()}
+    return _all_values(tensors, contents)
 
 
 def _named_tensors(value: Any) -> dict[str, _Tensor]:
@@ -306,7 +309,23 @@ def _named_tensors(value: Any) -> dict[str, _Tensor]:
 
 
 def _num_bytes(storage: _Storage) -> int:
-    return storage.length * np.dtype(STORAGES[storage.kind]).itemsize
+    return storage.length * _item_bytes(storage)
+
+
+def _item_bytes(storage: _Storage) -> int:
+    return np.dtype(STORAGES[storage.kind]).itemsize
+
+
+def _all_values(
+    tensors: dict[str, _Tensor], contents: dict[str, bytes]
+) -> dict[str, np.ndarray]:
+    """Arrays by name; they may be views of one storage, but not of more bytes in all
+    than `MAX_SHARED` times what the file holds."""
+    held = sum(map(len, contents.values()))
+    wanted = sum(math.prod(t.shape) * _item_bytes(t.storage) for t in tensors.values())
+    if wanted > MAX_SHARED * held:
+        refuse(f"its tensors have {wanted} bytes, but it holds only {held}")
+    return {name: _values(tensor, contents) for name, tensor in tensors.items()}
 
 
 def _values(tensor: _Tensor, contents: dict[str, bytes]) -> np.ndarray:

@@ -111,8 +111,10 @@ class CheckpointFolder:
         processes all have to call it, and get what the first one finds.
         """
         entry = self._load(kind) if is_main_process() else None
-        found = broadcast(entry and [str(entry.path), entry.step, entry.info])
-        if found is None:
+        own: list[Any] = []
+        if entry is not None:
+            own = [str(entry.path), entry.step, entry.info]
+        if not (found := broadcast(own)):
             return None
         path, step, info = found
         arrays = broadcast_arrays({} if entry is None else entry.arrays)

@@ -55,6 +55,7 @@ def color_components(images: Iterable[np.ndarray]) -> ColorComponents:
         count += len(pixels)
         total += pixels.sum(0)
         products += pixels.T @ pixels
+    assert origin is not None, "no image"
     mean = total / count
     eigenvalues, vectors = np.linalg.eigh(products / count - np.outer(mean, mean))
     # Ascending and of either sign, as LAPACK has them.

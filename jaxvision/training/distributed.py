@@ -249,7 +249,8 @@ def _connect(
     host = (config.coordinator or "").rpartition(":")[0] or socket.getfqdn()
     token = secrets.token_hex(16)
     port = lifeline.listen(token) if is_main_process() else 0
-    host, port, token = broadcast([host, port, token])
+    meeting: list[Any] = [host, port, token]
+    host, port, token = broadcast(meeting)
     if not is_main_process():
         try:
             lifeline.connect(

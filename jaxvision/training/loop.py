@@ -276,7 +276,7 @@ class _Run:
         )
         for name, array in sorted(flatten(state).items()):
             digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(array.tobytes())
         check_same("parameters", digest.hexdigest())
 
     def _restore_progress(self, info: dict[str, Any], state: TrainState) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,11 @@ SIGNAL = "signal"
 """The number of the signal that asked a process to stop, or 0, in its batches."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+Tree = TypeVar("Tree")
+
+Device = Any
+"""A `jax.Device`, which type checkers do not know as a type."""
 
 
 def jit_step(step: TrainStep) -> TrainStep:
@@ -47,8 +52,17 @@ def vmap_step(step: TrainStep) -> TrainStep:
 SweepStep = Callable[[PyTree, PyTree, PyTree, PyTree], PyTree]
 """(carry, what all models share, what is the model's own, one row) -> carry."""
 
-Epoch = Callable[[PyTree, PyTree, PyTree, PyTree], PyTree]
-"""As `SweepStep`, on all rows of an epoch: they lead with `[S, ...]`."""
+
+class Epoch(Protocol):
+    """As `SweepStep`, on all rows of an epoch: they lead with `[S, ...]`."""
+
+    def __call__(
+        self, carry: PyTree, shared: PyTree, own: PyTree, rows: PyTree, /
+    ) -> PyTree: ...
+
+    def lower(
+        self, carry: PyTree, shared: PyTree, own: PyTree, rows: PyTree, /
+    ) -> Any: ...
 
 
 def compile_once(function: Function) -> Function:
@@ -72,7 +86,7 @@ def compile_once(function: Function) -> Function:
 
 
 def sweep_epoch(step: SweepStep) -> Epoch:
-    """M models at once, the epoch as one program (`jax.jit`, can be lowered).
+    """M models at once, the epoch as one program.
 
     Carry, own and rows lead with `[M, ...]`, rows with `[M, S, ...]`. `own["active"]`
     `[M]` is False for models that stand still: their carry comes back as it was.
@@ -84,10 +98,11 @@ def sweep_epoch(step: SweepStep) -> Epoch:
         )
         return jax.tree.map(lambda n, o: jnp.where(own["active"], n, o), new, carry)
 
-    return jax.jit(jax.vmap(one_model, in_axes=(0, None, 0, 0)), donate_argnums=0)
+    models = jax.vmap(one_model, in_axes=(0, None, 0, 0))
+    return cast(Epoch, jax.jit(models, donate_argnums=0))
 
 
-def pmap_step(step: TrainStep, devices: Sequence[jax.Device]) -> TrainStep:
+def pmap_step(step: TrainStep, devices: Sequence[Device]) -> TrainStep:
     """One batch spread over D devices: states and batches lead with `[D, ...]`.
 
     The step must have been made with `axis_name=AXIS`. Metrics come back once. Where
@@ -117,7 +132,7 @@ class Runner:
     its own part of a batch and holds the whole state.
     """
 
-    devices: tuple[jax.Device, ...]
+    devices: tuple[Device, ...]
     """Those of one process beside each other, so that the parts of a batch are too."""
 
     @classmethod
@@ -127,7 +142,7 @@ class Runner:
         return cls(tuple(d for i in processes for d in jax.local_devices(i)))
 
     @property
-    def local_devices(self) -> tuple[jax.Device, ...]:
+    def local_devices(self) -> tuple[Device, ...]:
         """Those of this process."""
         here = jax.process_index()
         return tuple(d for d in self.devices if d.process_index == here)
@@ -154,7 +169,7 @@ class Runner:
                 value=batch_size,
             )
 
-    def replicate(self, state: TrainState) -> TrainState:
+    def replicate(self, state: Tree) -> Tree:
         """The state on the devices; the argument stays valid."""
         if self.axis_name is None:
             # A copy: the compiled step reuses the memory of what it is given.
@@ -190,9 +205,10 @@ class Runner:
         if signal_number is not None and self.shard["process_count"] > 1:
             signals = np.full(len(batch["mask"]), signal_number, np.float32)
             batch = {**batch, SIGNAL: signals}
-        split = jax.tree.map(
-            lambda x: x.reshape(len(self.local_devices), -1, *x.shape[1:]), batch
-        )
+        split = {
+            name: x.reshape(len(self.local_devices), -1, *x.shape[1:])
+            for name, x in batch.items()
+        }
         return jax.device_put(split, self._sharding())
 
     def compile_train(self, step: TrainStep) -> TrainStep:

@@ -1,6 +1,7 @@
 """What training changes: arrays only, so that it maps, shards, saves and compares."""
 
 from collections.abc import Collection
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -13,8 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxvision.typing import PyTree
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """All that a training step reads and writes.
 
     step: int32 scalar, optimizer steps done.
@@ -44,7 +44,7 @@ class TrainState:
 
 def init_variables(
     model: nn.Module,
-    seed: int,
+    seed: jax.typing.ArrayLike,
     image_shape: tuple[int, ...],
     *,
     only: Collection[str] | None = None,
@@ -68,7 +68,7 @@ def init_variables(
             "batch_stats": variables.get("batch_stats", {}),
         }
 
-    def drawn(key: jax.Array) -> dict[str, jax.Array]:
+    def drawn(key: jax.Array) -> dict[str, Any]:
         flat = flatten_dict(init(key), sep="/")
         return {name: x for name, x in flat.items() if _is_in(name, only)}
 
@@ -90,7 +90,7 @@ def create_state(
     variables: dict[str, PyTree],
     tx: optax.GradientTransformation,
     *,
-    seed: int,
+    seed: jax.typing.ArrayLike,
     frozen: Collection[str] = (),
 ) -> TrainState:
     """A state at step 0.

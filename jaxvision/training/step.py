@@ -1,6 +1,7 @@
 """The one pure step, (state, batch) -> (state, metrics), and its evaluation."""
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -12,7 +13,8 @@ from jaxvision.training.state import TrainState
 from jaxvision.typing import Batch, Metrics, PyTree
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-EvalStep = Callable[[TrainState, Batch], tuple[Metrics, jax.Array]]
+EvalStep = Callable[[Any, Batch], tuple[Metrics, jax.Array]]
+"""Of a state; or of what else a network is evaluated with, such as its variables."""
 Normalize = Callable[[jax.Array], jax.Array]
 """`[B, ...]` as the loader yields it -> `[B, ...]` float32 as the network takes it."""
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
@@ -110,7 +112,8 @@ def make_eval_step(
     """
 
     def eval_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
-        logits = model.apply(state.variables, normalize(batch["image"]), train=False)
+        images = normalize(batch["image"])
+        logits = cast(jax.Array, model.apply(state.variables, images, train=False))
         losses = loss(logits, batch["label"])
         sums = classification_sums(logits, batch["label"], batch["mask"], losses)
         if axis_name is not None:

@@ -53,6 +53,7 @@ from jaxvision.training.loop import (
     fit_steps,
 )
 from jaxvision.training.parallel import (
+    Device,
     Epoch,
     Runner,
     SweepStep,
@@ -364,7 +365,7 @@ class _Program:
         trials: Sequence[_Trial],
         images: np.ndarray,
         count: "_Count",
-        device: jax.Device,
+        device: Device,
     ) -> None:
         self.trials = trials
         self._images = images
@@ -530,7 +531,7 @@ class _Program:
         loss = make_loss(trial.recipe, trial.train_labels, classes)
 
         def train(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-            images: dict[str, Any] = dict(batch)
+            images = dict(batch)
             rates, learning_rate = images.pop("rates"), images.pop("learning_rate")
             model = trial.make_model({**still, **rates})
             step = make_train_step(model, tx, loss, normalize=normalize)
