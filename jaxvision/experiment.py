@@ -30,6 +30,7 @@ from jaxvision.declaration import DEMO_SETS, Experiment, Table, default_config
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.recipe import Start, make_start, train_seed
+from jaxvision.report.formats import format_line, format_names
 from jaxvision.report.progress import Progress, TrainingProgress
 from jaxvision.report.run_folder import (
     HistoryCallback,
@@ -460,14 +461,28 @@ def announce(dataset: DecodedDataset) -> None:
         f"{len(dataset.classes)} classes in {dataset.root}"
         + (" — demo data, drawn by code" if dataset.is_demo else "")
     )
+    print(f"classes: {format_names(dataset.classes)}")
+    sizes = (f"{name} {len(part)}" for name, part in dataset.splits.items())
+    print(f"images per split: {', '.join(sizes)}")
+    for note in dataset.notes:
+        print(format_line(note))
+    for kind, count in dataset.ignored.items():
+        print(f"ignored: {count} {kind}", file=sys.stderr)
     for path, reason in dataset.bad:
-        print(f"left out: {path}: {reason}", file=sys.stderr)
+        print(format_line(f"left out: {path}: {reason}"), file=sys.stderr)
     if dataset.pairs_note:
         print(dataset.pairs_note)
     if dataset.duplicates:
         print(
             f"{len(dataset.duplicates)} groups of identical images, each kept in "
             f"one split; {len(dataset.conflicts)} of them in several classes",
+            file=sys.stderr,
+        )
+    if dataset.similar:
+        apart = sum(pair.split != pair.other_split for pair in dataset.similar)
+        print(
+            f"{len(dataset.similar)} pairs of nearly identical images, {apart} of them "
+            "in different splits (similar_images.csv in the run folder)",
             file=sys.stderr,
         )
 

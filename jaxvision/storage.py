@@ -5,10 +5,13 @@ renamed at the end. Orbax restores flipped bits silently, so whatever it wrote i
 checked before use.
 """
 
+import csv
 import hashlib
+import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,6 +66,37 @@ def write_json(path: Path, value: Any) -> Path:
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(path, f"{text}\n".encode("utf-8", "backslashreplace"))
     return path
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as CSV. A cell that a spreadsheet program would take for a formula gets an
+    apostrophe in front, which `csv_cell` takes away."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerows([_neutral(cell) for cell in row] for row in rows)
+    return buffer.getvalue()
+
+
+_FORMULA = re.compile(r"'*[=+@\t\r-]")
+
+
+def _neutral(cell: Any) -> Any:
+    if not isinstance(cell, str) or not _FORMULA.match(cell) or _is_number(cell):
+        return cell
+    return f"'{cell}"
+
+
+def csv_cell(text: str) -> str:
+    """The inverse of what `csv_text` does to a cell."""
+    return text[1:] if text[:1] == "'" and _FORMULA.match(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def file_sha256(path: Path) -> str:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from jaxvision.data.selection import (
     largest_classes,
     only_listed,
 )
+from jaxvision.data.similar import find_similar
 from jaxvision.data.splits import (
     SplitRow,
     Splits,
@@ -62,7 +64,8 @@ class Dataset:
       parts: the split of each image by its folder or its row, where the images come
         divided; else nothing.
       left_out: images that a given split doesn't list.
-      ignored: number of further files in the folder, by reason.
+      ignored: what else is in the folder, counted by kind.
+      notes: what a person should know of the folder's names, a sentence each.
       is_demo: whether the images were drawn by this package.
       config: where they come from.
     """
@@ -75,6 +78,7 @@ class Dataset:
     parts: tuple[str, ...]
     left_out: tuple[str, ...]
     ignored: Mapping[str, int]
+    notes: tuple[str, ...]
     is_demo: bool
     config: DataConfig
     _index: FolderIndex
@@ -241,6 +245,17 @@ class Dataset:
         return tuple(tuple(self.images[index] for index in group) for group in groups)
 
 
+class SimilarImages(NamedTuple):
+    """Two images that are nearly the same, and where they are."""
+
+    image: str
+    split: str
+    other: str
+    other_split: str
+    bits: int
+    """Of 256 that differ."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class DecodedDataset(Dataset):
     """Images in the geometry of a network; `batches` gives what training takes.
@@ -261,6 +276,25 @@ class DecodedDataset(Dataset):
     def digests(self) -> tuple[str, ...]:
         """SHA-256 of each image's file."""
         return tuple(self._files.digests[path] for path in self.images)
+
+    @cached_property
+    def similar(self) -> tuple[SimilarImages, ...]:
+        """Pairs of nearly identical images of different content, such as copies that
+        were recompressed or resized. They are found and not moved: each stays in its
+        split. None where images are decoded while training."""
+        hashes = self._files.hashes
+        known = [i for i, path in enumerate(self.images) if path in hashes]
+        found = find_similar([hashes[self.images[index]] for index in known])
+        split_of = {
+            int(index): name for name, part in self.splits.items() for index in part
+        }
+        return tuple(
+            SimilarImages(
+                self.images[a], split_of[a], self.images[b], split_of[b], bits
+            )
+            for a, b, bits in ((known[a], known[b], bits) for a, b, bits in found)
+            if self.digests[a] != self.digests[b] and {a, b} <= split_of.keys()
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -399,6 +433,7 @@ def load_dataset(
         parts=index.parts,
         left_out=(),
         ignored=index.ignored,
+        notes=index.notes,
         is_demo=demo is not None,
         config=config,
         _index=index,

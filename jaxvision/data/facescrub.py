@@ -31,7 +31,7 @@ from jaxvision.config import Bounds, check
 from jaxvision.data.decode import open_image
 from jaxvision.data.fetch import Downloader, FetchError, Limits, NoNetwork
 from jaxvision.errors import InputError
-from jaxvision.storage import write_atomically, writing
+from jaxvision.storage import csv_cell, csv_text, write_atomically, writing
 from jaxvision.typing import Progress
 
 Status = Literal["ok", "dead link", "wrong hash", "not an image", "bad box"]
@@ -46,6 +46,8 @@ _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 _LONGEST_NAME = 200
 _LONGEST_URL = 8192
 _RAW = ".raw"
+_TABLES = frozenset({"rows.csv", "report.csv"})
+"""Files beside the people's folders."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +143,8 @@ def parse_row(line: str) -> Face:
         raise ValueError(f"an address of more than {_LONGEST_URL} characters")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise ValueError("the SHA-256 is not 64 hexadecimal digits")
+    if folder_name(name).casefold() in _TABLES:
+        raise ValueError(f"a person called {name!r}, as a table is")
     x1, y1, x2, y2 = map(int, box.split(","))
     return Face(
         name, int(image_id), int(face_id), url, (x1, y1, x2, y2), sha256.lower()
@@ -479,7 +483,7 @@ def _write_tables(out: Path, outcomes: Mapping[Face, Outcome]) -> None:
 
 
 def _write_csv(file: TextIO, rows: Iterable[Sequence[object]]) -> None:
-    csv.writer(file, lineterminator="\n").writerows(rows)
+    file.write(csv_text(rows))
 
 
 def _to_csv(face: Face, outcome: Outcome) -> list[str]:
@@ -506,7 +510,7 @@ def _read_rows(path: Path) -> dict[Face, Outcome]:
     outcomes = {}
     for row in rows:
         with suppress(ValueError):
-            face, outcome = _from_csv(row)
+            face, outcome = _from_csv([csv_cell(cell) for cell in row])
             outcomes[face] = outcome
     return outcomes
 

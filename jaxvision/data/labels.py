@@ -1,11 +1,11 @@
 """Labels from a CSV: columns path and label, and perhaps split."""
 
-import csv
-import io
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from jaxvision.data.csv_file import read_lines
 from jaxvision.data.folder import FolderIndex, find_images
 from jaxvision.data.splits import SPLIT_NAMES
 from jaxvision.errors import InputError
@@ -96,14 +96,7 @@ Row = tuple[int, str, str, str]
 
 def _read(path: Path) -> tuple[list[Row], bool]:
     """The rows of a CSV, and whether it has a column split."""
-    text = _text(path)
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        lines = [(reader.line_num, line) for line in reader if any(line)]
-    except csv.Error as error:
-        raise InputError(f"{path}: cannot be read as a CSV: {error}") from error
-    if not lines:
-        raise InputError(f"{path}: is empty; its first line must be path,label")
+    lines = read_lines(path, "path,label")
     header = [name.strip().lower() for name in lines[0][1]]
     of_path, of_label = (
         _column(path, header, names) for names in (PATH_COLUMNS, LABEL_COLUMNS)
@@ -133,31 +126,6 @@ def _read(path: Path) -> tuple[list[Row], bool]:
     return rows, of_split is not None
 
 
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}); give a CSV of labels"
-        ) from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"{path}: line {line} is not UTF-8; save the file as CSV UTF-8"
-        ) from error
-    if "\0" in text:
-        raise InputError(f"{path}: is no text in UTF-8; save the file as CSV UTF-8")
-    first = text.partition("\n")[0]
-    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
-        if mark in first and "," not in first:
-            raise InputError(
-                f"{path}: is separated by {name}; save it with commas between columns"
-            )
-    return text
-
-
 def _column(path: Path, header: Sequence[str], names: Sequence[str]) -> int:
     """Place of the first of some columns that is there."""
     for name in names:
@@ -179,7 +147,8 @@ class _Finder:
             end = file
             while end:
                 self._by_end[end].append(file)
-                self._by_end[end.rpartition(".")[0]].append(file)
+                if (stem := os.path.splitext(end)[0]) != end:
+                    self._by_end[stem].append(file)
                 end = end.partition("/")[2]
 
     def __call__(self, name: str) -> list[str]:

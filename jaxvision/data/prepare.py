@@ -40,6 +40,7 @@ from jaxvision.data.prepared import (
     read_prepared,
 )
 from jaxvision.data.selection import check_classes
+from jaxvision.data.similar import difference_hash
 from jaxvision.data.splits import (
     SplitConfig,
     Splits,
@@ -65,7 +66,8 @@ MOST_PROCESSES = 64
 
 Row = dict[str, Any]
 """What the manifest says of one image: path, class, part (where the folder comes
-divided), bytes, sha256, and bad, the reason, if it can't be used."""
+divided), bytes, sha256, and hash, of `similar`, or bad, the reason why it can't be
+used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,9 +287,10 @@ def _decode(
             rows = []
             with _writer(config.partial / names[number]) as write:
                 for index in shards[number]:
-                    digest, outcome = next(results)
+                    digest, outcome, similar = next(results)
                     rows.append(_row(folder_index, index, sizes[index], digest))
                     if isinstance(outcome, bytes):
+                        rows[-1]["hash"] = similar
                         write(outcome)
                     elif config.on_bad == "error":
                         raise InputError(
@@ -306,13 +309,14 @@ def _decode(
 
 def _read(
     root: Path, preprocessing: Preprocessing, image: str
-) -> tuple[str, bytes | decode.BadImage]:
-    """Runs in a worker: SHA-256 of a file, and its record or what is wrong with it."""
+) -> tuple[str, bytes | decode.BadImage, str]:
+    """Runs in a worker: SHA-256 of a file, its record or what is wrong with it, and its
+    difference hash."""
     with decode.quiet_pillow():
         digest, outcome = decode.read_stored(root, preprocessing, image)
     if isinstance(outcome, np.ndarray):
-        return digest, pack_record(outcome)
-    return digest, outcome
+        return digest, pack_record(outcome), difference_hash(outcome).hex()
+    return digest, outcome, ""
 
 
 def _row(folder_index: FolderIndex, index: int, size: int, digest: str) -> Row:

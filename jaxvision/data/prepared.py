@@ -69,6 +69,7 @@ class Prepared:
         prepared set.
       sizes: bytes of each source file.
       digests: SHA-256 of the source file of each record.
+      hashes: `similar.difference_hash` by path; nothing in older sets.
       bad: reason by path of each image that has no record.
       geometry: see `geometry`.
       demo: what the drawn set says of itself that it was made from; else None.
@@ -80,6 +81,7 @@ class Prepared:
     folder_index: FolderIndex
     sizes: tuple[int, ...]
     digests: tuple[str, ...]
+    hashes: Mapping[str, bytes]
     bad: Mapping[str, str]
     geometry: Mapping[str, Any]
     demo: Mapping[str, Any] | None
@@ -183,6 +185,11 @@ def read_prepared(root: Path) -> Prepared | None:
             ),
             sizes=tuple(row["bytes"] for row in images),
             digests=tuple(row["sha256"] for row in images if "bad" not in row),
+            hashes={
+                row["path"]: bytes.fromhex(row["hash"])
+                for row in images
+                if "hash" in row
+            },
             bad={row["path"]: row["bad"] for row in images if "bad" in row},
             geometry=content["preprocessing"],
             demo=content["demo"],

@@ -14,6 +14,7 @@ import PIL
 from jaxvision.data import decode
 from jaxvision.data.config import DataConfig
 from jaxvision.data.prepared import Prepared, geometry
+from jaxvision.data.similar import difference_hash
 from jaxvision.data.store import Images, ImageStore, LazyImages
 from jaxvision.data.workers import map_in_order
 from jaxvision.errors import InputError
@@ -31,6 +32,8 @@ class DecodedFiles:
       places: index into `store` of each usable image, by path.
       digests: SHA-256 of the file of each usable image, by path.
       bad: why each of the others can't be used, by path.
+      hashes: `similar.difference_hash` of each usable image, by path; nothing where
+        images are decoded later.
       store: pixels, as from `decode.decode_stored`.
       pillow: version that decoded them.
     """
@@ -38,6 +41,7 @@ class DecodedFiles:
     places: Mapping[str, int]
     digests: Mapping[str, str]
     bad: Mapping[str, str]
+    hashes: Mapping[str, bytes]
     store: Images
     pillow: str
 
@@ -123,6 +127,7 @@ class ImageReader:
         places: dict[str, int] = {}
         digests: dict[str, str] = {}
         bad: dict[str, str] = {}
+        hashes: dict[str, bytes] = {}
         read = functools.partial(decode.read_stored, self._root, preprocessing)
         with decode.quiet_pillow():
             results = zip(images, self._map(read, images), strict=True)
@@ -135,10 +140,11 @@ class ImageReader:
                     store.append(outcome)
                     places[path] = len(places)
                     digests[path] = digest
+                    hashes[path] = difference_hash(outcome)
                 if progress is not None:
                     progress(done, len(images))
         self._digests |= digests
-        return DecodedFiles(places, digests, bad, store, PIL.__version__)
+        return DecodedFiles(places, digests, bad, hashes, store, PIL.__version__)
 
     def _decode_later(
         self,
@@ -160,7 +166,7 @@ class ImageReader:
         load = functools.partial(_decode_one, self._root, images, preprocessing)
         places = {path: number for number, path in enumerate(images)}
         pixels = LazyImages(load, len(images), store)
-        return DecodedFiles(places, digests, {}, pixels, PIL.__version__)
+        return DecodedFiles(places, digests, {}, {}, pixels, PIL.__version__)
 
     def _take_prepared(
         self, prepared: Prepared, images: Sequence[str], preprocessing: Preprocessing
@@ -174,7 +180,8 @@ class ImageReader:
         digests = {path: prepared.digests[number] for path, number in records.items()}
         places = {path: number for number, path in enumerate(records)}
         store = prepared.store([*records.values()])
-        return DecodedFiles(places, digests, bad, store, prepared.pillow)
+        hashes = {path: prepared.hashes[path] for path in records if prepared.hashes}
+        return DecodedFiles(places, digests, bad, hashes, store, prepared.pillow)
 
     def _map(
         self, function: Callable[[str], Result], images: Sequence[str]

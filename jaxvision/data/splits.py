@@ -1,9 +1,7 @@
 """Which images are for training, which for validation, which for the test."""
 
-import csv
 import dataclasses
 import hashlib
-import io
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +11,9 @@ from typing import Annotated
 import numpy as np
 
 from jaxvision.config import Bounds
+from jaxvision.data.csv_file import read_lines
 from jaxvision.errors import InputError
-from jaxvision.storage import write_atomically, writing
+from jaxvision.storage import csv_cell, csv_text, write_atomically, writing
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 Splits = dict[str, np.ndarray]
@@ -337,40 +336,44 @@ def write_splits(
 
 def write_split_rows(path: Path, rows: Iterable[SplitRow]) -> None:
     """Writes a CSV of path, label, split and sha256; atomic."""
-    buffer = io.StringIO(newline="")
-    lines = [_HEADER, *map(dataclasses.astuple, rows)]
-    csv.writer(buffer, lineterminator="\n").writerows(lines)
+    text = csv_text([_HEADER, *map(dataclasses.astuple, rows)])
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue().encode("utf-8", "surrogateescape"))
+    write_atomically(path, text.encode("utf-8", "surrogateescape"))
 
 
 def read_splits(path: Path) -> list[SplitRow]:
-    """Reads what `write_splits` wrote; the column sha256 may be missing.
+    """Reads what `write_splits` wrote, also after a spreadsheet program had it.
+
+    The columns may stand in any order; sha256 may be missing, others are passed over.
 
     Raises:
-      InputError: no such file, another header, an unknown split, a path twice.
+      InputError: no such CSV, another header, an unknown split, a path twice.
     """
-    try:
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            lines = list(csv.reader(file))
-    except (OSError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a splits file: {error}") from error
-    if not lines or lines[0] not in (_HEADER, _HEADER[:3]):
+    (_, first), *lines = read_lines(path, ",".join(_HEADER), any_names=True)
+    header = [name.strip().lower() for name in first]
+    if not {*_HEADER[:3]} <= {*header}:
         raise InputError(
             f"{path}: not a splits file: its first line must be {','.join(_HEADER)}"
         )
-    width = len(lines[0])
+    places = {name: header.index(name) for name in _HEADER if name in header}
     rows: dict[str, SplitRow] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) != width or line[2] not in SPLITS:
+    for number, line in lines:
+        cells = dict.fromkeys(_HEADER, "")
+        if len(line) == len(header):
+            cells |= {name: csv_cell(line[place]) for name, place in places.items()}
+        split = SPLIT_NAMES.get(cells["split"].strip().lower())
+        if not cells["path"] or not cells["label"] or split is None:
             raise InputError(
-                f"{path}: line {number} must be path,label and one of "
-                f"{', '.join(SPLITS)}" + (" and a SHA-256" if width > 3 else "")
+                f"{path}: line {number} must be {','.join(header)}, with a split of "
+                f"{', '.join(SPLITS)}"
             )
-        if line[0] in rows:
-            raise InputError(f"{path}: line {number} lists {line[0]} a second time")
-        rows[line[0]] = SplitRow(*line)
+        if cells["path"] in rows:
+            raise InputError(
+                f"{path}: line {number} lists {cells['path']} a second time"
+            )
+        row = SplitRow(cells["path"], cells["label"], split, cells["sha256"].lower())
+        rows[row.path] = row
     if not rows:
         raise InputError(f"{path}: lists no image")
     return list(rows.values())
@@ -400,6 +403,8 @@ def apply_splits(
     missing = [row.path for row in rows if row.path not in index_of]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        if any(not path.isprintable() for path in missing):
+            more += " (is the file UTF-8? Save it as CSV UTF-8)"
         raise InputError(
             f"{source}: lists images that are not there or can't be used: "
             f"{', '.join(missing[:3])}{more}; restore them or make a new split"

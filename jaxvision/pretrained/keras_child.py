@@ -169,8 +169,6 @@ class _Reader:
         return names
 
     def _texts(self, group: "h5py.Group", attribute: str) -> Iterator[str]:
-        import h5py
-
         held = group.attrs.get_id(attribute)
         # Before it is read: a damaged one can claim to be of any size, and thousands of
         # names may refer to one long text.
@@ -179,8 +177,6 @@ class _Reader:
         self.name_bytes_left -= count * held.dtype.itemsize
         if self.names_left < 0 or self.name_bytes_left < 0:
             _refuse(f"{attribute!r} is larger than any list of names")
-        if h5py.check_string_dtype(held.dtype) is None:
-            _refuse(f"{attribute!r} holds something other than names")
         if held.dtype.kind == "O" and held.get_storage_size() > MAX_NAME_BYTES:
             _refuse(f"{attribute!r} is larger than any list of names")
         texts: Any = group.attrs[attribute]

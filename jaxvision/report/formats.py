@@ -63,3 +63,21 @@ def _format(value: float, decimals: int) -> str:
     text = f"{value:.{decimals}f}"
     sign, digits = ("-", text[1:]) if text.startswith("-") else ("", text)
     return sign + (digits[1:] if digits.startswith("0.") else digits)
+
+
+MOST_NAMES = 12
+
+
+def format_names(names: Sequence[str]) -> str:
+    """All of up to 12 names; of more the first ones, the last, and how many there are;
+    on one line."""
+    if len(names) > MOST_NAMES:
+        first = ", ".join(names[: MOST_NAMES - 2])
+        return format_line(f"{first}, …, {names[-1]} ({len(names)} in all)")
+    return format_line(", ".join(names))
+
+
+def format_line(text: str) -> str:
+    """A text for a terminal: control characters, which names of files may hold, are
+    written as `\\x1b`."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -252,6 +252,25 @@ def duplicates_section(
     return _list_section("Identical images", header, rows, file)
 
 
+def similar_section(
+    pairs: Sequence[tuple[str, str, str, str, int]], file: str
+) -> Section:
+    """Pairs of nearly identical images; those in different splits first.
+
+    file: where in the run folder all of them are listed.
+    """
+    rows = sorted(pairs, key=lambda pair: pair[1] == pair[3])
+    header = ["image", "split", "nearly the same", "split", "bits of 256 that differ"]
+    return _list_section("Nearly identical images", header, rows, file)
+
+
+def ignored_section(ignored: Mapping[str, int], notes: Sequence[str]) -> Section:
+    """What a folder holds besides the images of its classes, counted by kind."""
+    table = Table(["ignored", "count"], [[*item] for item in ignored.items()])
+    parts = [*([table] if ignored else []), *(Text(escape(note)) for note in notes)]
+    return Section("The folder", parts, aside=True)
+
+
 def use_section(checkpoint: Path | None, *, resume: str | None = None) -> Section:
     """What to type next.
 

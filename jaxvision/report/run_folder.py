@@ -12,7 +12,6 @@ killed never leaves half of one. What cannot be written is an `InputError` that 
 the folder.
 """
 
-import csv
 import dataclasses
 import io
 import itertools
@@ -35,7 +34,7 @@ import jaxvision
 from jaxvision.config import to_plain
 from jaxvision.errors import InputError
 from jaxvision.report.formats import format_mean_sd
-from jaxvision.storage import write_atomically, write_json, writing
+from jaxvision.storage import csv_text, write_atomically, write_json, writing
 from jaxvision.typing import Row
 
 if TYPE_CHECKING:
@@ -238,7 +237,7 @@ class RunFolder:
             _append(self.path / "history.jsonl", _json_line(row))
             _append(
                 self.path / "history.csv",
-                _csv_text([[_field(row.get(name)) for name in self._history_columns]]),
+                csv_text([[_field(row.get(name)) for name in self._history_columns]]),
             )
         self._write_events(row)
 
@@ -277,7 +276,7 @@ class RunFolder:
     ) -> Path:
         """Writes `<name>.csv`; returns its path. File names that are no valid UTF-8
         keep their bytes (read them with errors="surrogateescape")."""
-        text = _csv_text([header, *rows])
+        text = csv_text([header, *rows])
         return self._write(f"{name}.csv", text.encode("utf-8", "surrogateescape"))
 
     def write_text(self, name: str, text: str) -> Path:
@@ -364,7 +363,7 @@ class RunFolder:
         self._history_columns = columns
         self.write_text("history.jsonl", "".join(map(_json_line, rows)))
         lines = [[_field(row.get(name)) for name in columns] for row in rows]
-        self.write_text("history.csv", _csv_text([columns, *lines] if columns else []))
+        self.write_text("history.csv", csv_text([columns, *lines] if columns else []))
 
     def _write_events(self, row: Mapping[str, float]) -> None:
         if self._events is None:
@@ -491,12 +490,6 @@ def _append(path: Path, text: str) -> None:
 
 def _json_line(row: Mapping[str, float]) -> str:
     return json.dumps(to_plain(row), allow_nan=False) + "\n"
-
-
-def _csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
 
 
 def _field(value: float | None) -> float | str:

@@ -387,12 +387,18 @@ def _image_sections(run: RunFolder, dataset: DecodedDataset) -> Iterator[Section
     """What is wrong with the images; nothing where nothing is."""
     run.write_csv("bad_images", ["image", "reason"], dataset.bad)
     run.write_csv("identical_images", ["images"], [[*g] for g in dataset.duplicates])
+    header = ["image", "split", "other", "other_split", "bits"]
+    run.write_csv("similar_images", header, dataset.similar)
     if dataset.bad:
         yield markdown.bad_images_section(dataset.bad, "bad_images.csv")
     if dataset.duplicates:
         yield markdown.duplicates_section(
             dataset.duplicates, "identical_images.csv", conflicts=dataset.conflicts
         )
+    if dataset.similar:
+        yield markdown.similar_section(dataset.similar, "similar_images.csv")
+    if dataset.ignored or dataset.notes:
+        yield markdown.ignored_section(dataset.ignored, dataset.notes)
 
 
 # Tables of recipes.

@@ -192,5 +192,5 @@ def test_other_encodings_are_told_the_fix(root: Path, encoding: str) -> None:
 
 
 def test_a_csv_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"gone\.csv: cannot be read \(No such file"):
+    with pytest.raises(InputError, match=r"gone\.csv: cannot be read: No such file"):
         load_dataset(tmp_path / "gone.csv")

@@ -325,14 +325,14 @@ def test_a_splits_file_without_hashes_is_read_and_compares_none(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not a splits file"),
+        ("", "is empty; its first line must be path,label,split,sha256"),
         ("a,b\n", "not a splits file"),
         ("path,label,split\n", "lists no image"),
-        ("path,label,split\na/1.png,a,dev\n", "line 2 must be path,label and one of"),
+        ("path,label,split\na/1.png,a,dev\n", "line 2 must be path,label,split, with a split of"),
         ("path,label,split\na/1.png,a\n", "line 2 must be"),
         ("path,label,split\na,a,test\na,a,train\n", "line 3 lists a a second time"),
-        ("path,label,split,sha256\na,a,test\n", "line 2 must be .* and a SHA-256"),
-        ("path,label,split\n" + "x" * 200_000, "cannot be read as a splits file"),
+        ("path,label,split,sha256\na,a,test\n", "line 2 must be path,label,split,sha256, with"),
+        ("path,label,split\n" + "x" * 200_000, "cannot be read as a CSV"),
     ],
 )
 def test_damaged_splits_files(tmp_path: Path, text: str, message: str) -> None:
@@ -340,7 +340,7 @@ def test_damaged_splits_files(tmp_path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         read_splits(path)
-    with pytest.raises(InputError, match="cannot be read as a splits file"):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
         read_splits(tmp_path / "none.csv")
 
 
@@ -413,3 +413,49 @@ def test_groups_that_share_a_member_become_one() -> None:
     assert groups == [[1, 2, 3, 4], [5, 6]]
     assert merge_groups([]) == []
     assert find_identical(["a", "b", "a", "c", "b", "a"]) == [[0, 2, 5], [1, 4]]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "end", "header"),
+    [
+        ("utf-8-sig", "\r\n", "path,label,split,sha256"),
+        ("utf-8", "\n", "Label, Path ,Split,note"),
+    ],
+)
+def test_splits_as_spreadsheet_programs_write_them(
+    tmp_path: Path, encoding: str, end: str, header: str
+) -> None:
+    path = tmp_path / "splits.csv"
+    rows = ["\u00e9/1.png,a,Train,", "b/2.png,b,validation,", "b/3.png,b,TEST,", ",,,"]
+    if header.startswith("Label"):
+        rows = ["a,\u00e9/1.png,train,x", "b,b/2.png,val,y", "b,b/3.png,test,z", ""]
+    path.write_bytes(end.join([header, *rows, ""]).encode(encoding))
+    assert read_splits(path) == [
+        SplitRow("\u00e9/1.png", "a", "train"),
+        SplitRow("b/2.png", "b", "val"),
+        SplitRow("b/3.png", "b", "test"),
+    ]
+
+
+def test_splits_that_are_told_the_fix(tmp_path: Path) -> None:
+    path = tmp_path / "splits.csv"
+    path.write_text("path;label;split\na/1.png;a;train\n")
+    with pytest.raises(InputError, match="separated by semicolons; save it with comm"):
+        read_splits(path)
+    path.write_text("path,label,split\na/1.png,a,train\n", "utf-16")
+    with pytest.raises(InputError, match="is UTF-16, not UTF-8; save the file as CSV"):
+        read_splits(path)
+    path.write_bytes("path,label,split\n\u00e9/1.png,a,train\n".encode("latin-1"))
+    with pytest.raises(InputError, match="is the file UTF-8"):
+        apply_splits(read_splits(path), source=path, images=[], labels=[], classes=[])
+
+
+def test_cells_are_no_formulas(tmp_path: Path) -> None:
+    names = ["=1+1", "+x", "-y", "@z", "\tq", "'=1", "''-a", "'plain", "plain"]
+    rows = [SplitRow(f"{name}/1.png", name, "train") for name in names]
+    write_split_rows(tmp_path / "splits.csv", rows)
+    lines = (tmp_path / "splits.csv").read_text().splitlines()
+    assert not any(line.startswith(tuple("=+-@\t")) for line in lines)
+    assert lines[1] == "'=1+1/1.png,'=1+1,train,"
+    assert read_splits(tmp_path / "splits.csv") == rows
+    assert csv_text([["-0.5", -0.5, "1e-3"]]) == "-0.5,-0.5,1e-3\n"
