@@ -17,7 +17,7 @@ from jaxvision.data.dataset import DecodedDataset
 from jaxvision.data.loader import Batches
 from jaxvision.data.transforms import AugmentConfig, check_on_host
 from jaxvision.metrics import Loss
-from jaxvision.models import Backbone, Network
+from jaxvision.models import Backbone, Network, pool_features
 from jaxvision.optim import (
     OptimConfig,
     ScheduleConfig,
@@ -110,7 +110,7 @@ def head_alone(model: Network) -> Network:
     backbone = Features(
         bn_axis_name=model.backbone.bn_axis_name, dtype=model.backbone.dtype
     )
-    return model.clone(backbone=backbone, stop_at=None)
+    return model.clone(backbone=backbone, stop_at=None, pooling=None)
 
 
 def join(backbone: dict[str, PyTree], head: dict[str, PyTree]) -> dict[str, PyTree]:
@@ -145,9 +145,10 @@ def extract_features(
 ) -> np.ndarray:
     """What the head of a network sees of every image, in evaluation.
 
-    One pass of the backbone up to `model.stop_at`; a second call with the same weights,
-    images and preprocessing reads the file that the first one left. Of several
-    processes that train together all have to call it, and all get all features.
+    One pass of the backbone up to `model.stop_at`, pooled as in `model.pooling`; a
+    second call with the same weights, images and preprocessing reads the file that the
+    first one left. Of several processes that train together all have to call it, and
+    all get all features.
 
     Args:
       model: network; only its backbone runs.
@@ -302,7 +303,7 @@ def make_feature_step(model: Network, *, normalize: Normalize) -> EvalStep:
         images = normalize(batch["image"])
         x = backbone.apply(variables, images, train=False, stop_at=model.stop_at)
         x = cast(jax.Array, x)
-        return {}, x.reshape(x.shape[0], -1).astype(np.float32)
+        return {}, pool_features(x, model.pooling).astype(np.float32)
 
     return feature_step
 
@@ -327,6 +328,8 @@ def _key(
         # Another backend computes other last digits.
         "backend": [jax.default_backend(), jax.__version__],
     }
+    if model.pooling is not None:
+        facts["pooling"] = model.pooling
     if changes is not None:
         facts["changes"] = changes
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

@@ -8,11 +8,13 @@ from PIL import Image
 
 from jaxvision.data.dataset import DataConfig, load_dataset
 from jaxvision.data.splits import SplitConfig
+from jaxvision.errors import InputError
 from jaxvision.metrics import make_cross_entropy
-from jaxvision.models import create_model
+from jaxvision.models import create_model, pool_features
 from jaxvision.optim import OptimConfig, make_optimizer
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.training.loop import fit
+from jaxvision.training.parallel import Runner
 from jaxvision.training.state import create_state, init_variables
 from jaxvision.transfer import extract_features, fit_head, head_alone, join
 
@@ -101,3 +103,85 @@ def test_features_are_cached_under_all_they_depend_on(
     path.write_bytes(damaged)
     fixed = extract_features(model, variables, dataset, batch_size=4, cache=cache)
     np.testing.assert_array_equal(fixed, first)
+
+
+@pytest.mark.parametrize(("pooling", "width"), [("mean", 5), ("gram", 15)])
+def test_pooled_features_forget_the_places(pooling, width):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 4, 6, 5), np.float32)
+    features = pool_features(x, pooling)
+    assert (features.shape, features.dtype) == ((3, width), np.float32)
+    places = rng.permutation(24)
+    shuffled = x.reshape(3, 24, 5)[:, places].reshape(x.shape)
+    np.testing.assert_allclose(pool_features(shuffled, pooling), features, atol=1e-6)
+
+
+def test_gram_matrix_is_rooted_and_of_length_one():
+    x = np.random.default_rng(0).standard_normal((2, 3, 3, 4)).astype(np.float32)
+    flat = x.reshape(2, 9, 4)
+    gram = flat.transpose(0, 2, 1) @ flat / 9
+    upper = gram[(slice(None), *np.triu_indices(4))]
+    expected = np.sign(upper) * np.sqrt(np.abs(upper))
+    expected /= np.linalg.norm(expected, axis=-1, keepdims=True)
+    np.testing.assert_allclose(pool_features(x, "gram"), expected, atol=1e-4)
+
+
+def test_gradient_of_a_gram_matrix_is_finite_where_a_channel_is_silent():
+    x = np.zeros((1, 2, 2, 3), np.float32)
+    x[..., 0] = 1.0
+    gradient = jax.grad(lambda x: pool_features(x, "gram").sum())(x)
+    assert np.isfinite(gradient).all()
+
+
+def test_dense_layers_have_no_gram_matrix():
+    with pytest.raises(InputError, match="height and width"):
+        pool_features(np.zeros((2, 7), np.float32), "gram")
+    with pytest.raises(InputError, match="mean, gram"):
+        create_model("mlp", 2, pooling="median")
+
+
+@pytest.fixture(scope="module")
+def convolutions():
+    model = create_model(
+        "convnet", 2, blocks=1, filters=4, stop_at="conv1", pooling="gram"
+    )
+    return model, init_variables(model, 0, (8, 8, 3))
+
+
+def test_gram_features_are_what_the_head_sees(dataset, convolutions):
+    model, variables = convolutions
+    features = extract_features(model, variables, dataset, batch_size=4)
+    assert features.shape == (22, 10)
+    images = np.stack([dataset.image(i) for i in range(22)])
+    normalized = dataset.preprocessing.normalize(images)
+    expected = model.apply(variables, normalized, train=False)
+    logits = head_alone(model).apply(join({}, variables), features, train=False)
+    chex.assert_trees_all_close(logits, expected, atol=1e-6)
+
+
+def test_gram_features_are_the_same_on_one_device_and_on_several(dataset, convolutions):
+    model, variables = convolutions
+    one, several = (
+        extract_features(
+            model,
+            variables,
+            dataset,
+            batch_size=4 * count,
+            runner=Runner(tuple(jax.local_devices()[:count])),
+        )
+        for count in (1, 4)
+    )
+    np.testing.assert_array_equal(one, several)
+
+
+def test_pooled_features_are_cached_apart(dataset, convolutions, tmp_path):
+    model, variables = convolutions
+    widths = [
+        extract_features(
+            model.clone(pooling=pooling), variables, dataset, batch_size=4,
+            cache=tmp_path,
+        ).shape[1]
+        for pooling in (None, "gram", "mean", "gram")
+    ]  # fmt: skip
+    assert widths == [6 * 6 * 4, 10, 4, 10]
+    assert len(list(tmp_path.glob("*.npy"))) == 3

@@ -24,7 +24,7 @@ from jaxvision.models import (
     vgg,
 )
 from jaxvision.models.backbone import Backbone
-from jaxvision.models.network import PARTS, Network
+from jaxvision.models.network import PARTS, POOLINGS, Network, Pooling, pool_features
 
 __all__ = [
     "MODELS",
@@ -33,6 +33,7 @@ __all__ = [
     "Network",
     "check_fits",
     "create_model",
+    "pool_features",
     "rate_options",
 ]
 
@@ -54,6 +55,7 @@ def create_model(
     stop_at: str | None = None,
     head_hidden: tuple[int, ...] = (),
     head_dropout: float | jax.Array = 0.0,
+    pooling: Pooling | None = None,
     bn_axis_name: str | None = None,
     bn_momentum: float | None = None,
     freeze_bn: bool = False,
@@ -68,6 +70,8 @@ def create_model(
       stop_at: last layer of the backbone that the head stands on; None for the last.
       head_hidden: widths of hidden layers in the head.
       head_dropout: dropout after each of those.
+      pooling: what the head sees of that layer: None all of it, "mean" each channel's
+        mean, "gram" how strongly each two channels occur together (`pool_features`).
       bn_axis_name: mapped axis over which batch norm is synchronized.
       bn_momentum: what batch norm's running statistics keep a step; None: the
         network's own.
@@ -92,6 +96,8 @@ def create_model(
         _check_rate(option, {**options, "head_dropout": head_dropout}.get(option, 0.0))
     if any(width < 1 for width in head_hidden):
         raise InputError(f"head_hidden is {head_hidden}; widths must be at least 1")
+    if pooling not in (None, *POOLINGS):
+        raise InputError(f"pooling is {pooling!r}; there are: {', '.join(POOLINGS)}")
     if bn_momentum is not None:
         _check_rate("bn_momentum", bn_momentum)
         options["bn_momentum"] = bn_momentum
@@ -100,7 +106,9 @@ def create_model(
     )
     backbone.check()
     backbone.check_layer(stop_at)
-    return Network(backbone, num_classes, stop_at, tuple(head_hidden), head_dropout)
+    return Network(
+        backbone, num_classes, stop_at, tuple(head_hidden), head_dropout, pooling
+    )
 
 
 def rate_options(name: str) -> tuple[str, ...]:

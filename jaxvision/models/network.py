@@ -1,10 +1,11 @@
 """A backbone with a head that gives logits: the form of every network here."""
 
 from collections.abc import Collection
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxvision.errors import InputError
@@ -13,6 +14,42 @@ from jaxvision.models.layers import BatchNorm, Dropout, Initializer, ReLU
 
 PARTS = ("backbone", "head")
 """The two parts of every network: the keys of its parameters."""
+
+
+Pooling = Literal["mean", "gram"]
+
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+
+
+def pool_features(x: jax.Array, pooling: Pooling | None) -> jax.Array:
+    """`[B, ...]`, a layer's output -> `[B, F]`, what the head sees of it.
+
+    None is all of it, place by place. "mean" `[B, C]` and "gram" `[B, C (C + 1) / 2]`
+    float32 forget the places. A Gram matrix holds how strongly each two channels occur
+    together: brush and palette more than subject (arXiv:1505.07376). Of its upper
+    triangle come square roots, lest a few channels decide, and a vector of length 1.
+
+    Raises:
+      InputError: the layer has no channels at places, and `pooling` needs them.
+    """
+    if pooling is None:
+        return x.reshape(x.shape[0], -1)
+    if x.ndim != 4:
+        raise InputError(
+            f"{pooling} is for layers with height and width, not a dense one: name"
+            " another layer by `stop_at`",
+            setting="pooling",
+        )
+    x = x.astype(jnp.float32)
+    if pooling == "mean":
+        return x.mean((1, 2))
+    height, width, channels = x.shape[1:]
+    gram = jnp.einsum("bhwc,bhwd->bcd", x, x) / (height * width)
+    rows, columns = np.triu_indices(channels)
+    triangle = gram[:, rows, columns]
+    # The small numbers keep the gradient finite where channels never meet.
+    rooted = triangle / jnp.sqrt(jnp.abs(triangle) + 1e-6)
+    return rooted / jnp.sqrt(jnp.sum(rooted**2, -1, keepdims=True) + 1e-12)
 
 
 class Head(nn.Module):
@@ -64,6 +101,8 @@ class Network(nn.Module):
     """The backbone's last layer that is run; None for all of them."""
     head_hidden: tuple[int, ...] = ()
     head_dropout: float | jax.Array = 0.0
+    pooling: Pooling | None = None
+    """What the head sees of the last layer (`pool_features`)."""
 
     @nn.compact
     def __call__(
@@ -98,4 +137,5 @@ class Network(nn.Module):
             self.backbone.dtype,
             name="head",
         )
-        return head(x.reshape(x.shape[0], -1), train=train and "head" not in frozen)
+        x = pool_features(x, self.pooling)
+        return head(x, train=train and "head" not in frozen)
