@@ -34,7 +34,7 @@ from torch_references import (  # noqa: E402
     alexnet,
     answer,
     channels_first,
-    efficientnet_lite0,
+    efficientnet_lite,
 )
 
 WORST = 1e-4
@@ -62,7 +62,7 @@ def both(request: pytest.FixtureRequest) -> tuple:
     """Our network, the original, and the module whose output Grad-CAM looks at."""
     if request.param == "alexnet":
         return _alexnet()
-    reference = efficientnet_lite0()
+    reference = efficientnet_lite("efficientnet_lite0")
     # One ReLU6 serves both stem and head; what it gives last is the head's.
     return request.getfixturevalue("lite0"), reference, reference._swish
 
