@@ -368,7 +368,7 @@ class Classifier:
             frozen={},
             batch_stats=self.variables["batch_stats"],
             opt_state=(),
-            key=jax.random.PRNGKey(0),
+            key=jax.random.key_data(jax.random.key(0)),
         )
         row, logits = evaluate(
             self.model,

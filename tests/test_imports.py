@@ -25,6 +25,7 @@ FLOORS = (
         "jaxvision.training.lifeline",
     ),
     (
+        "jaxvision.arrays",
         "jaxvision.data",
         "jaxvision.metrics",
         "jaxvision.ops",

@@ -41,13 +41,12 @@ def save(
     Raises:
       InputError: the cache cannot be written.
     """
-    import orbax.checkpoint as ocp
+    from jaxvision.arrays import save_arrays
 
     writing = folder.parent / f".writing-{uuid.uuid4().hex}"
     try:
         writing.mkdir(parents=True)
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            checkpointer.save(writing / "variables", variables)
+        save_arrays(writing / "variables", variables)
         card = json.dumps(_card(source, digest, report), indent=2)
         (writing / "card.json").write_text(card)
         if folder.exists() and not is_whole(folder):
@@ -65,10 +64,9 @@ def save(
 
 def restore(folder: Path) -> tuple[Variables, Report]:
     """A conversion that `is_whole`: NumPy arrays, and what was kept of the file."""
-    import orbax.checkpoint as ocp
+    from jaxvision.arrays import restore_arrays
 
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        variables = checkpointer.restore(folder / "variables")
+    variables = restore_arrays(folder / "variables")
     card = json.loads((folder / "card.json").read_text())
     return variables, Report(tuple(card["kept"]), ignored=tuple(card["ignored"]))
 

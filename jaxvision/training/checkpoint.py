@@ -13,9 +13,7 @@ there were.
 
 import contextlib
 import dataclasses
-import errno
 import json
-import os
 import re
 import shutil
 import uuid
@@ -27,8 +25,8 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
+from jaxvision.arrays import restore_arrays, save_arrays
 from jaxvision.errors import InputError
 from jaxvision.storage import find_damage, publish
 from jaxvision.training.distributed import broadcast, broadcast_arrays, is_main_process
@@ -146,7 +144,7 @@ class CheckpointFolder:
         writing = self.folder / f".writing-{uuid.uuid4().hex}"
         try:
             writing.mkdir()
-            _save_arrays(writing / "arrays", arrays)
+            save_arrays(writing / "arrays", arrays)
             (writing / "info.json").write_text(json.dumps(info))
             target = self.folder / f"{kind}-{step:08d}"
             if target.exists():
@@ -209,33 +207,9 @@ def nest(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 
 def read_entry(path: Path) -> Entry:
     """Reads an entry that `find_damage` has passed."""
-    arrays = _checkpointer().restore((path / "arrays").resolve())
+    arrays = restore_arrays(path / "arrays")
     info = json.loads((path / "info.json").read_text())
     return Entry(path, int(path.name.split("-")[1]), arrays, info)
-
-
-def _checkpointer() -> ocp.Checkpointer:
-    """Orbax as one process uses it alone: by default it waits for all of them."""
-    here = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=here, active_processes={here}, barrier_sync_key_prefix="alone"
-    )
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    return ocp.Checkpointer(handler, multiprocessing_options=alone)
-
-
-def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    # Asked first, for a full disk makes TensorStore's threads print tracebacks.
-    if shutil.disk_usage(path.parent).free < sum(a.nbytes for a in arrays.values()):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-    try:
-        _checkpointer().save(path.resolve(), arrays)
-    except ValueError as error:
-        # TensorStore reports what the system refused as a ValueError.
-        if (code := re.search(r"os_error_code='(\d+)'", str(error))) is None:
-            raise
-        number = int(code[1])
-        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -72,7 +72,7 @@ def init_variables(
         flat = flatten_dict(init(key), sep="/")
         return {name: x for name, x in flat.items() if _is_in(name, only)}
 
-    key = jax.random.PRNGKey(seed)
+    key = jax.random.key(seed)
     # One program: leaf by leaf would compile hundreds. What it leaves out costs
     # nothing, which matters: a deep backbone's draws take many seconds to compile.
     fresh, shapes = jax.jit(drawn)(key), jax.eval_shape(init, key)
@@ -114,7 +114,7 @@ def create_state(
         frozen={name: params[name] for name in params if name in frozen},
         batch_stats=variables.get("batch_stats", {}),
         opt_state=tx.init(trained),
-        key=jax.random.PRNGKey(seed),
+        key=jax.random.key_data(jax.random.key(seed)),
     )
 
 
