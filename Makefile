@@ -1,5 +1,6 @@
 # make demo   a first run: installs, then fine-tunes a network on drawn faces
 # make test   installs, then runs the tests
+# make quick  installs, then runs the quick half of them
 # make lint   style and types
 # make docs   builds the documentation site in build/site
 # make bench  installs PyTorch too, then times jaxvision beside it: takes long;
@@ -17,7 +18,7 @@ STAMP := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 # must be set before Python starts; an allocator other than glibc's ignores it.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test lint docs bench install clean
+.PHONY: demo test quick lint docs bench install clean
 
 demo: $(STAMP)
 	$(VENV)/bin/jaxvision finetune --image-size 128 --epochs 4
@@ -25,6 +26,14 @@ demo: $(STAMP)
 # Side by side, since most of the time is compiling, which takes one core.
 test: $(STAMP)
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# What a new version of JAX, Flax, Orbax or Grain would break, in minutes.
+QUICK := tests/models tests/ops tests/pretrained tests/test_*.py \
+  tests/training/test_checkpoint.py tests/training/test_step.py \
+  tests/training/test_sweep.py tests/data/test_loader.py
+
+quick: $(STAMP)
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(QUICK)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

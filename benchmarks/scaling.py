@@ -15,7 +15,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 from matplotlib.figure import Figure
 from PIL import Image
 
+from benchmarks.traces import all_equations, inner_traces
 from jaxvision.data import decode
 from jaxvision.data.demo import draw_image, faces
 from jaxvision.data.loader import Batches
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.models import create_model
 from jaxvision.optim import OptimConfig, make_optimizer
-from jaxvision.plotting import BLUE, DPI, GRAY, GREEN, ORANGE, VERMILION
+from jaxvision.plotting.style import BLUE, DPI, GRAY, GREEN, ORANGE, VERMILION
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.storage import write_atomically, write_json
 from jaxvision.training.parallel import AXIS, jit_step
@@ -134,7 +135,7 @@ def count_traffic(name: str) -> Traffic:
     """Reads what a network's training step adds up off its trace."""
     step, state, batch = training_step(name, axis_name=AXIS, batch_size=2)
     traced = jax.make_jaxpr(step, axis_env=[(AXIS, 2)])(state, batch)
-    sums = [eqn for eqn in _equations(traced.jaxpr) if _is_sum(eqn)]
+    sums = [eqn for eqn in all_equations(traced.jaxpr) if _is_sum(eqn)]
     moved = (var.aval for eqn in sums for var in eqn.outvars)
     begun = [0] * len(traced.jaxpr.invars)
     return Traffic(
@@ -166,11 +167,11 @@ def training_step(
     def begin() -> TrainState:
         return create_state(init_variables(model, 0, shape), tx, seed=0)
 
-    batch = Batch(
-        image=jax.ShapeDtypeStruct((batch_size, *shape), jnp.uint8),
-        label=jax.ShapeDtypeStruct((batch_size,), jnp.int32),
-        mask=jax.ShapeDtypeStruct((batch_size,), jnp.float32),
-    )
+    batch: Batch = {
+        "image": jax.ShapeDtypeStruct((batch_size, *shape), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((batch_size,), jnp.float32),
+    }
     return step, jax.eval_shape(begin), batch
 
 
@@ -322,14 +323,6 @@ def _calls_per_second(call: Callable[[], object], seconds: float = 2.0) -> float
     return calls / elapsed
 
 
-def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
-    """Those of a trace, and of every trace in it."""
-    for eqn in jaxpr.eqns:
-        yield eqn
-        for inner in _inner_traces(eqn):
-            yield from _equations(inner)
-
-
 def _sums_before(jaxpr: Jaxpr, begun: Sequence[int]) -> list[int]:
     """How many sums, one after another, each result of a trace has to wait for.
 
@@ -342,7 +335,7 @@ def _sums_before(jaxpr: Jaxpr, begun: Sequence[int]) -> list[int]:
 
     for eqn in jaxpr.eqns:
         counts = [count(value) for value in eqn.invars]
-        calls = [t for t in _inner_traces(eqn) if len(t.invars) == len(counts)]
+        calls = [t for t in inner_traces(eqn) if len(t.invars) == len(counts)]
         if calls:
             results = _sums_before(calls[0], counts)
         else:
@@ -350,14 +343,6 @@ def _sums_before(jaxpr: Jaxpr, begun: Sequence[int]) -> list[int]:
             results = [longest] * len(eqn.outvars)
         done.update(zip(eqn.outvars, results, strict=True))
     return [count(value) for value in jaxpr.outvars]
-
-
-def _inner_traces(eqn: JaxprEqn) -> list[Jaxpr]:
-    def is_trace(value: object) -> bool:
-        return isinstance(value, (Jaxpr, ClosedJaxpr))
-
-    found = jax.tree.leaves(list(eqn.params.values()), is_leaf=is_trace)
-    return [getattr(value, "jaxpr", value) for value in found if is_trace(value)]
 
 
 def _is_sum(eqn: JaxprEqn) -> bool:

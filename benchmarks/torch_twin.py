@@ -20,6 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 from torch import fx, nn
 
+from benchmarks.traces import inner_traces
 from jaxvision import ops
 from jaxvision.models import Network, layers
 from jaxvision.models.layers import explicit_pads
@@ -114,9 +115,9 @@ class _Builder:
                 x = entered[f"into {number}"]
                 return self._layer(self._marked[number], node_of(x), x.aval.shape)
             args = [node_of(v) for v in equation.invars]
-            inner = params.get("jaxpr") or params.get("call_jaxpr")
-            if inner is not None:
-                inner = getattr(inner, "jaxpr", inner)
+            calls = [t for t in inner_traces(equation) if len(t.invars) == len(args)]
+            if calls:
+                inner = calls[0]
                 place = equation.outvars.index(variable)
                 return self.follow(inner, args, inner.outvars[place])
             return self._operation(equation, args)
