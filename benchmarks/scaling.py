@@ -136,7 +136,7 @@ def count_traffic(name: str) -> Traffic:
     step, state, batch = training_step(name, axis_name=AXIS, batch_size=2)
     traced = jax.make_jaxpr(step, axis_env=[(AXIS, 2)])(state, batch)
     sums = [eqn for eqn in all_equations(traced.jaxpr) if _is_sum(eqn)]
-    moved = (var.aval for eqn in sums for var in eqn.outvars)
+    moved: list[Any] = [var.aval for eqn in sums for var in eqn.outvars]
     begun = [0] * len(traced.jaxpr.invars)
     return Traffic(
         parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),

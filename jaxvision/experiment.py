@@ -142,6 +142,10 @@ class _Engine:
         starts = {key: start for key, start in starts.items() if key[1] not in missing}
         for row, reason in missing.items():
             print(f"{row}: left out: {reason}", file=sys.stderr)
+        if experiment.tables is None:
+            # What was chosen is recorded: the network that was "auto", and its layer.
+            (start,) = starts.values()
+            self._recipe = start.recipe
         self._dataset = load_dataset(
             config.data, demo_kind=DEMO_SETS[experiment.dataset]
         )

@@ -16,6 +16,7 @@ from experiments.published import PUBLISHED
 from experiments.report import own_config
 from jaxvision.cli.flags import ExperimentFlags, parse
 from jaxvision.declaration import Analysis, Experiment, default_config
+from jaxvision.errors import InputError
 from jaxvision.optim import schedule_factor
 from jaxvision.recipe import make_start
 from jaxvision.report.run_folder import folder_name, run_settings
@@ -157,3 +158,24 @@ def test_the_prados_settings_are_those_of_the_report():
     reference = rows["as in the report"]
     assert all(row == reference or row.replace() != reference for row in rows.values())
     assert len({repr(row) for row in rows.values()}) == len(rows) == 8
+
+
+def test_transfer_compares_the_networks_that_were_named():
+    experiment = EXPERIMENTS["part1_transfer"]
+    names = ("alexnet_features", "efficientnet_lite0")
+    tables = experiment.tables_of(experiment.recipe, experiment.options(names))
+    recipes = {row: r for one in tables.values() for row, r in one.recipes.items()}
+    assert list(recipes) == [
+        "last layer",
+        "hidden layer of 300",
+        "last layer, 4 views",
+        "hidden layer of 300, 4 views",
+        "alexnet_features, last layer",
+        "alexnet_features, hidden layer of 300",
+        "efficientnet_lite0, Gram of block5c",
+        "alexnet_features, Gram of conv3",
+    ]
+    assert recipes["last layer"] == experiment.recipe
+    assert recipes["alexnet_features, last layer"].options["stop_at"] == "features"
+    with pytest.raises(InputError, match="vgg16_features"):
+        experiment.tables_of(experiment.recipe, experiment.options(("vgg99",)))
