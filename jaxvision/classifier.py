@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -222,7 +221,7 @@ class Classifier:
       history: a row an epoch, where it has just been trained.
     """
 
-    model: nn.Module
+    model: Network
     variables: dict[str, PyTree]
     card: ModelCard
     splits: tuple[SplitRow, ...] = ()
@@ -319,10 +318,14 @@ class Classifier:
             dataset.decode(self.card.preprocessing, progress=progress)
         )
         name, indices = self._chosen(decoded, split)
+        shard = Runner.all_devices().shard
         batches = decoded.batches(
-            indices, batch_size=self.card.batch_size, train=False,
-            **Runner.all_devices().shard,
-        )  # fmt: skip
+            indices,
+            batch_size=self.card.batch_size,
+            train=False,
+            process_index=shard["process_index"],
+            process_count=shard["process_count"],
+        )
         row, logits = self.evaluate_batches(batches)
         return self.evaluation(decoded, name, indices, row, logits)
 
@@ -377,7 +380,7 @@ class Classifier:
             batches,
             normalize=normalize or self.card.preprocessing.normalize,
         )
-        return row, np.asarray(class_logits(logits))
+        return row, np.asarray(class_logits(jnp.asarray(logits)))
 
     def record(self, figures: Mapping[str, Row], folder: Path) -> "Classifier":
         """Writes the card, with figures of each split, into its checkpoint."""
@@ -614,9 +617,10 @@ def _listed(names: Sequence[str]) -> str:
 
 @jax.jit(static_argnums=(0, 1))
 def _apply(
-    model: nn.Module,
+    model: Network,
     preprocessing: Preprocessing,
     variables: dict[str, PyTree],
     images: jax.Array,
 ) -> jax.Array:
-    return model.apply(variables, preprocessing.normalize(images), train=False)
+    images = preprocessing.normalize(images)
+    return jnp.asarray(model.apply(variables, images, train=False))
