@@ -71,9 +71,10 @@ def batch_norm_train(
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     axes = tuple(range(x.ndim - 1))
     mean = _across(wide.mean(axes), axis_name)
-    centered = wide - mean
+    centered = wide - lax.broadcast_to_rank(mean, x.ndim)
     variance = _across(lax.square(centered).mean(axes), axis_name)
-    y = centered * (lax.rsqrt(variance + epsilon) * scale) + bias
+    factor = lax.broadcast_to_rank(lax.rsqrt(variance + epsilon) * scale, x.ndim)
+    y = centered * factor + lax.broadcast_to_rank(bias, x.ndim)
     return y.astype(x.dtype), lax.stop_gradient(mean), lax.stop_gradient(variance)
 
 

@@ -114,7 +114,8 @@ def test_prelu_has_one_slope_a_unit_and_starts_as_relu():
     np.testing.assert_array_equal(layer.apply(variables, x), nn.relu(x))
     slope = jnp.array([0.5, 0.0, -1.0])
     np.testing.assert_array_equal(
-        layer.apply({"params": {"slope": slope}}, x), np.where(x > 0, x, slope * x)
+        layer.apply({"params": {"slope": slope}}, x),
+        np.where(x > 0, x, slope[None] * x),
     )
 
 
