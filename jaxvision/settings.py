@@ -160,15 +160,15 @@ class DistributedConfig:
 
     coordinator: str | None = None
     """HOST:PORT of process 0, as the others reach it; any free port."""
-    num_processes: int | None = None
+    num_processes: Annotated[int, Bounds(1)] | None = None
     """How many processes there are."""
-    process_id: int | None = None
+    process_id: Annotated[int, Bounds(0)] | None = None
     """Which of them this is, from 0."""
     detect: bool = False
     """Have JAX find the three out: on SLURM, Cloud TPU, Kubernetes, under Open MPI."""
-    connect_seconds: int = 300
+    connect_seconds: Annotated[int, Bounds(1)] = 300
     """How long a process waits at the start for all the others."""
-    heartbeat_seconds: int = 30
+    heartbeat_seconds: Annotated[int, Bounds(1)] = 30
     """A process that was silent for so long counts as dead, and the others end."""
 
     @property

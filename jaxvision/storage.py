@@ -5,12 +5,17 @@ renamed at the end. Orbax restores flipped bits silently, so whatever it wrote i
 checked before use.
 """
 
+import atexit
 import csv
+import functools
 import hashlib
 import io
 import json
 import os
 import re
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,10 +31,27 @@ MANIFEST = "manifest.json"
 def cache_folder() -> Path:
     """Where downloads, converted weights and compiled programs are kept.
 
-    The environment variable JAXVISION_CACHE, or `~/.cache/jaxvision`.
+    The environment variable JAXVISION_CACHE, or `~/.cache/jaxvision`. A user without a
+    home folder, as in some containers, gets a folder that this process removes.
     """
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "jaxvision"
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return Path(chosen).expanduser()
+    try:
+        return Path.home() / ".cache" / "jaxvision"
+    except RuntimeError:
+        return _temporary_cache()
+
+
+@functools.cache
+def _temporary_cache() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="jaxvision-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    print(
+        "this user has no home folder: what is cached goes with this process; set "
+        f"{CACHE_VARIABLE} to a folder to keep it",
+        file=sys.stderr,
+    )
+    return folder
 
 
 @contextmanager

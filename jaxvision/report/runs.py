@@ -127,7 +127,15 @@ def read_run(path: Path) -> FinishedRun | BegunRun:
         config = _read(path / "config.json")
         document = path / "report.md"
         report = document.read_text("utf-8") if document.is_file() else ""
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        OSError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(
             f"{path}: a file in it is missing or damaged ({reason}); run the "
