@@ -5,6 +5,7 @@ import gc
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +16,9 @@ from benchmarks.networks import CASES, Case, count_work, make_problem, our_step
 from jaxvision.data.dataset import load_dataset
 from jaxvision.data.demo import DemoConfig, write_demo
 from jaxvision.models import MODELS
-from jaxvision.optim import OptimConfig
-from jaxvision.preprocessing import Preprocessing
-from jaxvision.training.sweep import Configuration, run_sweep
+from jaxvision.recipe import Recipe, make_start
+from jaxvision.settings import AugmentConfig, OptimConfig, ScheduleConfig
+from jaxvision.training.sweep import run_sweep
 
 PEAKS = {
     # Dense bfloat16 products, float32 products, in 1e12 operations a second, from the
@@ -50,7 +51,7 @@ def throughput(
         case = dataclasses.replace(CASES[name], batch_size=batch_size)
         for dtype in (jnp.bfloat16, jnp.float32):
             figure = _throughput(name, case, dtype, quick)
-            share = _share(figure["flops_per_second"], dtype, device)
+            share = _share(figure["flops_per_second"], dtype, device.device_kind)
             figures.append({**figure, "share_of_peak": share})
             rows.append(
                 [
@@ -85,7 +86,7 @@ def throughput(
     )
 
 
-def _throughput(name: str, case: Case, dtype: jnp.dtype, quick: bool) -> dict:
+def _throughput(name: str, case: Case, dtype: Any, quick: bool) -> dict:
     problem = make_problem(name, case)
     backbone = problem.model.backbone.clone(dtype=dtype)
     problem = dataclasses.replace(problem, model=problem.model.clone(backbone=backbone))
@@ -111,7 +112,7 @@ def _throughput(name: str, case: Case, dtype: jnp.dtype, quick: bool) -> dict:
 class _Product:
     """A large matrix product."""
 
-    def __init__(self, dtype: jnp.dtype, size: int) -> None:
+    def __init__(self, dtype: Any, size: int) -> None:
         self.size = size
         self._a = jnp.ones((size, size), dtype)
         self._dot = jax.jit(jnp.dot)
@@ -120,9 +121,9 @@ class _Product:
         self._dot(self._a, self._a).block_until_ready()
 
 
-def _share(flops: float, dtype: jnp.dtype, device: jax.Device) -> float | None:
+def _share(flops: float, dtype: Any, device_kind: str) -> float | None:
     for kind, peaks in PEAKS.items():
-        if kind in device.device_kind:
+        if kind in device_kind:
             peak = peaks[0 if dtype == jnp.bfloat16 else 1]
             return None if peak is None else flops / (peak * 1e12)
     return None
@@ -135,15 +136,23 @@ def sweep(*, quick: bool) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         count = 24 if quick else None
         write_demo(DemoConfig("paintings", Path(folder), count=count, processes=1))
-        dataset = load_dataset(folder).decode(Preprocessing(size=(50, 50)))
+        recipe = Recipe(
+            "simple_cnn",
+            method="scratch",
+            image_size=50,
+            scaling="half",
+            augment=AugmentConfig(),
+            optim=OptimConfig("adam", 1e-4),
+            schedule=ScheduleConfig(),
+            epochs=epochs,
+            batch_size=16,
+        )
+        start = make_start(recipe)
+        dataset = load_dataset(folder).decode(start.preprocessing)
         for count in counts:
-            optim = OptimConfig("adam", 1e-4)
-            configuration = Configuration(
-                "simple_cnn", {}, optim, epochs=epochs, batch_size=16
-            )
             seeds = dict.fromkeys(range(count), dataset)
             began = time.perf_counter()
-            run_sweep([configuration], seeds, models_at_once=count)
+            run_sweep([start], seeds, models_at_once=count)
             seconds = time.perf_counter() - began
             rows.append([count, f"{seconds:.1f}", f"{count / seconds:.2f}"])
             figures.append({"models": count, "seconds": seconds, "epochs": epochs})

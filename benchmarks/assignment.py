@@ -65,6 +65,7 @@ def train_with_torch(root: Path) -> None:
     )
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)
     loss_of = nn.CrossEntropyLoss()
+    right = 0
     for _ in range(EPOCHS):
         model.train()
         for images, labels in DataLoader(train, BATCH_SIZE, shuffle=True):
@@ -91,7 +92,7 @@ def seconds_of(command: list[str], folder: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--torch", action="store_true", help=argparse.SUPPRESS)

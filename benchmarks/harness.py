@@ -39,7 +39,7 @@ class Timing:
     def quartiles(self) -> tuple[float, float]:
         """Between these lie half of the measurements."""
         if len(self.seconds) == 1:
-            return self.seconds * 2
+            return self.seconds[0], self.seconds[0]
         low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
         return low, high
 

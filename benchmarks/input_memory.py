@@ -115,8 +115,8 @@ def _train(root: str, cache_mb: str) -> None:
     dataset = load_dataset(config).decode(PREPROCESSING)
     batches = dataset.batches("train", batch_size=32, train=True)
     model = create_model("simple_cnn", len(dataset.classes))
-    optim, lengths = OptimConfig(), {"steps_per_epoch": batches.steps_per_epoch}
-    tx = make_optimizer(optim, epochs=1, **lengths)
+    steps = batches.steps_per_epoch
+    tx = make_optimizer(OptimConfig(), steps_per_epoch=steps, epochs=1)
     variables = init_variables(model, 0, (*PREPROCESSING.size, 1))
     fit(
         model,
@@ -135,7 +135,7 @@ MEASURED: dict[str, Callable[..., None]] = {"prepare": _prepare, "train": _train
 
 def main() -> None:
     """Prints the table; with --measure does one thing and prints what it took."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--root", type=Path, metavar="DIR")
     parser.add_argument(
         "--counts", type=int, nargs="+", default=[2000, 20000], metavar="N"

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -166,7 +167,8 @@ def _decode_alone(files: list[bytes], workers: int) -> None:
 
 def _decode(data: bytes) -> None:
     image = Image.open(io.BytesIO(data))
-    image.draft("L", tuple(decode.DRAFT_MARGIN * s for s in PREPROCESSING.size))
+    width, height = (decode.DRAFT_MARGIN * s for s in PREPROCESSING.size)
+    image.draft("L", (width, height))
     image.load()
 
 
@@ -188,15 +190,16 @@ class _TorchImages:
             image = Image.open(file).convert("RGB")
         if self._gray_first:
             image = image.convert("L")
-        size = PREPROCESSING.size[::-1]
-        image = image.resize(size, Image.Resampling.BILINEAR).convert("L")
+        height, width = PREPROCESSING.size
+        image = image.resize((width, height), Image.Resampling.BILINEAR).convert("L")
         return np.array(image)[None]
 
 
 def _torch_epoch(paths: list[Path], workers: int, *, gray_first: bool = True) -> None:
     from torch.utils.data import DataLoader
 
-    images = _TorchImages(paths, gray_first=gray_first)
+    # A map-style set is whatever has a length and items; the type wants a subclass.
+    images: Any = _TorchImages(paths, gray_first=gray_first)
     loader = DataLoader(
         images, batch_size=BATCH_SIZE, shuffle=True, num_workers=workers
     )
@@ -206,7 +209,7 @@ def _torch_epoch(paths: list[Path], workers: int, *, gray_first: bool = True) ->
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--root", type=Path, metavar="DIR")
     parser.add_argument("--workers", type=int, metavar="N")
     parser.add_argument("--quick", action="store_true")

@@ -27,7 +27,7 @@ SECONDS_TO_DIE = 5.0
 
 def main() -> None:
     """Prints one line a kill and a verdict; status 1 if anything was lost."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--root", type=Path, required=True, metavar="DIR")
     parser.add_argument("--kills", type=int, default=20, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="K")

@@ -131,7 +131,9 @@ def train_killed(
 def differences(one: Path, other: Path) -> list[str]:
     """Names of the arrays of the last entries that are not the same bits."""
     entries = [CheckpointFolder(path / "seed-0").load("last") for path in (one, other)]
-    first, second = (entry.arrays for entry in entries)
+    first, second = (entry.arrays if entry else {} for entry in entries)
+    if not first:
+        raise SystemExit("nothing was saved")
     return [
         name
         for name in sorted(first.keys() | second.keys())

@@ -96,7 +96,7 @@ def make_problem(
     """
     model = create_model(name, case.num_classes, **(options or {}))
     backbone = model.backbone
-    rates = {
+    rates: dict[str, Any] = {
         field.name: 0.0
         for field in dataclasses.fields(backbone)
         if "drop" in field.name and field.name.endswith("_rate")
@@ -216,7 +216,7 @@ def _in_torch(
     model = torch_twin(problem.model, problem.variables, shape)
     x = channels_first(problem.images)
     if channels_last:
-        model = model.to(memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         x = x.contiguous(memory_format=torch.channels_last)
     return model, x
 

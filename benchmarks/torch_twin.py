@@ -113,7 +113,7 @@ class _Builder:
             if equation.primitive.name == "name" and params["name"].startswith("of "):
                 number = int(params["name"].split()[1])
                 x = entered[f"into {number}"]
-                return self._layer(self._marked[number], node_of(x), x.aval.shape)
+                return self._layer(self._marked[number], node_of(x), _shape(x))
             args = [node_of(v) for v in equation.invars]
             calls = [t for t in inner_traces(equation) if len(t.invars) == len(args)]
             if calls:
@@ -155,8 +155,8 @@ class _Builder:
 
     def _operation(self, equation: JaxprEqn, args: list[Any]) -> Any:
         name = equation.primitive.name
-        before = equation.invars[0].aval.shape
-        after = equation.outvars[0].aval.shape
+        before = _shape(equation.invars[0])
+        after = _shape(equation.outvars[0])
         if name in ("convert_element_type", "copy", "name", "stop_gradient"):
             return args[0]
         if name in _ARITHMETIC:
@@ -171,6 +171,11 @@ class _Builder:
         raise NotImplementedError(
             f"{name} of {before} has no counterpart in torch here"
         )
+
+
+def _shape(value: Literal | Var) -> tuple[int, ...]:
+    aval: Any = value.aval  # an array's, which alone has a shape
+    return aval.shape
 
 
 _ARITHMETIC = {
@@ -277,7 +282,9 @@ _LAYERS: dict[type, Build] = {
 }
 
 
-def _padded(layer: nn.Module, pads: layers.Pads, border: float) -> nn.Module:
+def _padded(
+    layer: nn.Conv2d | nn.MaxPool2d, pads: layers.Pads, border: float
+) -> nn.Module:
     """The layer with its border: its own where all sides are alike, else put before."""
     (top, bottom), (left, right) = pads
     if top == bottom and left == right:
@@ -288,5 +295,6 @@ def _padded(layer: nn.Module, pads: layers.Pads, border: float) -> nn.Module:
     return nn.Sequential(nn.ConstantPad2d((left, right, top, bottom), border), layer)
 
 
-def _copy(tensor: torch.Tensor, array: np.ndarray) -> None:
+def _copy(tensor: torch.Tensor | None, array: np.ndarray) -> None:
+    assert tensor is not None  # the layer was made with it
     tensor.data = torch.from_numpy(np.array(array, np.float32, order="C"))

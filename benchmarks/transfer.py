@@ -134,8 +134,8 @@ def _torch(problem: Problem, epochs: int) -> list[float]:
     """The usual loop: the backbone in evaluation and without gradients."""
     model = torch_twin(problem.model, problem.variables, problem.images.shape[1:])
     model.eval().requires_grad_(False)
-    model.head_logits.requires_grad_(True)
-    optimizer = torch.optim.Adam(model.head_logits.parameters(), LEARNING_RATE)
+    head = model.get_submodule("head_logits").requires_grad_(True)
+    optimizer = torch.optim.Adam(head.parameters(), LEARNING_RATE)
     images = channels_first(problem.images)
     labels = torch.from_numpy(problem.labels).long()
     losses = []

@@ -208,7 +208,10 @@ def nest(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 def read_entry(path: Path) -> Entry:
     """Reads an entry that `find_damage` has passed."""
     arrays = restore_arrays(path / "arrays")
-    info = json.loads((path / "info.json").read_text())
+    try:
+        info = dict(json.loads((path / "info.json").read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: damaged (info.json: {error}); remove it") from error
     return Entry(path, int(path.name.split("-")[1]), arrays, info)
 
 

@@ -25,6 +25,7 @@ from jaxvision.data.splits import (
     write_splits,
 )
 from jaxvision.errors import InputError
+from jaxvision.storage import csv_text
 
 CLASSES = ("anna", "bob", "cleo")
 
@@ -328,10 +329,10 @@ def test_a_splits_file_without_hashes_is_read_and_compares_none(tmp_path: Path) 
         ("", "is empty; its first line must be path,label,split,sha256"),
         ("a,b\n", "not a splits file"),
         ("path,label,split\n", "lists no image"),
-        ("path,label,split\na/1.png,a,dev\n", "line 2 must be path,label,split, with a split of"),
+        ("path,label,split\na/1.png,a,dev\n", "line 2 must be path,label,split, "),
         ("path,label,split\na/1.png,a\n", "line 2 must be"),
         ("path,label,split\na,a,test\na,a,train\n", "line 3 lists a a second time"),
-        ("path,label,split,sha256\na,a,test\n", "line 2 must be path,label,split,sha256, with"),
+        ("path,label,split,sha256\na,a,test\n", "line 2 must be path,.*,sha256, with"),
         ("path,label,split\n" + "x" * 200_000, "cannot be read as a CSV"),
     ],
 )

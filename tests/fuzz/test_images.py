@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mutations import mutated
 from PIL import Image
 
 from jaxvision.data.dataset import DataConfig, load_dataset
 from jaxvision.data.sniff import FORMATS
 from jaxvision.preprocessing import Preprocessing
-from tests.fuzz.conftest import mutated
 
 BATCH = 50
 MODES = ("RGB", "L", "P", "RGBA", "LA", "CMYK", "1", "I;16", "F")
