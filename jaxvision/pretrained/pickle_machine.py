@@ -10,6 +10,7 @@ import dataclasses
 import io
 import pickletools
 import struct
+import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
@@ -70,20 +71,26 @@ class Machine:
         """The value that `data` begins with, and the number of bytes it took."""
         stream = io.BytesIO(data)
         try:
-            for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-                if count > MAX_INSTRUCTIONS:
-                    refuse(f"its pickle has more than {MAX_INSTRUCTIONS} instructions")
-                if opcode.name == "STOP":
-                    return self.pop(), stream.tell()
-                instruction = getattr(self, f"op_{opcode.name.lower()}", None)
-                if instruction is None:
-                    refuse(
-                        f"the pickle instruction {opcode.name} is not allowed: only"
-                        f" {self.holds} is read"
-                    )
-                instruction(argument)
+            with warnings.catch_warnings():
+                # Of escapes in texts of damaged files.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return self._run(stream)
         except (ValueError, OverflowError, struct.error):
             damaged("its pickle cannot be decoded")
+
+    def _run(self, stream: io.BytesIO) -> tuple[Any, int]:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+            if count > MAX_INSTRUCTIONS:
+                refuse(f"its pickle has more than {MAX_INSTRUCTIONS} instructions")
+            if opcode.name == "STOP":
+                return self.pop(), stream.tell()
+            instruction = getattr(self, f"op_{opcode.name.lower()}", None)
+            if instruction is None:
+                refuse(
+                    f"the pickle instruction {opcode.name} is not allowed: only"
+                    f" {self.holds} is read"
+                )
+            instruction(argument)
         damaged("its pickle has no end")
 
     # The stack.
