@@ -86,7 +86,7 @@ def experiments(*, quick: bool) -> Result:
             # one of them trained or computed is read by the next.
             seconds = []
             for _ in range(2):
-                for left in ("checkpoints", "runs", "data/features"):
+                for left in ("checkpoints", "runs", "cache/features"):
                     shutil.rmtree(Path(folder) / left, ignore_errors=True)
                 seconds.append(_seconds_of(command, folder))
             first, second = seconds
