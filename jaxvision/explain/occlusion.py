@@ -105,8 +105,8 @@ def _occlusion(
         across = (columns >= corner[1]) & (columns < corner[1] + window)
         hidden = down[:, None] & across[None, :]
         missing = whole - seen(jnp.where(hidden[None, :, :, None], fill, images))
-        return (fall + missing[:, None, None] * hidden, times + hidden), None
+        return (fall + missing[:, None, None] * hidden[None], times + hidden), None
 
     none = jnp.zeros(images.shape[:3]), jnp.zeros(images.shape[1:3])
     (fall, times), _ = jax.lax.scan(add, none, corners)
-    return fall / times
+    return fall / times[None]

@@ -56,11 +56,11 @@ def _conv_relu(values: dict, x: jax.Array) -> jax.Array:
     y = jax.lax.conv_general_dilated(
         x, values["kernel"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    return jax.nn.relu(y + values["bias"])
+    return jax.nn.relu(y + values["bias"][None, None, None])
 
 
 def _dense(values: dict, x: jax.Array, *, relu: bool) -> jax.Array:
-    y = x @ values["kernel"] + values["bias"]
+    y = x @ values["kernel"] + values["bias"][None]
     return jax.nn.relu(y) if relu else y
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -39,13 +40,14 @@ def test_hidden_weights_and_responses_are_what_the_unit_adds_up(
 
 
 def _before_relu(network, images: np.ndarray) -> np.ndarray:
-    params = network.variables["params"]["backbone"]
+    variables = jax.tree.map(np.asarray, network.variables)
+    params = variables["params"]["backbone"]
     x = network.preprocessing.normalize(images).reshape(len(images), -1)
-    y = x @ np.asarray(params["fc1"]["kernel"]) + params["fc1"]["bias"]
+    y = x @ params["fc1"]["kernel"] + params["fc1"]["bias"]
     if "bn1" in params:
-        stats = network.variables["batch_stats"]["backbone"]["bn1"]
+        stats = variables["batch_stats"]["backbone"]["bn1"]
         y = (y - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * params["bn1"]["scale"]
-    return np.asarray(y)
+    return y
 
 
 def test_the_most_most_weighted_units_have_the_largest_outgoing_weights(make_network):
