@@ -4,6 +4,7 @@ Logits and the output of every stage, in float32 on CPU; what batch norm keeps a
 step of training; images as Keras prepares them.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -37,11 +38,14 @@ SIZES = {
 }
 KERAS = tuple(SIZES)
 
-pytestmark = [
-    pytest.mark.usefixtures("full_precision"),
-    # Keras's own, of its variables.
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-]
+pytestmark = pytest.mark.usefixtures("full_precision", "keras_promotes_ranks")
+
+
+@pytest.fixture
+def keras_promotes_ranks() -> Iterator[None]:
+    """Keras adds biases to matrices, which our own code must not."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
