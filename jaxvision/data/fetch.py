@@ -1,18 +1,23 @@
 """One file over HTTP, from servers that nobody vouches for.
 
-Every wait and every size has a bound, only http and https are spoken, also after a
-redirect, and what comes back is bytes that the caller must still check.
+Every wait and every size has a bound, kept by closing the socket; only http and https
+are spoken, also after a redirect; what comes back is bytes that the caller must still
+check.
 """
 
 import dataclasses
 import socket
 import threading
 import time
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3.exceptions
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from jaxvision.config import Bounds, check
 
@@ -97,10 +102,15 @@ class Downloader:
         """Whether any server answered so far."""
         self._unreachable = 0
         self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._under_way: set[_Sockets] = set()
 
     def stop(self) -> None:
         """Makes transfers under way, and all later ones, raise `Stopped`."""
         self._stop.set()
+        with self._lock:
+            for sockets in self._under_way:
+                sockets.shut()
 
     def fetch(self, url: str) -> bytes:
         """The body of `url`, unchecked.
@@ -128,8 +138,16 @@ class Downloader:
             wait *= 2
 
     def _try(self, url: str, deadline: float) -> bytes:
+        sockets = _Sockets()
+        # A server that sends its status, headers or trailers byte by byte, or answers
+        # without end, never meets a time limit of the socket's own.
+        timer = threading.Timer(max(deadline - time.monotonic(), 0.01), sockets.shut)
+        timer.daemon = True
+        timer.start()
+        with self._lock:
+            self._under_way.add(sockets)
         try:
-            with _Session() as session:
+            with _Session(sockets) as session:
                 for _ in range(self.limits.max_redirects + 1):
                     with self._open(session, url, deadline) as response:
                         if not response.is_redirect:
@@ -138,10 +156,23 @@ class Downloader:
         except (
             requests.RequestException,
             urllib3.exceptions.HTTPError,
+            OSError,
             ValueError,  # host names that cannot be encoded, malformed addresses
         ) as error:
+            if self._stop.is_set():
+                raise Stopped from error
+            if time.monotonic() >= deadline:
+                raise self._too_slow() from error
             raise _explained(error) from error
+        finally:
+            timer.cancel()
+            with self._lock:
+                self._under_way.discard(sockets)
+            sockets.close()
         raise FetchError(f"more than {self.limits.max_redirects} redirects")
+
+    def _too_slow(self) -> FetchError:
+        return FetchError(f"slower than {self.limits.time_limit:g} s")
 
     def _open(
         self, session: requests.Session, url: str, deadline: float
@@ -173,14 +204,85 @@ class Downloader:
             if len(body) > self.limits.max_bytes:
                 raise FetchError(f"larger than {self.limits.max_bytes} bytes")
             if time.monotonic() > deadline:
-                raise FetchError(f"slower than {self.limits.time_limit:g} s")
+                raise self._too_slow()
             if self._stop.is_set():
                 raise Stopped
+        # What is closed at the deadline ends as if it were whole.
+        if self._stop.is_set():
+            raise Stopped
+        if time.monotonic() > deadline:
+            raise self._too_slow()
         return bytes(body)
+
+
+class _Sockets:
+    """The sockets of a transfer, which another thread can shut."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: list[socket.socket] = []
+        self._is_shut = False
+
+    def add(self, connection: socket.socket) -> None:
+        # A duplicate: TLS takes the socket itself over.
+        with self._lock:
+            self._open.append(connection.dup())
+        if self._is_shut:
+            self.shut()
+
+    def shut(self) -> None:
+        with self._lock:
+            self._is_shut = True
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with self._lock:
+            for connection in self._open:
+                connection.close()
+            self._open = []
+
+
+class _Adapter(HTTPAdapter):
+    """Connects by way of sockets that are known."""
+
+    def __init__(self, sockets: _Sockets) -> None:
+        def known(kind: Any) -> Any:
+            class Connection(kind):
+                def _new_conn(self) -> socket.socket:
+                    connection = super()._new_conn()
+                    sockets.add(connection)
+                    return connection
+
+            return Connection
+
+        class Pool(HTTPConnectionPool):
+            ConnectionCls = known(HTTPConnection)
+
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = known(HTTPSConnection)
+
+        self._pools = {"http": Pool, "https": SecurePool}
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **options)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
 
 
 class _Session(requests.Session):
     """Leaves redirects to the caller: requests would read their bodies unbounded."""
+
+    def __init__(self, sockets: _Sockets) -> None:
+        super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter(sockets))
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         return None
