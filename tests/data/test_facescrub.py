@@ -837,3 +837,11 @@ def test_real_faces(server, shared_data, tmp_path):
         if outcomes[one].status == "ok":
             x1, y1, x2, y2 = one.box
             assert Image.open(tmp_path / one.path).size == (x2 - x1, y2 - y1)
+
+
+@pytest.mark.parametrize("name", ["report.csv", "Rows.CSV"])
+def test_a_person_called_as_a_table_is_a_bad_row(name: str) -> None:
+    row = f"{name}\t1\t2\thttp://x/y.jpg\t0,0,8,8\t{'0' * 64}"
+    # `folder_name` keeps no dot at the end, but those within.
+    with pytest.raises(ValueError, match="as a table is"):
+        parse_row(row)

@@ -378,3 +378,27 @@ def test_a_file_of_the_other_format_names_the_weights_that_it_may_be(tmp_path):
             read_variables(tmp_path / file, SOURCES[name])
         assert hint in str(caught.value)
         assert file in str(caught.value)
+
+
+def test_many_names_of_one_long_text_are_refused(tmp_path):
+    """1 MB of HDF5 that would be gigabytes of names."""
+    path = tmp_path / "names.h5"
+    with h5py.File(path, "w") as file:
+        text = h5py.string_dtype()
+        file.attrs.create("layer_names", ["x" * 60_000] * 400, dtype=text)
+    with pytest.raises(InputError, match="larger than any list of names"):
+        read_weights(path)
+
+
+def test_a_library_that_never_ends_meets_a_limit(tmp_path, monkeypatch):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"conv1"]
+    busy = tmp_path / "keras_child.py"
+    busy.write_text(
+        "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1, 1))\n"
+        "while True: pass\n"
+    )
+    monkeypatch.setattr("jaxvision.pretrained.keras_file.__file__", str(busy))
+    with pytest.raises(InputError, match="HDF5's library takes too long"):
+        read_weights(path)

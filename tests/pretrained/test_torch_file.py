@@ -396,3 +396,16 @@ def test_other_files_are_refused(tmp_path, content):
 def test_a_missing_file_or_a_folder_is_named(tmp_path):
     refused(tmp_path / "none.pth")
     refused(tmp_path)
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_thousands_of_views_of_one_storage_are_refused(tmp_path, form):
+    values = np.arange(100_000, dtype="<f4")
+    path = tmp_path / "views.pth"
+    tied = {name: tensor("0", (100_000,)) for name in ("a", "b")}
+    WRITERS[form](path, dictionary(tied), {"0": values.tobytes()})
+    assert all((array == values).all() for array in read_state_dict(path).values())
+    views = {f"w{i}": tensor("0", (100_000,)) for i in range(2000)}
+    WRITERS[form](path, dictionary(views), {"0": values.tobytes()})
+    with pytest.raises(InputError, match="have 800000000 bytes, but it holds only"):
+        read_state_dict(path)
