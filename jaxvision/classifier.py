@@ -36,7 +36,12 @@ from jaxvision.models import Network, create_model
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.pretrained import find_source, imagenet_classes, load
 from jaxvision.storage import write_json, writing
-from jaxvision.training.checkpoint import CheckpointFolder, nest
+from jaxvision.training.checkpoint import (
+    CheckpointFolder,
+    Entry,
+    nest,
+    unflatten_like,
+)
 from jaxvision.training.loop import evaluate
 from jaxvision.training.parallel import Runner
 from jaxvision.training.state import TrainState
@@ -505,10 +510,32 @@ def load_classifier(checkpoint: str | Path) -> Classifier:
             f"{folder}: holds no finished epoch that is whole; continue the run with "
             "`resume`"
         )
+    model = card.create_model()
+    _check_arrays(entry, model, card)
     variables = {"batch_stats": {}, **nest(entry.arrays)}
     path = folder / SPLITS
     splits = tuple(read_splits(path)) if path.is_file() else ()
-    return Classifier(card.create_model(), variables, card, splits)
+    return Classifier(model, variables, card, splits)
+
+
+def _check_arrays(entry: Entry, model: Network, card: ModelCard) -> None:
+    """Raises `InputError` for the arrays of another network than the card's."""
+    preprocessing = card.preprocessing
+    shape = (1, *preprocessing.size, preprocessing.channels)
+
+    def variables() -> PyTree:
+        image = jnp.zeros(shape, jnp.float32)
+        return model.init(jax.random.PRNGKey(0), image, train=False)
+
+    try:
+        wanted = jax.eval_shape(variables)
+        unflatten_like(wanted, entry.arrays)
+    except InputError as error:
+        raise InputError(f"{entry.path}: {error}") from error
+    # Whatever JAX and Flax raise on sizes that no network can have.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{entry.path}: of another network: {reason}") from error
 
 
 def load_pretrained_classifier(

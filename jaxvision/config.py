@@ -160,6 +160,13 @@ def from_plain(kind: Any, value: Any) -> Any:
             raise TypeError(f"{value!r} is no list")
         return tuple(from_plain(arguments[0], item) for item in value)
     if origin is not None and issubclass(origin, Mapping):
+        inner = typing.get_origin(arguments[1])
+        tables = inner is not None and issubclass(inner, Mapping)
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{value!r} is no table")
+        for item in value.values() if tables else ():
+            if not isinstance(item, Mapping):
+                raise TypeError(f"{item!r} is no table")
         # Its values are any plain ones; a list in them was a tuple.
         return {
             str(key): tuple(item) if isinstance(item, list) else item
@@ -169,6 +176,10 @@ def from_plain(kind: Any, value: Any) -> Any:
         raise TypeError(f"no value where {kind.__name__} is expected")
     if kind in (bool, int) and type(value) is not kind:
         raise TypeError(f"{value!r} where {kind.__name__} is expected")
+    if kind is float and (type(value) is bool or not isinstance(value, (int, float))):
+        raise TypeError(f"{value!r} where a number is expected")
+    if kind in (str, Path) and not isinstance(value, (str, Path)):
+        raise TypeError(f"{value!r} where a text is expected")
     return kind(value)
 
 

@@ -9,6 +9,8 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Shapes of different ranks meet only where the code says how.
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 # Nothing of another run: also not in the experiments that tests start.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 

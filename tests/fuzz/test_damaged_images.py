@@ -2,8 +2,6 @@
 
 import io
 import itertools
-import resource
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,8 +15,6 @@ from jaxvision.data.sniff import FORMATS
 from jaxvision.preprocessing import Preprocessing
 
 BATCH = 50
-MOST_SECONDS = 10.0
-MOST_BYTES = 2**30
 MODES = ("RGB", "L", "P", "RGBA", "LA", "CMYK", "1", "I;16", "F")
 
 
@@ -73,12 +69,8 @@ def test_damaged_images_end_no_run(
         mode = ("stretch", "crop", "pad")[number % 3]
         geometry = Preprocessing((16, 16), mode, 18, gray=bool(number % 2))
         config = DataConfig(root, num_threads=0)
-        began = time.monotonic()
+        # Time and memory are measured by `cases`: all of them together.
         dataset = load_dataset(config).decode(geometry)
-        # All of them together.
-        assert time.monotonic() - began < MOST_SECONDS
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        assert peak * 1024 < MOST_BYTES
         assert len(dataset.images) + len(dataset.bad) >= 6
         _ = dataset.similar, dataset.duplicates
         for path in root.rglob("*"):
