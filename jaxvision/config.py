@@ -124,6 +124,16 @@ def to_plain(value: Any) -> Any:
     raise TypeError(f"{value!r} is no plain value")
 
 
+_ACCEPTED: dict[Any, tuple[type, ...]] = {
+    bool: (bool,),
+    int: (int,),
+    float: (int, float),
+    str: (str,),
+    Path: (str, Path),
+}
+"""Plain values of which a field of that type is made."""
+
+
 def from_plain(kind: Any, value: Any) -> Any:
     """The inverse of `to_plain` for config dataclasses.
 
@@ -172,14 +182,12 @@ def from_plain(kind: Any, value: Any) -> Any:
             str(key): tuple(item) if isinstance(item, list) else item
             for key, item in value.items()
         }
-    if value is None:
-        raise TypeError(f"no value where {kind.__name__} is expected")
-    if kind in (bool, int) and type(value) is not kind:
+    accepted = _ACCEPTED.get(kind)
+    # True is an int to Python, but no number here.
+    if accepted and (type(value) is bool) != (kind is bool):
+        accepted = ()
+    if value is None or (accepted is not None and not isinstance(value, accepted)):
         raise TypeError(f"{value!r} where {kind.__name__} is expected")
-    if kind is float and (type(value) is bool or not isinstance(value, (int, float))):
-        raise TypeError(f"{value!r} where a number is expected")
-    if kind in (str, Path) and not isinstance(value, (str, Path)):
-        raise TypeError(f"{value!r} where a text is expected")
     return kind(value)
 
 
