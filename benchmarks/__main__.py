@@ -16,10 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import tyro
-
+from jaxvision.cli.flags import run
 from jaxvision.config import to_plain
-from jaxvision.errors import InputError, exit_on_input_error
+from jaxvision.errors import InputError
 from jaxvision.report.formats import format_duration
 from jaxvision.report.markdown import Section, Table, Text
 from jaxvision.report.run_folder import RunFolder, environment
@@ -95,8 +94,8 @@ def measure(name: SectionName, config: Config) -> Iterator["Result"]:
                 yield accelerator.sweep(quick=quick)
 
 
-def main(config: Config) -> int:
-    """Measures, and writes after every part; the number of parts that failed."""
+def main(config: Config) -> None:
+    """Measures, and writes after every part; status 1 if one of them failed."""
     _check_torch()
     folder = RunFolder.create("benchmarks", root=config.runs)
     found: dict[str, list[Result]] = {}
@@ -118,7 +117,8 @@ def main(config: Config) -> int:
         write(folder, config, found, problems, took)
     print((folder.path / "benchmarks.md").read_text("utf-8"))
     print(folder.path / "benchmarks.md")
-    return len(problems)
+    if problems:
+        raise SystemExit(1)
 
 
 def write(
@@ -187,7 +187,4 @@ def _check_torch() -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_input_error():
-        sys.exit(
-            main(tyro.cli(Config, description=__doc__, prog="python -m benchmarks"))
-        )
+    run(Config, main, None, "python -m benchmarks", __doc__)

@@ -8,7 +8,7 @@ pass over the validation images after each. Ours is `experiments.part1_baseline`
 one seed, from process start to the written report. They take turns.
 """
 
-import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -17,8 +17,22 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
+
+from jaxvision.cli.flags import run
+from jaxvision.config import Bounds, check
 
 EPOCHS, BATCH_SIZE, LEARNING_RATE, SIZE = 50, 16, 1e-4, 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to train on, and how often."""
+
+    root: Path
+    """Folder with one subfolder per painter."""
+    rounds: Annotated[int, Bounds(1)] = 3
+    """Of both, of which the median counts."""
 
 
 def train_with_torch(root: Path) -> None:
@@ -80,6 +94,14 @@ def train_with_torch(root: Path) -> None:
     print(right / len(val))
 
 
+_TORCH = """
+import pathlib, sys
+from benchmarks.assignment import train_with_torch
+
+train_with_torch(pathlib.Path(sys.argv[1]))
+"""
+
+
 def seconds_of(command: list[str], folder: str) -> float:
     """Wall time of a process, from its start to its end."""
     here = str(Path(__file__).resolve().parents[1])
@@ -91,19 +113,12 @@ def seconds_of(command: list[str], folder: str) -> float:
     return time.perf_counter() - began
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--torch", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+def main(options: Options) -> None:
+    """Prints a line a round, then the medians as JSON."""
+    check(options)
     root = options.root.resolve()
-    if options.torch:
-        train_with_torch(root)
-        return
-    python = [sys.executable, "-m"]
-    theirs = [*python, "benchmarks.assignment", "--torch", "--root", str(root)]
-    ours = [*python, "experiments.part1_baseline", "--seeds", "0"]
+    theirs = [sys.executable, "-c", _TORCH, str(root)]
+    ours = [sys.executable, "-m", "experiments.part1_baseline", "--seeds", "0"]
     ours += ["--data.root", str(root)]
     pairs = []
     for _ in range(options.rounds):
@@ -124,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(Options, main, None, "python -m benchmarks.assignment", __doc__)

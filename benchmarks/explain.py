@@ -9,19 +9,19 @@ Compiling is measured apart, by the first call; programs of earlier runs are not
 import dataclasses
 import statistics
 import time
+from typing import Annotated
 
-import tyro
-
-from jaxvision.errors import InputError, exit_on_input_error
+from jaxvision.cli.flags import run
+from jaxvision.config import Bounds, check
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """What to measure."""
 
-    batch_size: int = 8
+    batch_size: Annotated[int, Bounds(1)] = 8
     """Images at once."""
-    rounds: int = 5
+    rounds: Annotated[int, Bounds(1)] = 5
     """Measurements of each method, at most, of which the median counts."""
     budget: float = 60.0
     """Seconds after which a method is not measured again."""
@@ -40,8 +40,7 @@ def main(config: Config) -> None:
     from jaxvision.pretrained import load
     from jaxvision.pretrained.golden import drawn_image
 
-    if config.batch_size < 1 or config.rounds < 1:
-        raise InputError("`batch_size` and `rounds` must be at least 1")
+    check(config)
     methods = {name: find_method(name) for name in config.methods or METHODS}
     pretrained = load("efficientnet_lite0")
     source = pretrained.source
@@ -71,5 +70,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_input_error():
-        main(tyro.cli(Config, description=__doc__))
+    run(Config, main, None, "python -m benchmarks.explain", __doc__)

@@ -7,21 +7,24 @@ accounts (`ru_maxrss`). Training is an epoch of a small network on 96×96 gray i
 so that what grows with the images is not hidden by the network.
 """
 
-import argparse
+import dataclasses
 import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 from benchmarks.harness import Result
+from jaxvision.cli.flags import run as run_command
+from jaxvision.config import Bounds, check
 from jaxvision.data import DataConfig, load_dataset
 from jaxvision.data.folder import index_folder
 from jaxvision.data.prepare import PrepareConfig, prepare
-from jaxvision.errors import InputError, exit_on_input_error
+from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.report.markdown import Section, Table, Text
 
@@ -30,7 +33,19 @@ CACHE_MB = 64
 """Of decoded images that training from a folder may hold: below what 20,000 take."""
 
 
-def run(root: Path, counts: list[int], processes: int) -> Result:
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to read, and how much of it."""
+
+    root: Path
+    """Folder with one subfolder per class, with at least the most images asked for."""
+    counts: tuple[Annotated[int, Bounds(1)], ...] = (2000, 20000)
+    """Numbers of images."""
+    processes: Annotated[int, Bounds(1)] = os.cpu_count() or 1
+    """That prepare."""
+
+
+def run(root: Path, counts: Sequence[int], processes: int) -> Result:
     """Measures all of them, one process after the other.
 
     Args:
@@ -84,12 +99,20 @@ def _link(root: Path, out: Path, count: int) -> None:
 
 def _peaks(what: str, *arguments: object) -> tuple[float, float]:
     """MiB of a process and of the largest that it started."""
-    command = [sys.executable, "-m", "benchmarks.input_memory", "--measure", what]
+    command = [sys.executable, "-c", _MEASURE, what]
     done = subprocess.run(
         [*command, *map(str, arguments)], check=True, stdout=subprocess.PIPE, text=True
     )
     own, worker = json.loads(done.stdout.splitlines()[-1])
     return own, worker
+
+
+_MEASURE = """
+import sys
+from benchmarks.input_memory import measure
+
+measure(*sys.argv[1:])
+"""
 
 
 def _prepare(root: str, out: str, processes: str) -> None:
@@ -133,32 +156,23 @@ def _train(root: str, cache_mb: str) -> None:
 MEASURED: dict[str, Callable[..., None]] = {"prepare": _prepare, "train": _train}
 
 
-def main() -> None:
-    """Prints the table; with --measure does one thing and prints what it took."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--root", type=Path, metavar="DIR")
-    parser.add_argument(
-        "--counts", type=int, nargs="+", default=[2000, 20000], metavar="N"
+def measure(what: str, *arguments: str) -> None:
+    """Does one of `MEASURED`, and prints what it took."""
+    MEASURED[what](*arguments)
+    own, worker = (
+        resource.getrusage(who).ru_maxrss / 1024
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), metavar="N")
-    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.measure:
-        what, *rest = args.measure
-        MEASURED[what](*rest)
-        own, worker = (
-            resource.getrusage(who).ru_maxrss / 1024
-            for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        )
-        print(json.dumps([own, worker]))
-        return
-    if args.root is None:
-        raise InputError("--root DIR: give a folder of images")
-    result = run(args.root, args.counts, args.processes)
+    print(json.dumps([own, worker]))
+
+
+def main(options: Options) -> None:
+    """Prints the table."""
+    check(options)
+    result = run(options.root, options.counts, options.processes)
     blocks = [Table(result.header, result.rows), Text(result.notes)]
     print(Section(result.heading, blocks).render())
 
 
 if __name__ == "__main__":
-    with exit_on_input_error():
-        main()
+    run_command(Options, main, None, "python -m benchmarks.input_memory", __doc__)

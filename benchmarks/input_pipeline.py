@@ -6,7 +6,7 @@ Every contestant reads the same files with the same number of workers: processes
 it prepares and in PyTorch, threads where jaxvision feeds training.
 """
 
-import argparse
+import dataclasses
 import io
 import os
 import shutil
@@ -15,12 +15,14 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.harness import Result, Timing, time_in_turn, times
+from jaxvision.cli.flags import run as run_command
+from jaxvision.config import Bounds, check
 from jaxvision.data import DataConfig, decode, load_dataset
 from jaxvision.data.demo import DemoConfig, write_demo
 from jaxvision.data.folder import index_folder
@@ -39,6 +41,18 @@ TORCH = "PyTorch DataLoader, every epoch"
 TORCH_COLOR = "PyTorch DataLoader, resized before it is made gray"
 BOUND = "decoder alone (libjpeg-turbo, from memory)"
 PREPARED = "training from the prepared set"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to read, and with how many workers."""
+
+    root: Path | None = None
+    """Folder with one subfolder per class; by default drawn comics."""
+    workers: Annotated[int, Bounds(1)] | None = None
+    """Of each contestant; by default one a CPU core."""
+    quick: bool = False
+    """Fewer images and rounds."""
 
 
 def run(*, quick: bool, root: Path | None = None, workers: int | None = None) -> Result:
@@ -207,17 +221,13 @@ def _torch_epoch(paths: list[Path], workers: int, *, gray_first: bool = True) ->
         pass
 
 
-def main() -> None:
+def main(options: Options) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--root", type=Path, metavar="DIR")
-    parser.add_argument("--workers", type=int, metavar="N")
-    parser.add_argument("--quick", action="store_true")
-    args = parser.parse_args()
-    result = run(quick=args.quick, root=args.root, workers=args.workers)
+    check(options)
+    result = run(quick=options.quick, root=options.root, workers=options.workers)
     blocks = [Table(result.header, result.rows), Text(result.notes)]
     print(Section(result.heading, blocks).render())
 
 
 if __name__ == "__main__":
-    main()
+    run_command(Options, main, None, "python -m benchmarks.input_pipeline", __doc__)

@@ -7,7 +7,7 @@ at random and started again each time: what is there at the end must be the same
 bit, no worker process may outlive its parent, and no finished shard be done twice.
 """
 
-import argparse
+import dataclasses
 import json
 import os
 import random
@@ -17,40 +17,53 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
-from jaxvision.errors import InputError, exit_on_input_error
+from jaxvision.cli.flags import run
+from jaxvision.config import Bounds, check
+from jaxvision.errors import InputError
 from jaxvision.storage import MANIFEST, find_damage
 
 SECONDS_TO_DIE = 5.0
 """In which the workers of a killed process must be gone."""
 
 
-def main() -> None:
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to prepare, and how often it is killed."""
+
+    root: Path
+    """Folder with one subfolder per class."""
+    kills: Annotated[int, Bounds(1)] = 20
+    """Kills before it is left to end."""
+    seed: int = 0
+    """Of the moments."""
+    processes: Annotated[int, Bounds(1)] = 2
+    """That decode."""
+    shard: Annotated[int, Bounds(1)] = 64
+    """Images a shard."""
+
+
+def main(options: Options) -> None:
     """Prints one line a kill and a verdict; status 1 if anything was lost."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--root", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--kills", type=int, default=20, metavar="N")
-    parser.add_argument("--seed", type=int, default=0, metavar="K")
-    parser.add_argument("--processes", type=int, default=2, metavar="N")
-    parser.add_argument("--shard", type=int, default=64, metavar="IMAGES")
-    args = parser.parse_args()
+    check(options)
     with tempfile.TemporaryDirectory() as folder:
-        ok = _measure(args, Path(folder))
+        ok = _measure(options, Path(folder))
     raise SystemExit(0 if ok else 1)
 
 
-def _measure(args: argparse.Namespace, folder: Path) -> bool:
+def _measure(options: Options, folder: Path) -> bool:
     whole, killed = folder / "whole", folder / "killed"
     began = time.monotonic()
-    if _start(args, whole).wait():
-        raise InputError(f"{args.root}: cannot be prepared even undisturbed")
+    if _start(options, whole).wait():
+        raise InputError(f"{options.root}: cannot be prepared even undisturbed")
     seconds = time.monotonic() - began
     print(f"undisturbed: {seconds:.1f} s")
-    rng = random.Random(args.seed)
+    rng = random.Random(options.seed)
     orphans = redone = number = sets = 0
     before: dict[str, int] = {}
-    while number < args.kills:
-        process = _start(args, killed)
+    while number < options.kills:
+        process = _start(options, killed)
         # A set survives a few of them, and is done between two of them in the end.
         wait = rng.uniform(0.1, 0.7) * seconds
         try:
@@ -73,20 +86,20 @@ def _measure(args: argparse.Namespace, folder: Path) -> bool:
             print("whole, and the same to the bit; once more from nothing")
             sets, before = sets + 1, {}
             killed = folder / f"killed{sets}"
-    if _start(args, killed).wait():
+    if _start(options, killed).wait():
         return False
     same = _same(whole, killed)
     print(
-        f"{args.kills} kills: {'the same to the bit' if same else 'DIFFERENT'}; "
+        f"{options.kills} kills: {'the same to the bit' if same else 'DIFFERENT'}; "
         f"{orphans} workers outlived their parent, {redone} shards were done again"
     )
     return same and not orphans and not redone
 
 
-def _start(args: argparse.Namespace, out: Path) -> subprocess.Popen:
+def _start(options: Options, out: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "jaxvision", "data", "prepare"]
-    command += [str(args.root), str(out), "--size", "96", "--gray"]
-    command += ["--shard", str(args.shard), "--processes", str(args.processes)]
+    command += [str(options.root), str(out), "--size", "96", "--gray"]
+    command += ["--shard", str(options.shard), "--processes", str(options.processes)]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -126,5 +139,4 @@ def _alive_after(pids: list[int], seconds: float) -> int:
 
 
 if __name__ == "__main__":
-    with exit_on_input_error():
-        main()
+    run(Options, main, None, "python -m benchmarks.kill_prepare", __doc__)

@@ -22,8 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import tyro
-
+from jaxvision.cli.flags import run
 from jaxvision.training.checkpoint import CheckpointFolder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -213,4 +212,4 @@ def _wait_for_step(job: Job, folder: Path, step: int) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    run(Options, main, None, "python -m benchmarks.kills", __doc__)

@@ -22,12 +22,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks.traces import all_equations, inner_traces
+from jaxvision.cli.flags import run
 from jaxvision.data import decode
 from jaxvision.data.demo import draw_image, faces
 from jaxvision.data.loader import Batches
@@ -377,4 +377,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    run(Options, main, None, "python -m benchmarks.scaling", __doc__)
