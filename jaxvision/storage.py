@@ -60,22 +60,36 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        cached = folder.is_relative_to(cache_folder())
+        elsewhere = f"set {CACHE_VARIABLE} to" if cached else "choose"
         raise InputError(
             f"can't write into {folder} ({error.strerror or error}); free some space "
-            "there or choose another folder"
+            f"there or {elsewhere} another folder"
         ) from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def check_replaceable(path: Path) -> None:
+    """Raises InputError where no file can be written for what the path is: a folder, a
+    device or a pipe, or in no folder."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is there and no plain file; give another name")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}; make it first")
+
+
+def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Replaces the file as a whole: a reader or a crash meets the old or the new.
+
+    content: in one piece, or in pieces as they come.
 
     Raises InputError: it can't be written; the old file is then untouched.
     """
+    check_replaceable(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path.parent):
         try:
             with open(part, "wb") as file:
-                file.write(content)
+                file.writelines([content] if isinstance(content, bytes) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)

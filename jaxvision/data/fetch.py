@@ -9,8 +9,9 @@ import dataclasses
 import socket
 import threading
 import time
-from contextlib import suppress
-from typing import Annotated, Any
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -20,6 +21,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from jaxvision.config import Bounds, check
+
+Made = TypeVar("Made")
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses worth another try; every other one but 200 is an answer."""
@@ -113,10 +116,18 @@ class Downloader:
                 sockets.shut()
 
     def fetch(self, url: str) -> bytes:
-        """The body of `url`, unchecked.
+        """The body of `url`, unchecked; raises as `receive` does."""
+        return self.receive(url, b"".join)
+
+    def receive(self, url: str, make: Callable[[Iterator[bytes]], Made]) -> Made:
+        """What `make` makes of the body of `url`, piece by piece, unchecked.
+
+        Args:
+          url: http or https.
+          make: called anew in each try. What it raises ends the download.
 
         Raises:
-          FetchError: it could not be had within the limits.
+          FetchError: the body could not be had within the limits.
           Stopped: `stop` was called.
         """
         deadline = time.monotonic() + self.limits.time_limit
@@ -127,7 +138,8 @@ class Downloader:
             if not self.reached and self._unreachable >= _UNREACHABLE:
                 raise NoNetwork
             try:
-                return self._try(url, deadline)
+                with closing(self._pieces(url, deadline)) as pieces:
+                    return make(pieces)
             except FetchError as error:
                 out_of_time = time.monotonic() + wait >= deadline
                 if not error.transient or tried >= self.limits.tries or out_of_time:
@@ -137,7 +149,8 @@ class Downloader:
                 raise Stopped
             wait *= 2
 
-    def _try(self, url: str, deadline: float) -> bytes:
+    def _pieces(self, url: str, deadline: float) -> Generator[bytes]:
+        """The body as it comes, in one try."""
         sockets = _Sockets()
         # A server that sends its status, headers or trailers byte by byte, or answers
         # without end, never meets a time limit of the socket's own.
@@ -151,7 +164,8 @@ class Downloader:
                 for _ in range(self.limits.max_redirects + 1):
                     with self._open(session, url, deadline) as response:
                         if not response.is_redirect:
-                            return self._body(response, deadline)
+                            yield from self._body(response, deadline)
+                            return
                         url = urljoin(url, response.headers["location"])
         except (
             requests.RequestException,
@@ -190,29 +204,29 @@ class Downloader:
         self.reached = True
         return response
 
-    def _body(self, response: requests.Response, deadline: float) -> bytes:
+    def _body(self, response: requests.Response, deadline: float) -> Iterator[bytes]:
         if response.status_code != 200:
             raise FetchError(
                 f"HTTP {response.status_code}",
                 transient=response.status_code in TRANSIENT,
             )
-        body = bytearray()
+        received = 0
         # read1 returns what has arrived: iter_content would wait for a whole chunk,
         # and a server that drips a byte a second would never meet the deadline.
         while chunk := response.raw.read1(_CHUNK, decode_content=True):
-            body += chunk
-            if len(body) > self.limits.max_bytes:
+            received += len(chunk)
+            if received > self.limits.max_bytes:
                 raise FetchError(f"larger than {self.limits.max_bytes} bytes")
             if time.monotonic() > deadline:
                 raise self._too_slow()
             if self._stop.is_set():
                 raise Stopped
+            yield chunk
         # What is closed at the deadline ends as if it were whole.
         if self._stop.is_set():
             raise Stopped
         if time.monotonic() > deadline:
             raise self._too_slow()
-        return bytes(body)
 
 
 class _Sockets:

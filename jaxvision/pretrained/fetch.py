@@ -4,19 +4,24 @@ import hashlib
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
 from jaxvision.errors import InputError
 from jaxvision.pretrained.sources import Source
-from jaxvision.storage import CACHE_VARIABLE, cache_folder
+from jaxvision.storage import cache_folder, write_atomically, writing
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 CONNECT_SECONDS = 3.0
 """How long a host may take to answer at all before it counts as out of reach."""
 READ_SECONDS = 30.0
 """How long a download may stand still."""
-_CHUNK_BYTES = 2**16
+_LEAST_BYTES_PER_SECOND = 50_000
+"""A download that is slower on average is given up."""
 _MOST_BYTES = 2**30
 """Where a download breaks off whose size is not published."""
 _DAY_SECONDS = 86_400
@@ -92,7 +97,7 @@ def difference(path: Path, source: Source) -> str | None:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     if digest != source.digest:
-        return f"its {source.algorithm.upper()} is {digest}, not {source.digest}"
+        return _other_digest(digest, source)
     return None
 
 
@@ -150,102 +155,78 @@ def _packaged(source: Source, package: str) -> Path:
 
 
 def _download(source: Source) -> Path:
-    # Imported here: help and packaged weights need neither.
-    import pooch
-    import requests
+    # Imported here: help and packaged weights need no network.
+    from jaxvision.data.fetch import Downloader, FetchError, Limits
 
     path = download_path(source)
-    pooch.get_logger().setLevel("WARNING")
-    progress = _Progress(source)
-    # pooch's annotations lack what its documentation gives as an example.
-    downloader: Any = pooch.HTTPDownloader(
-        progressbar=cast(Any, progress),
-        chunk_size=_CHUNK_BYTES,
-        timeout=(CONNECT_SECONDS, READ_SECONDS),
+    most = _MOST_BYTES if source.size_bytes is None else source.size_bytes
+    limits = Limits(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        time_limit=READ_SECONDS + most / _LEAST_BYTES_PER_SECOND,
+        max_bytes=most,
     )
-    try:
+    with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_killed_downloads(path.parent)
-        pooch.retrieve(
+    try:
+        Downloader(limits).receive(
             source.location,
-            known_hash=f"{source.algorithm}:{source.digest}",
-            fname=path.name,
-            path=path.parent,
-            downloader=downloader,
+            lambda pieces: write_atomically(path, _checked(pieces, source)),
         )
-    except requests.RequestException as error:
+    except FetchError as error:
         raise InputError(
-            f"the download of {source.location} broke off ({type(error).__name__}); run"
-            f" the command again, or {how_to_fix(source)}"
+            f"the download of {source.location} failed: {error}; run the command"
+            f" again, or {how_to_fix(source)}"
         ) from None
-    except ValueError as error:
-        # pooch's way to say that the hash is wrong, with both hashes; nothing is kept.
-        raise InputError(
-            f"{source.location} sent another file than the published one:"
-            f" {' '.join(str(error).split())} Run the command again, or"
-            f" {how_to_fix(source)}"
-        ) from None
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror or error}); make room, or set"
-            f" {CACHE_VARIABLE} to another folder"
-        ) from None
-    finally:
-        progress.close()
     return path
 
 
+def _checked(pieces: Iterable[bytes], source: Source) -> Iterator[bytes]:
+    """The pieces of a download, with a progress bar; raises where the sum is wrong."""
+    digest = hashlib.new(source.algorithm)
+    with _progress_bar() as bar:
+        task = bar.add_task(source.name, total=source.size_bytes)
+        for piece in pieces:
+            digest.update(piece)
+            bar.advance(task, len(piece))
+            yield piece
+    if digest.hexdigest() != source.digest:
+        raise InputError(
+            f"{source.location} sent another file than the published one:"
+            f" {_other_digest(digest.hexdigest(), source)}; run the command again, or"
+            f" {how_to_fix(source)}"
+        )
+
+
+def _other_digest(digest: str, source: Source) -> str:
+    return f"its {source.algorithm.upper()} is {digest}, not {source.digest}"
+
+
 def _clear_killed_downloads(folder: Path) -> None:
-    # pooch's temporary names; a younger one may be another process at work.
-    for leftover in folder.glob("tmp*"):
+    # A younger one may be another process at work.
+    for leftover in folder.glob(".*.part"):
         if time.time() - leftover.stat().st_mtime > _DAY_SECONDS:
             leftover.unlink(missing_ok=True)
 
 
-class _Progress:
-    """The progress bar that pooch drives; breaks off what is longer than published."""
+def _progress_bar() -> "Progress":
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
-    def __init__(self, source: Source) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        self.total = 0
-        self._source = source
-        self._received = 0
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
-        self._task = self._bar.add_task(source.name, total=source.size_bytes)
-        self._bar.start()
-
-    def update(self, num_bytes: int) -> None:
-        self._received += num_bytes
-        # pooch counts whole chunks, also for the last.
-        published = self._source.size_bytes
-        most = _MOST_BYTES if published is None else published
-        if self._received >= most + 2 * _CHUNK_BYTES:
-            which = "" if published is None else " the published"
-            raise InputError(
-                f"{self._source.location} sends more than{which} {most} bytes;"
-                f" {how_to_fix(self._source)}"
-            )
-        self._bar.update(self._task, completed=self._received)
-
-    def reset(self) -> None:
-        self._received = 0
-
-    def close(self) -> None:
-        self._bar.stop()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
