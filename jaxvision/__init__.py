@@ -17,7 +17,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxvision.classifier import Classifier, load_classifier
+    from jaxvision.classifier import (
+        Classifier,
+        load_classifier,
+        load_pretrained_classifier,
+    )
     from jaxvision.data.dataset import load_dataset
     from jaxvision.errors import InputError
     from jaxvision.recipe import finetune, train
@@ -42,6 +46,7 @@ __all__ = [
     "finetune",
     "load_classifier",
     "load_dataset",
+    "load_pretrained_classifier",
     "train",
 ]
 
@@ -59,6 +64,7 @@ _MODULES = {
     "finetune": "recipe",
     "load_classifier": "classifier",
     "load_dataset": "data.dataset",
+    "load_pretrained_classifier": "classifier",
     "train": "recipe",
 }
 """Name -> the module it is imported from."""

@@ -8,8 +8,8 @@ classifier.evaluate(dataset).accuracy
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxvision.config import from_plain, to_plain
 from jaxvision.data.dataset import DataConfig, Dataset, DecodedDataset, load_dataset
-from jaxvision.data.decode import BadImage, decode_image
+from jaxvision.data.decode import BadImage
 from jaxvision.data.loader import Batches
 from jaxvision.data.splits import SplitRow, read_splits, write_split_rows
 from jaxvision.errors import InputError
@@ -33,6 +33,16 @@ from jaxvision.metrics import (
     roc_curve,
 )
 from jaxvision.models import Network, create_model
+from jaxvision.models.network import MirroredNetwork
+from jaxvision.prediction import (
+    BATCH_SIZE,
+    OnBad,
+    Prediction,
+    Source,
+    Tta,
+    decode_source,
+    predictions,
+)
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.pretrained import find_source, imagenet_classes, load
 from jaxvision.storage import write_json, writing
@@ -126,21 +136,6 @@ class ModelCard:
             options["dtype"] = jnp.dtype(options["dtype"])
         num_logits = 1 if self.binary else len(self.classes)
         return create_model(self.network, num_logits, **options)
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """What a network says of one image."""
-
-    label: str
-    probability: float
-    probabilities: dict[str, float]
-    """Of every class by name; they sum to 1."""
-
-    def top(self, count: int) -> list[tuple[str, float]]:
-        """The `count` most probable classes with their probabilities."""
-        ranked = sorted(self.probabilities.items(), key=lambda entry: -entry[1])
-        return ranked[:count]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,59 +234,80 @@ class Classifier:
 
     @overload
     def predict(
-        self, images: str | Path | np.ndarray, *, batch_size: int = ...
+        self, images: Source, *, tta: Tta | None = ..., batch_size: int = ...
     ) -> Prediction: ...
 
     @overload
     def predict(
-        self, images: Sequence[str | Path | np.ndarray], *, batch_size: int = ...
-    ) -> list[Prediction]: ...
+        self,
+        images: Iterable[Source],
+        *,
+        tta: Tta | None = ...,
+        on_bad: OnBad | None = ...,
+        batch_size: int = ...,
+    ) -> Iterator[Prediction]: ...
 
     def predict(
         self,
-        images: str | Path | np.ndarray | Sequence[str | Path | np.ndarray],
+        images: Source | Iterable[Source],
         *,
-        batch_size: int = 32,
-    ) -> Prediction | list[Prediction]:
+        tta: Tta | None = None,
+        on_bad: OnBad | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> Prediction | Iterator[Prediction]:
         """Classifies images.
 
+            classifier.predict("a.jpg").label
+            for prediction in classifier.predict(paths):
+                print(prediction.path, prediction.label)
+
         Args:
-          images: a file, or a uint8 array `[H, W, C]` in the card's geometry; or
-            several of them.
-          batch_size: images at once.
+          images: a file, or a uint8 array `[H, W, C]` in the card's geometry; or any
+            number of them, also an iterator.
+          tta: "flip" averages the probabilities of an image and its mirror image.
+          on_bad: called with a `BadImage` (`path`, `reason`) for each file that cannot
+            be read, which then gets no prediction; None: it is an error.
+          batch_size: images at once, 1 or more.
 
         Returns:
-          A prediction, or for several images a list in their order.
+          A prediction; or of several images an iterator that gives predictions in
+          their order, as they come, in constant memory: `list` keeps them.
 
         Raises:
-          InputError: a file cannot be read as an image.
+          InputError: a file cannot be read as an image; where the predictions come one
+            by one, when it is its turn.
         """
-        if isinstance(images, (str, Path, np.ndarray)):
-            return self.predict([images], batch_size=batch_size)[0]
-        pixels = [self.decode(image) for image in images]
-        found: list[Prediction] = []
-        for start in range(0, len(pixels), batch_size):
-            chosen = pixels[start : start + batch_size]
-            # Padded to one of few sizes, so that few programs are compiled.
-            size = min(batch_size, 1 << (len(chosen) - 1).bit_length())
-            padded = np.stack(chosen + [chosen[-1]] * (size - len(chosen)))
-            logits = np.asarray(class_logits(self._logits(padded)))[: len(chosen)]
-            found += [self._prediction(row) for row in softmax(logits)]
-        return found
+        if batch_size < 1:
+            raise InputError(
+                "must be at least 1", setting="batch_size", value=batch_size
+            )
+        single = isinstance(images, (str, Path, np.ndarray))
+        found = predictions(
+            [images] if single else images,
+            partial(
+                _probabilities,
+                self._answering(tta),
+                self.card.preprocessing,
+                self.variables,
+            ),
+            self.card.classes,
+            self.card.preprocessing,
+            batch_size=batch_size,
+            on_bad=None if single else on_bad,
+        )
+        return next(found) if single else found
 
-    def decode(self, image: str | Path | np.ndarray) -> np.ndarray:
+    def decode(self, image: Source) -> np.ndarray:
         """An image in the card's geometry: uint8 `[H, W, C]`.
 
         Args:
           image: a file, or an array that is in that geometry.
 
         Raises:
-          InputError: the file cannot be read as an image.
+          InputError: the file cannot be read as an image; an array of another geometry.
         """
-        if isinstance(image, np.ndarray):
-            return image
         try:
-            return decode_image(Path(image), self.card.preprocessing)
+            return decode_source(image, self.card.preprocessing)
         except BadImage as bad:
             raise InputError(f"{bad}; give another image") from bad
 
@@ -300,6 +316,7 @@ class Classifier:
         dataset: Dataset,
         split: str | None = None,
         *,
+        tta: Tta | None = None,
         progress: Progress | None = None,
     ) -> Evaluation:
         """Measures the network on labeled images; classes are matched by name.
@@ -313,6 +330,7 @@ class Classifier:
           split: "train", "val" or "test", or "all" images. None: "test" of the data
             set that it was trained on, or "val" where no image was set aside for the
             test; all images of another data set.
+          tta: as of `predict`.
           progress: told (images decoded, images in all).
 
         Raises:
@@ -331,7 +349,7 @@ class Classifier:
             process_index=shard["process_index"],
             process_count=shard["process_count"],
         )
-        row, logits = self.evaluate_batches(batches)
+        row, logits = self.evaluate_batches(batches, tta=tta)
         return self.evaluation(decoded, name, indices, row, logits)
 
     def evaluation(
@@ -360,7 +378,11 @@ class Classifier:
         )
 
     def evaluate_batches(
-        self, batches: Batches, *, normalize: Normalize | None = None
+        self,
+        batches: Batches,
+        *,
+        tta: Tta | None = None,
+        normalize: Normalize | None = None,
     ) -> tuple[Row, np.ndarray]:
         """Mean loss and accuracy over one pass of batches, and logits `[N, K]`.
 
@@ -368,6 +390,7 @@ class Classifier:
         are those of the batches: indices into the card's classes.
 
         Args:
+          tta: as of `predict`; the logits are then logarithms of probabilities.
           normalize: what makes the network's input of them; None: its preprocessing.
         """
         state = TrainState(
@@ -379,7 +402,7 @@ class Classifier:
             key=jax.random.key_data(jax.random.key(0)),
         )
         row, logits = evaluate(
-            self.model,
+            self._answering(tta),
             make_cross_entropy(),
             state,
             batches,
@@ -476,15 +499,9 @@ class Classifier:
         split_of = {row.sha256: row.split for row in self.splits if row.sha256}
         return [split_of.pop(digest, "") for _, digest in pairs]
 
-    def _logits(self, images: np.ndarray) -> jax.Array:
-        return _apply(
-            self.model, self.card.preprocessing, self.variables, jnp.asarray(images)
-        )
-
-    def _prediction(self, probabilities: np.ndarray) -> Prediction:
-        best = int(np.argmax(probabilities))
-        named = dict(zip(self.card.classes, map(float, probabilities), strict=True))
-        return Prediction(self.card.classes[best], float(probabilities[best]), named)
+    def _answering(self, tta: Tta | None) -> Network:
+        """The network that is run."""
+        return self.model if tta is None else MirroredNetwork.of(self.model)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -635,6 +652,11 @@ def seed_folders(checkpoint: Path) -> list[Path]:
     return sorted(seeds, key=lambda folder: ModelCard.read(folder).seed)
 
 
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a card lies in a folder, or in one of its `seed-*`."""
+    return (folder / CARD).is_file() or any(folder.glob(f"seed-*/{CARD}"))
+
+
 def _listed(names: Sequence[str]) -> str:
     """All up to 12 names; of more the first ones, the last and how many there are."""
     if len(names) <= 12:
@@ -643,11 +665,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 @jax.jit(static_argnums=(0, 1))
-def _apply(
+def _probabilities(
     model: Network,
     preprocessing: Preprocessing,
     variables: dict[str, PyTree],
     images: jax.Array,
 ) -> jax.Array:
     images = preprocessing.normalize(images)
-    return jnp.asarray(model.apply(variables, images, train=False))
+    logits = jnp.asarray(model.apply(variables, images, train=False))
+    return jax.nn.softmax(class_logits(logits))

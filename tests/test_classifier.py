@@ -100,10 +100,10 @@ def test_predictions_name_classes(classifier, root):
     assert one.probabilities["red"] == one.probability == one.top(1)[0][1]
     assert sum(one.probabilities.values()) == pytest.approx(1)
     paths = sorted(root.glob("*/0*.png"))
-    many = classifier.predict(paths, batch_size=4)
+    many = list(classifier.predict(paths, batch_size=4))
     assert [p.label for p in many] == [path.parent.name for path in paths]
     with pytest.raises(InputError, match=r"no\.png"):
-        classifier.predict([root / "no.png"])
+        list(classifier.predict([root / "no.png"]))
 
 
 def test_saved_and_read_back(classifier, data, tmp_path):

@@ -37,6 +37,7 @@ FLOORS = (
     (
         "jaxvision.declaration",
         "jaxvision.optim",
+        "jaxvision.prediction",
         "jaxvision.pretrained",
         "jaxvision.report",
         "jaxvision.training",
@@ -57,7 +58,7 @@ FLOORS = (
         "jaxvision.robustness",
         "jaxvision.training.sweep",
     ),
-    ("jaxvision.experiment",),
+    ("jaxvision.experiment", "jaxvision.serve"),
     ("jaxvision.tuning",),
     ("jaxvision.cli",),
     ("jaxvision.__main__",),

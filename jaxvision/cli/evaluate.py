@@ -24,6 +24,8 @@ class Config:
     split: Literal["train", "val", "test", "all"] | None = None
     """Which of the images, as training had divided them; none: those set aside for the
     test, and all of a folder that training did not see."""
+    tta: Literal["flip"] | None = None
+    """flip: the mean of the probabilities of an image and its mirror image."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -43,11 +45,13 @@ def evaluate(config: Config) -> None:
             dataset = load_training_data(classifier, progress=progress)
         else:
             dataset = load_dataset(config.root)
-        found = classifier.evaluate(dataset, config.split, progress=progress)
+        found = classifier.evaluate(
+            dataset, config.split, tta=config.tta, progress=progress
+        )
     demo = " (demo data)" if dataset.is_demo else ""
     print(f"checkpoint: {folder}")
     recorded = classifier.card.recorded.get(found.split)
-    if recorded is not None and config.root is None:
+    if recorded is not None and config.root is None and config.tta is None:
         print(f"recorded {found.split} accuracy: {recorded['accuracy']}")
     print(f"{found.split} accuracy: {found.accuracy}{demo}")
     print(f"{found.split} balanced accuracy: {found.balanced_accuracy}")

@@ -1,18 +1,31 @@
 """`jaxvision predict`: classes of images."""
 
 import dataclasses
-import itertools
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from jaxvision.cli.flags import Checkpoint, Images, run
+import tyro
+
+from jaxvision.cli.flags import Images, Shown, run
 from jaxvision.cli.process import keep_compiled
 from jaxvision.config import Bounds, check
 from jaxvision.errors import InputError
+from jaxvision.report.formats import format_line
 
-BATCH_SIZE = 32
+if TYPE_CHECKING:
+    from jaxvision.classifier import Classifier
+    from jaxvision.data.decode import BadImage
+    from jaxvision.prediction import Prediction
+
+OptionalCheckpoint = Annotated[
+    Path | None,
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="[CHECKPOINT]"),
+    Shown("CHECKPOINT"),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +35,20 @@ class Config:
     Files that cannot be read are listed on stderr; the exit status is then 1.
     """
 
-    checkpoint: Checkpoint
+    checkpoint: OptionalCheckpoint = None
     """Folder of a training run, or of one of its seeds."""
-    images: Images
+    images: Images = ()
     """Image files, and folders, in which all images are taken."""
+    pretrained: str | None = None
+    """In place of CHECKPOINT: pretrained weights, which answer with ImageNet's classes,
+    such as efficientnet_lite0; `jaxvision weights list` shows all."""
     top: Annotated[int, Bounds(1)] = 1
     """Classes an image, the most probable first."""
+    tta: Literal["flip"] | None = None
+    """flip: the mean of the probabilities of an image and its mirror image."""
+    csv: Path | None = None
+    """A file to write in place of the lines: path, label, probability, and the further
+    classes of --top. One that is there is replaced when all is done."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -35,48 +56,130 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def predict(config: Config) -> None:
-    from jaxvision.classifier import load_classifier
-    from jaxvision.data.decode import BadImage, decode_image
+    from jaxvision.data.decode import quiet_pillow
+    from jaxvision.prediction import BATCH_SIZE
+    from jaxvision.report.progress import Progress
+    from jaxvision.storage import check_replaceable, csv_text, write_atomically
 
     check(config)
-    if not config.images:
-        raise InputError("give one or more files or folders", setting="images")
+    paths = _paths(config)
+    if config.csv is not None:
+        check_replaceable(config.csv)
     keep_compiled()
-    classifier = load_classifier(config.checkpoint)
-    preprocessing = classifier.card.preprocessing
-    demo = " (trained on demo data)" if classifier.card.data["is_demo"] else ""
-    bad = False
-    for paths in _chunks(_files(config.images), BATCH_SIZE):
-        images = []
-        for path in paths:
-            try:
-                images.append((path, decode_image(path, preprocessing)))
-            except BadImage as error:
-                print(f"left out: {error}", file=sys.stderr)
-                bad = True
-        pixels = [image for _, image in images]
-        found = classifier.predict(pixels, batch_size=BATCH_SIZE)
-        for (path, _), prediction in zip(images, found, strict=True):
-            top = ", ".join(f"{k} {p:.3f}" for k, p in prediction.top(config.top))
-            print(f"{path}: {top}{demo}")
+    classifier = _classifier(config)
+    if config.top > len(classifier.classes):
+        raise InputError(
+            f"must be at most {len(classifier.classes)}, the number of classes",
+            setting="top",
+            value=config.top,
+        )
+    files = _files(paths)
+    bad: list[BadImage] = []
+
+    def leave_out(image: "BadImage") -> None:
+        bad.append(image)
+        print(f"left out: {format_line(str(image))}", file=sys.stderr)
+
+    # Few images are there at once.
+    watched = len(files) > BATCH_SIZE
+    with (
+        quiet_pillow(),
+        Progress("predicting", total=len(files), enabled=watched) as progress,
+    ):
+
+        def answers() -> Iterator["Prediction"]:
+            found = classifier.predict(
+                map(Path, files), tta=config.tta, on_bad=leave_out
+            )
+            for number, prediction in enumerate(found, 1):
+                yield prediction
+                progress(number + len(bad), len(files))
+
+        if config.csv is None:
+            demo = classifier.card.data["is_demo"]
+            _print(answers(), config.top, " (trained on demo data)" if demo else "")
+        else:
+            rows = _csv_rows(answers(), config.top)
+            write_atomically(
+                config.csv,
+                (csv_text([row]).encode("utf-8", "surrogateescape") for row in rows),
+            )
+            print(config.csv)
     if bad:
+        print(f"left out: {len(bad)} of {len(files)} files", file=sys.stderr)
         raise SystemExit(1)
 
 
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files among the paths, and the images in the folders."""
+def _paths(config: Config) -> tuple[Path, ...]:
+    """The files and folders, once it is clear what should answer."""
+    given = (config.checkpoint,) if config.checkpoint is not None else ()
+    if config.pretrained is None:
+        if not given:
+            raise InputError(
+                "give the folder that training printed, or `pretrained`",
+                setting="checkpoint",
+            )
+        paths = config.images
+    else:
+        from jaxvision.classifier import is_checkpoint
+
+        if given and is_checkpoint(given[0]):
+            raise InputError(
+                f"answers in place of a checkpoint, and {given[0]} is one: leave one "
+                "of them out",
+                setting="pretrained",
+                value=config.pretrained,
+            )
+        paths = (*given, *config.images)
+    if not paths:
+        raise InputError("give one or more files or folders", setting="images")
+    return paths
+
+
+def _classifier(config: Config) -> "Classifier":
+    from jaxvision.classifier import load_classifier, load_pretrained_classifier
+
+    if config.pretrained is not None:
+        return load_pretrained_classifier(config.pretrained)
+    assert config.checkpoint is not None
+    return load_classifier(config.checkpoint)
+
+
+def _files(paths: Iterable[Path]) -> list[str]:
+    """The files among the paths, and the images in the folders; texts, which are a
+    tenth of a `Path`. What else the folders hold is counted on stderr."""
     from jaxvision.data.folder import find_images
 
+    files: list[str] = []
+    ignored: Counter[str] = Counter()
     for path in paths:
         if not path.is_dir():
-            yield path
+            files.append(str(path))
             continue
-        inside = [path / image for image in find_images(path)[0]]
+        inside, others = find_images(path)
         if not inside:
             raise InputError(f"{path}: no image in it; give a folder with images")
-        yield from inside
+        files += [str(path / image) for image in inside]
+        ignored.update(others)
+    for kind, count in ignored.items():
+        print(f"ignored: {count} {kind}", file=sys.stderr)
+    return files
 
 
-def _chunks(paths: Iterator[Path], size: int) -> Iterator[list[Path]]:
-    while chunk := list(itertools.islice(paths, size)):
-        yield chunk
+def _print(answers: Iterable["Prediction"], top: int, note: str) -> None:
+    for answer in answers:
+        named = ", ".join(f"{label} {p:.3f}" for label, p in answer.top(top))
+        print(format_line(f"{answer.path}: {named}{note}"))
+
+
+def _csv_rows(answers: Iterable["Prediction"], top: int) -> Iterator[list[Any]]:
+    """A header, and a row an image."""
+    header = ["path", "label", "probability"]
+    for place in range(2, top + 1):
+        header += [f"label_{place}", f"probability_{place}"]
+    yield header
+    for answer in answers:
+        row: list[Any] = [str(answer.path)]
+        for label, probability in answer.top(top):
+            row += [label, f"{probability:.6f}"]
+        yield row

@@ -1,6 +1,7 @@
 """How every command begins and ends, as a process."""
 
 import contextlib
+import errno
 import io
 import os
 import select
@@ -11,6 +12,9 @@ from collections.abc import Callable, Iterator
 
 from jaxvision.errors import exit_on_input_error
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a disk, or a part of one, that is full."""
+
 
 @contextlib.contextmanager
 def command(
@@ -18,8 +22,9 @@ def command(
 ) -> Iterator[None]:
     """Around a whole command: streams, signals and the exit status.
 
-    Bad input ends with one line on stderr and status 2, Ctrl-C with status 130, a
-    closed pipe quietly with status 141. A hang-up stops training as SIGTERM does.
+    Bad input ends with one line on stderr and status 2, and so does a full disk,
+    stdout's too; Ctrl-C ends with status 130, a closed pipe quietly with status 141. A
+    hang-up stops training as SIGTERM does.
 
     Args:
       name_of: setting -> its flag; None: it has none.
@@ -35,13 +40,22 @@ def command(
             try:
                 yield
             finally:
-                sys.stdout.flush()
+                if sys.stdout is not None:  # closed by whoever started the command
+                    sys.stdout.flush()
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
-        # What is left in the buffers is for nobody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         raise SystemExit(128 + signal.SIGPIPE) from None
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _discard_stdout()
+        print(
+            f"error: {error.strerror}: free some space where output and files go",
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
@@ -62,6 +76,12 @@ def _terminate_on_hang_up() -> None:
         return
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+
+
+def _discard_stdout() -> None:
+    """What is left in its buffers is for nobody."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _reader_is_gone() -> bool:

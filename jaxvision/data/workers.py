@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -27,7 +27,7 @@ def map_in_order(
     items: Iterable[Item],
     *,
     ahead: int,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """`pool.map` with at most `ahead` results waiting, so that memory is bounded."""
     waiting: deque[Future] = deque()
     try:

@@ -178,7 +178,7 @@ def explain_files(
         for name in {"grad_cam", "guided_grad_cam"} & options.keys():
             options[name] = {"layer": layer}
     images = np.stack([classifier.decode(path) for path in paths])
-    predictions = classifier.predict(list(images))
+    predictions = list(classifier.predict(list(images)))
     targets = [target or prediction.label for prediction in predictions]
     labels = [classes.index(name) for name in targets]
     size = min(BATCH, len(images))

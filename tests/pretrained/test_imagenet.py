@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxvision.classifier import load_pretrained_classifier
+from jaxvision.cli.main import main
 from jaxvision.data.decode import decode_image
 from jaxvision.errors import InputError
 from jaxvision.pretrained import imagenet_classes
@@ -22,7 +23,7 @@ def test_images_are_named(shared_data):
     classifier = load_pretrained_classifier("efficientnet_lite0")
     paths = sorted((shared_data / "imagenet_sample").glob("*.jpg"))[:20]
     assert len(paths) == 20
-    found = classifier.predict(paths)
+    found = list(classifier.predict(paths))
     # 0003_n01491361_tiger_shark.jpg
     names = [imagenet_classes()[path.name.split("_")[1]] for path in paths]
     right = [name == one.label for name, one in zip(names, found, strict=True)]
@@ -51,3 +52,10 @@ def test_a_published_network_is_saved_as_any_other(tmp_path):
 def test_weights_without_a_classifier_are_named():
     with pytest.raises(InputError, match="alexnet_features end with the layer feat"):
         load_pretrained_classifier("alexnet_features")
+
+
+@pytest.mark.usefixtures("converted_once")
+def test_command_answers_without_a_checkpoint(shared_data, capsys):
+    image = shared_data / "imagenet_sample/0003_n01491361_tiger_shark.jpg"
+    main(["predict", "--pretrained", "efficientnet_lite0", str(image)])
+    assert capsys.readouterr().out.startswith(f"{image}: tiger shark 0.9")
