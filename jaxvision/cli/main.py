@@ -34,6 +34,10 @@ COMMANDS = {
         "jaxvision.cli.robustness:main",
         "measure a trained network on changed images",
     ),
+    "serve": (
+        "jaxvision.cli.serve:main",
+        "open a page to drop an image on, and to review labels",
+    ),
     "receptive-field": (
         "jaxvision.cli.receptive_field:main",
         "show which part of an image each layer sees",

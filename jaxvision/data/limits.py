@@ -38,3 +38,6 @@ MAX_CSV_BYTES = 1 << 28
 
 MAX_COMPARED = 50_000
 """Images that are compared with each other for near-identical ones."""
+
+MAX_UPLOAD_BYTES = 1 << 26
+"""Size of a file that a browser may send; it is held in memory."""

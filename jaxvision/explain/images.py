@@ -56,14 +56,24 @@ def overlay(maps: np.ndarray, images: np.ndarray) -> np.ndarray:
       maps: `[B, H, W]` or `[B, H, W, C]`.
       images: uint8 `[B, H, W, C]`, C 1 or 3.
     """
+    colors, opacity = _glow(maps)
+    under = 0.35 + 0.65 * np.asarray(images, np.float64).mean(-1, keepdims=True) / 255
+    return _to_bytes((1 - opacity) * under + opacity * colors)
+
+
+def glow(maps: np.ndarray) -> np.ndarray:
+    """What `overlay` lays over an image, alone: uint8 `[B, H, W, 4]`, the last channel
+    its opacity."""
+    return _to_bytes(np.concatenate(_glow(maps), axis=-1))
+
+
+def _glow(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colors `[B, H, W, 3]` and their opacity `[B, H, W, 1]`, from 0 to 1."""
     maps = np.asarray(maps, np.float64)
     strong = np.maximum(maps, 0) if maps.ndim == 3 else strength(maps)
     sigma = OVERLAY_BLUR * min(strong.shape[1:])
     strong = _scaled(ndimage.gaussian_filter(strong, (0, sigma, sigma)))
-    under = 0.35 + 0.65 * np.asarray(images, np.float64).mean(-1, keepdims=True) / 255
-    glow = colormaps["inferno"](0.3 + 0.6 * strong)[..., :3]
-    opacity = 0.9 * strong[..., None]
-    return _to_bytes((1 - opacity) * under + opacity * glow)
+    return colormaps["inferno"](0.3 + 0.6 * strong)[..., :3], 0.9 * strong[..., None]
 
 
 def strength(maps: np.ndarray) -> np.ndarray:

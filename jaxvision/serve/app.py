@@ -1,0 +1,188 @@
+"""The routes: what the page asks, as JSON and PNG."""
+
+import asyncio
+import importlib.resources
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
+
+import matplotlib
+import numpy as np
+from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from jaxvision.data.decode import BadImage
+from jaxvision.data.limits import MAX_UPLOAD_BYTES
+from jaxvision.errors import InputError
+from jaxvision.serve.guard import Guard, read_body
+from jaxvision.serve.session import SHEET_COLUMNS, UNITS, Gone, Session, png
+from jaxvision.serve.worker import Busy, Worker
+
+Result = TypeVar("Result")
+
+ANSWER_SECONDS = 120.0
+"""For an answer to be computed; the first of a kind compiles a program."""
+
+FILES = {
+    "": ("jaxvision.serve", "page/index.html", "text/html; charset=utf-8"),
+    "icon.svg": ("jaxvision.serve", "page/icon.svg", "image/svg+xml"),
+    "page.css": ("jaxvision.serve", "page/page.css", "text/css"),
+    # The report's looks are the house's.
+    "style.css": ("jaxvision.report", "templates/style.css", "text/css"),
+    **{
+        name: ("jaxvision.serve", f"page/{name}", "text/javascript")
+        for name in ("main.js", "ask.js", "image.js", "layers.js")
+    },
+}
+"""What the browser gets, by path: package, file and type."""
+
+_PALETTE = (
+    np.rint(255 * matplotlib.colormaps["viridis"](np.arange(256))[:, :3])
+    .astype(np.uint8)
+    .tobytes()
+)
+"""Of feature maps."""
+
+
+def make_app(
+    session: Session, worker: Worker, *, token: str, hosts: Collection[str]
+) -> ASGIApp:
+    """The application.
+
+    Args:
+      session: what answers.
+      worker: where all is computed.
+      token, hosts: as of `Guard`.
+    """
+    routes = _Routes(session, worker)
+    app = Starlette(
+        routes=routes.all(),
+        exception_handlers={
+            HTTPException: _refuse,
+            BadImage: _say(400),
+            InputError: _say(400),
+            Gone: _say(404, "this image is kept no longer; give it again"),
+            Busy: _say(503, "busy; try again in a moment"),
+            TimeoutError: _say(503, "this takes too long; try something else"),
+        },
+    )
+    return Guard(app, token=token, hosts=hosts)
+
+
+class _Routes:
+    def __init__(self, session: Session, worker: Worker) -> None:
+        self._session = session
+        self._worker = worker
+
+    def all(self) -> list[Route]:
+        image = "/api/images/{image}"
+        return [
+            *(Route(f"/{name}", _file(name)) for name in FILES),
+            Route("/api/about", self.about),
+            Route("/api/images", self.add, methods=["POST"]),
+            Route(f"{image}/pixels.png", self.pixels),
+            Route(f"{image}/classes", self.classes),
+            Route(f"{image}/evidence.png", self.evidence),
+            Route(f"{image}/units", self.units),
+            Route(f"{image}/sheet.png", self.sheet),
+            Route(f"{image}/field", self.field),
+        ]
+
+    async def about(self, request: Request) -> Response:
+        return JSONResponse(await self._compute(self._session.about))
+
+    async def add(self, request: Request) -> Response:
+        content = await read_body(request, MAX_UPLOAD_BYTES)
+        image = await self._compute(lambda: self._session.add(content))
+        return JSONResponse({"image": image})
+
+    async def pixels(self, request: Request) -> Response:
+        image = request.path_params["image"]
+        return await self._png(lambda: png(self._session.pixels(image)))
+
+    async def classes(self, request: Request) -> Response:
+        image, query = request.path_params["image"], request.query_params
+        occluder = None
+        if "side" in query:
+            top, left, side = (_integer(query, n) for n in ("top", "left", "side"))
+            occluder = (top, left, side)
+        found = await self._compute(lambda: self._session.predict(image, occluder))
+        return JSONResponse({"classes": found})
+
+    async def evidence(self, request: Request) -> Response:
+        image, query = request.path_params["image"], request.query_params
+        method, label = query.get("method", ""), query.get("label", "")
+        return await self._png(
+            lambda: png(self._session.evidence(image, method, label))
+        )
+
+    async def units(self, request: Request) -> Response:
+        image, query = request.path_params["image"], request.query_params
+        layer, start = query.get("layer", ""), _integer(query, "start", low=0)
+        units = await self._compute(lambda: self._session.units(image, layer, start))
+        return JSONResponse({"units": units, "columns": SHEET_COLUMNS, "page": UNITS})
+
+    async def sheet(self, request: Request) -> Response:
+        image, query = request.path_params["image"], request.query_params
+        layer, start = query.get("layer", ""), _integer(query, "start", low=0)
+        return await self._png(
+            lambda: png(self._session.sheet(image, layer, start), palette=_PALETTE)
+        )
+
+    async def field(self, request: Request) -> Response:
+        image, query = request.path_params["image"], request.query_params
+        layer, unit = query.get("layer", ""), _integer(query, "unit")
+        found = await self._compute(lambda: self._session.field(image, layer, unit))
+        return JSONResponse(found)
+
+    async def _png(self, draw: Callable[[], bytes]) -> Response:
+        return Response(await self._compute(draw), media_type="image/png")
+
+    async def _compute(self, call: Callable[[], Result]) -> Result:
+        future = asyncio.wrap_future(self._worker.submit(call))
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await future
+
+
+def _file(name: str) -> Callable[[Request], Awaitable[Response]]:
+    package, path, kind = FILES[name]
+    content = importlib.resources.files(package).joinpath(path).read_bytes()
+
+    async def answer(request: Request) -> Response:
+        return Response(content, media_type=kind)
+
+    return answer
+
+
+def _integer(query: QueryParams, name: str, low: int = -(10**9)) -> int:
+    """A whole number of a query, small enough for a pixel or a unit."""
+    text = query.get(name, "0")
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 9) or (
+        int(text) < low
+    ):
+        raise HTTPException(400, f"{name} must be a whole number")
+    return int(text)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code)
+
+
+def _say(
+    status: int, text: str | None = None
+) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """A handler that answers with a line: `text`, or what the error says."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        line = text
+        if line is None:
+            line = error.reason if isinstance(error, BadImage) else str(error)
+        return JSONResponse({"error": line}, status)
+
+    return answer

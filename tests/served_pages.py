@@ -1,0 +1,91 @@
+"""A server that shows a network, and a client that asks it."""
+
+import http.client
+import io
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+from drawn_images import COLORS
+from PIL import Image
+
+pytest.importorskip("starlette", reason="needs the extra serve")
+pytest.importorskip("uvicorn", reason="needs the extra serve")
+
+from jaxvision.serve.app import make_app
+from jaxvision.serve.server import address, host_names, listen, make_server
+from jaxvision.serve.session import Session
+from jaxvision.serve.worker import Worker
+
+TOKEN = "abc123"
+HOSTILE = "<img src=x onerror=alert(1)>"
+"""Name of a class, and of its folder."""
+
+
+class Page:
+    """A server on a free port, and a client."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.port = int(url.rpartition(":")[2])
+
+    def request(
+        self,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers in lower case and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            method = "GET" if body is None else "POST"
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, found, answer.read()
+        finally:
+            connection.close()
+
+    def ask(self, path: str, body: bytes | None = None, **values: Any) -> Any:
+        """What the server answers, as JSON or as an image's pixels."""
+        query = f"?{urlencode(values)}" if values else ""
+        status, headers, content = self.request(f"/{TOKEN}/api/{path}{query}", body)
+        assert status == 200, content
+        if headers["content-type"] == "image/png":
+            return np.asarray(Image.open(io.BytesIO(content)))
+        return json.loads(content)
+
+    def refusal(self, path: str, body: bytes | None = None) -> tuple[int, str]:
+        """Status and words of an answer that is none."""
+        status, _, content = self.request(f"/{TOKEN}/api/{path}", body)
+        return status, json.loads(content)["error"]
+
+
+@contextmanager
+def open_page(session: Session, host: str = "127.0.0.1") -> Iterator[Page]:
+    """Serves a session."""
+    worker = Worker()
+    with listen(host, 0) as listener:
+        app = make_app(session, worker, token=TOKEN, hosts=host_names(host))
+        server = make_server(app)
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield Page(address(listener, host))
+        finally:
+            server.should_exit = True
+            thread.join()
+            worker.stop(60)
+
+
+def image_file(color: str = "blue", size: int = 40, kind: str = "PNG") -> bytes:
+    """An image of one color."""
+    pixels = np.full((size, size, 3), COLORS[color], np.uint8)
+    with io.BytesIO() as buffer:
+        Image.fromarray(pixels).save(buffer, kind)
+        return buffer.getvalue()
