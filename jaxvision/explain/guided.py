@@ -1,7 +1,7 @@
 """Guided backpropagation (arXiv:1412.6806): a rule that a context lends a network."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -20,12 +20,12 @@ from jaxvision.explain.network import (
     network_inputs,
 )
 from jaxvision.models import Network
+from jaxvision.models.backbone import intercept_modules
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.typing import PyTree
 
 
-@contextmanager
-def guided_gradients() -> Iterator[None]:
+def guided_gradients() -> AbstractContextManager[None]:
     """Within it, what flows back through a rectifier is cut at zero from below.
 
     For networks that are traced in it, in this thread; numbers forward stay as they
@@ -33,8 +33,7 @@ def guided_gradients() -> Iterator[None]:
     PReLU it is the gradient `g * y'` where that is above zero. A function that `jit`
     has compiled before keeps the gradient that it had.
     """
-    with nn.intercept_methods(_guide):
-        yield
+    return intercept_modules(_guide)
 
 
 def guided_backprop(
@@ -81,16 +80,10 @@ _cut_gradient.defvjp(_forward, _backward)
 
 
 def _guide(
-    call: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    context: nn.module.InterceptorContext,
+    module: nn.Module, call: Callable[..., Any], x: jax.Array, *rest: Any
 ) -> Any:
-    """For `flax.linen.intercept_methods`."""
-    if context.method_name == "__call__" and isinstance(context.module, RECTIFIERS):
-        (x,) = args
-        return call(_cut_gradient(x))
-    return call(*args, **kwargs)
+    """For `intercept_modules`."""
+    return call(_cut_gradient(x) if isinstance(module, RECTIFIERS) else x, *rest)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

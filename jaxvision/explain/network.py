@@ -13,7 +13,7 @@ from flax import linen as nn
 from jaxvision.classifier import Classifier
 from jaxvision.errors import InputError
 from jaxvision.models import Network
-from jaxvision.models.backbone import LayerFunction, intercept_layers
+from jaxvision.models.backbone import LayerFunction, intercept_layers, intercept_modules
 from jaxvision.models.layers import Conv, DepthwiseConv, PReLU, ReLU, ReLU6
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.typing import PyTree
@@ -202,7 +202,7 @@ def trace_layers(model: Network, image_shape: tuple[int, int, int]) -> LayerTrac
     """Follows a network through one image `(H, W, C)`; nothing is computed."""
     seen = _Seen()
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    with intercept_layers(seen.run_layer), nn.intercept_methods(seen.intercept):
+    with intercept_layers(seen.run_layer), intercept_modules(seen.run_module):
         jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
     return LayerTrace(seen.outputs, seen.first, seen.last, seen.count)
 
@@ -217,21 +217,15 @@ class _Seen:
         self.count = 0
         self._layer = ""
 
-    def intercept(
-        self,
-        call: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        context: nn.module.InterceptorContext,
+    def run_module(
+        self, module: nn.Module, call: Callable[..., Any], *inputs: Any
     ) -> Any:
-        """For `flax.linen.intercept_methods`."""
-        module = context.module
-        result = call(*args, **kwargs)
-        if context.method_name == "__call__":
-            self.count += isinstance(module, RECTIFIERS)
-            if isinstance(module, Conv | DepthwiseConv):
-                self.first = self.first or module.path
-                self.last = self._layer
+        """For `intercept_modules`."""
+        result = call(*inputs)
+        self.count += isinstance(module, RECTIFIERS)
+        if isinstance(module, Conv | DepthwiseConv):
+            self.first = self.first or module.path
+            self.last = self._layer
         return result
 
     def run_layer(self, name: str, layer: LayerFunction, x: jax.Array) -> jax.Array:

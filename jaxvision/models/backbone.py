@@ -147,3 +147,21 @@ def intercept_layers(
         return call(*args, **kwargs)
 
     return nn.intercept_methods(intercept)
+
+
+def intercept_modules(run: Callable[..., Any]) -> AbstractContextManager[None]:
+    """Within it, `run(module, call, *inputs)` stands in the place of what each module
+    that is called in this thread gives, `call(*inputs)`."""
+
+    def intercept(
+        call: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        call = partial(call, **kwargs)
+        if context.method_name == "__call__":
+            return run(context.module, call, *args)
+        return call(*args)
+
+    return nn.intercept_methods(intercept)

@@ -19,7 +19,12 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Jaxpr, Literal, Var
 
 from jaxvision import ops
-from jaxvision.models.backbone import Backbone, LayerFunction, intercept_layers
+from jaxvision.models.backbone import (
+    Backbone,
+    LayerFunction,
+    intercept_layers,
+    intercept_modules,
+)
 from jaxvision.models.layers import WINDOWED, MaxPool, Rescale, explicit_pads
 
 
@@ -172,7 +177,7 @@ def receptive_fields(
     """
     windows: list[Window] = []
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    with intercept_layers(_named), nn.intercept_methods(partial(_note, windows)):
+    with intercept_layers(_named), intercept_modules(partial(_note, windows)):
         traced = jax.make_jaxpr(
             lambda x: backbone.init(jax.random.key(0), x, train=False, stop_at=stop_at)
         )(image)
@@ -184,19 +189,14 @@ Window = tuple[int, int, tuple[tuple[int, int], tuple[int, int]]]
 
 
 def _note(
-    windows: list[Window],
-    call: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    context: nn.module.InterceptorContext,
+    windows: list[Window], module: nn.Module, call: Callable[..., Any], *inputs: Any
 ) -> Any:
     """Names what goes into and comes out of each window.
 
     `checkpoint_name` computes nothing; its names stand in the traced computation.
     """
-    module = context.module
-    if context.method_name == "__call__" and isinstance(module, WINDOWED):
-        (x,) = args
+    if isinstance(module, WINDOWED):
+        (x,) = inputs
         kernel, stride = module.kernel_size, module.stride
         pads = explicit_pads(x.shape[1:3], kernel, stride, module.padding)
         number = len(windows)
@@ -204,7 +204,7 @@ def _note(
         return checkpoint_name(
             call(checkpoint_name(x, f"into {number}")), f"out of {number}"
         )
-    return call(*args, **kwargs)
+    return call(*inputs)
 
 
 def _named(name: str, layer: LayerFunction, x: jax.Array) -> jax.Array:
@@ -309,7 +309,7 @@ def check_receptive_fields(
     )
 
     def value(x: jax.Array, chosen: jax.Array, variables: Any) -> jax.Array:
-        with nn.intercept_methods(_tame):
+        with intercept_modules(_tame):
             _, state = backbone.apply(
                 variables, x, train=False, stop_at=last, mutable=["activations"]
             )
@@ -353,19 +353,13 @@ def _positive(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
     return jnp.full(leaf.shape, 1.0 if name in ("scale", "var") else 0.0)
 
 
-def _tame(
-    call: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    context: nn.module.InterceptorContext,
-) -> Any:
+def _tame(module: nn.Module, call: Callable[..., Any], *inputs: Any) -> Any:
     """Means in place of maxima, over the same windows; pixels stay as they are."""
-    module = context.module
-    if context.method_name == "__call__" and isinstance(module, Rescale):
-        return args[0]
-    if context.method_name == "__call__" and isinstance(module, MaxPool):
-        (x,) = args
+    if isinstance(module, Rescale):
+        return inputs[0]
+    if isinstance(module, MaxPool):
+        (x,) = inputs
         kernel, stride = module.kernel_size, module.stride
         pads = explicit_pads(x.shape[1:3], kernel, stride, module.padding)
         return ops.avg_pool(x, kernel, stride, pads)
-    return call(*args, **kwargs)
+    return call(*inputs)

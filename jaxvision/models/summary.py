@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxvision.models.backbone import LayerFunction, intercept_layers
+from jaxvision.models.backbone import LayerFunction, intercept_layers, intercept_modules
 from jaxvision.models.network import Network
 from jaxvision.models.receptive_field import receptive_fields
 
@@ -60,7 +60,7 @@ def summarize_model(
     """
     count = _Count()
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    with intercept_layers(count.run_layer), nn.intercept_methods(count.intercept):
+    with intercept_layers(count.run_layer), intercept_modules(count.run_module):
         jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
     fields = receptive_fields(model.backbone, image_shape, stop_at=model.stop_at)
     for layer, field in fields.items():
@@ -102,17 +102,12 @@ class _Count:
         self._layer = ""
         self._counted: set[tuple[str, ...]] = set()
 
-    def intercept(
-        self,
-        call: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        context: nn.module.InterceptorContext,
+    def run_module(
+        self, module: nn.Module, call: Callable[..., Any], *inputs: Any
     ) -> Any:
-        """For `flax.linen.intercept_methods`."""
-        module = context.module
-        result = call(*args, **kwargs)
-        if context.method_name == "__call__" and (held := _held(module)):
+        """For `intercept_modules`."""
+        result = call(*inputs)
+        if held := _held(module):
             if module.path[0] == "head":
                 self._begin(f"head.{module.path[-1]}").output = result.shape[1:]
             self._add(module.path, held, result)

@@ -386,13 +386,20 @@ class RunFolder:
 
 
 def print_run(
-    run: RunFolder, measurements: Sequence[Measurement] = (), *, is_demo: bool = False
+    run: RunFolder,
+    measurements: Sequence[Measurement] = (),
+    *,
+    is_demo: bool = False,
+    checkpoint: Path | None = None,
 ) -> None:
-    """Prints figures, where the report is and, as the last line, the run folder."""
+    """Prints figures, where what was trained and the report are and, as the last line,
+    the run folder."""
     demo = " (demo data)" if is_demo else ""
     for one in measurements:
         spread = format_mean_sd(one.mean, one.sd)
         print(f"{one.name}: {spread}, {len(one.values)} seed(s){demo}")
+    if checkpoint is not None:
+        print(f"checkpoint: {checkpoint}")
     print(f"report: {run.path / 'report.md'}")
     print(run.path)
 

@@ -37,6 +37,7 @@ from jaxvision.report.run_folder import (
     RunFolder,
     flatten,
     folder_name,
+    print_run,
     run_settings,
 )
 from jaxvision.results import Results, Trial
@@ -130,20 +131,12 @@ def write_run(
         show_headline=single,
     )
     run.close()
-    _print(results, headline, trained)
-
-
-def _print(results: Results, headline: Sequence[Measurement], trained: bool) -> None:
-    demo = " (demo data)" if results.dataset.is_demo else ""
-    for measurement in headline:
-        print(
-            f"{measurement.name}: {format_mean_sd(measurement.mean, measurement.sd)}, "
-            f"{len(measurement.values)} seed(s){demo}"
-        )
-    if trained:
-        print(f"checkpoint: {results.checkpoint}")
-    print(f"report: {results.run.path / 'report.md'}")
-    print(results.run.path)
+    print_run(
+        run,
+        headline,
+        is_demo=results.dataset.is_demo,
+        checkpoint=results.checkpoint if trained else None,
+    )
 
 
 # One recipe.

@@ -28,7 +28,7 @@ from jaxvision.report.markdown import (
     escape,
     write_report,
 )
-from jaxvision.report.run_folder import DataSummary, Measurement, RunFolder
+from jaxvision.report.run_folder import DataSummary, Measurement, RunFolder, print_run
 from jaxvision.settings import Recipe, RunConfig, TuneConfig
 from jaxvision.storage import write_json
 from jaxvision.tuning.search_space import TUNED, get_setting
@@ -116,8 +116,7 @@ def write_tuning(
         print(f"best {name}: {value:.4g}")
     demo = " (demo data)" if dataset.is_demo else ""
     print(f"{search.metric}: {best.value:.4f}, trial {best.number}{demo}")
-    print(f"report: {run.path / 'report.md'}")
-    print(run.path)
+    print_run(run)
     return run.path
 
 
