@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,9 +18,11 @@ from PIL import Image
 pytest.importorskip("starlette", reason="needs the extra serve")
 pytest.importorskip("uvicorn", reason="needs the extra serve")
 
+from jaxvision.classifier import Classifier, load_training_data
 from jaxvision.serve.app import make_app
 from jaxvision.serve.server import address, host_names, listen, make_server
 from jaxvision.serve.session import Session
+from jaxvision.serve.survey import Data
 from jaxvision.serve.worker import Worker
 
 TOKEN = "abc123"
@@ -60,6 +63,12 @@ class Page:
             return np.asarray(Image.open(io.BytesIO(content)))
         return json.loads(content)
 
+    def wait_for_data(self) -> dict[str, Any]:
+        """The data set's status, once it is read or will not be."""
+        while (found := self.ask("data"))["state"] not in ("ready", "absent"):
+            time.sleep(0.02)
+        return found
+
     def refusal(self, path: str, body: bytes | None = None) -> tuple[int, str]:
         """Status and words of an answer that is none."""
         status, _, content = self.request(f"/{TOKEN}/api/{path}", body)
@@ -67,11 +76,17 @@ class Page:
 
 
 @contextmanager
-def open_page(session: Session, host: str = "127.0.0.1") -> Iterator[Page]:
-    """Serves a session."""
-    worker = Worker()
+def open_page(classifier: Classifier, host: str = "127.0.0.1") -> Iterator[Page]:
+    """Serves a network."""
+    worker, session = Worker(), Session(classifier)
+    data = Data(
+        session.network,
+        lambda progress: load_training_data(classifier, progress=progress),
+        worker,
+        finish=lambda survey: None,
+    )
     with listen(host, 0) as listener:
-        app = make_app(session, worker, token=TOKEN, hosts=host_names(host))
+        app = make_app(session, data, worker, token=TOKEN, hosts=host_names(host))
         server = make_server(app)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
@@ -80,6 +95,7 @@ def open_page(session: Session, host: str = "127.0.0.1") -> Iterator[Page]:
         finally:
             server.should_exit = True
             thread.join()
+            data.stop(60)
             worker.stop(60)
 
 

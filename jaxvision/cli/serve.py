@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Annotated
 
-from jaxvision.cli.flags import Checkpoint, run
+from jaxvision.cli.flags import Checkpoint, Root, run
 from jaxvision.cli.process import keep_compiled
 from jaxvision.config import Bounds, check
 
@@ -18,6 +18,8 @@ class Config:
 
     checkpoint: Checkpoint
     """Folder of a training run, or of one of its seeds."""
+    root: Root = None
+    """Folder of the network's data set, where it has moved."""
     host: str = "127.0.0.1"
     """Where to listen; anything but this machine's own address lets others in who know
     the page's address."""
@@ -34,4 +36,6 @@ def serve(config: Config) -> None:
 
     check(config)
     keep_compiled()
-    server.serve(config.checkpoint, host=config.host, port=config.port)
+    server.serve(
+        config.checkpoint, root=config.root, host=config.host, port=config.port
+    )

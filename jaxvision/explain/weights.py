@@ -247,5 +247,11 @@ def _mean_and_place(
     output: Any = model.backbone.apply(
         backbone, preprocessing.normalize(images), train=False, stop_at=layer
     )
-    by_place = output.reshape(len(images), -1, output.shape[-1])[..., units]
+    return mean_and_place(output[..., units])
+
+
+def mean_and_place(output: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of a layer's output `[B, ..., units]` each unit's mean over its places, and the
+    number of the place where it is highest, row by row: `[B, units]`."""
+    by_place = output.reshape(len(output), -1, output.shape[-1])
     return by_place.mean(1), by_place.argmax(1)

@@ -3,7 +3,7 @@
 import asyncio
 import importlib.resources
 from collections.abc import Awaitable, Callable, Collection
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
@@ -20,12 +20,16 @@ from jaxvision.data.limits import MAX_UPLOAD_BYTES
 from jaxvision.errors import InputError
 from jaxvision.serve.guard import Guard, read_body
 from jaxvision.serve.session import SHEET_COLUMNS, UNITS, Gone, Session, png
+from jaxvision.serve.survey import Data, Survey
 from jaxvision.serve.worker import Busy, Worker
 
 Result = TypeVar("Result")
 
 ANSWER_SECONDS = 120.0
 """For an answer to be computed; the first of a kind compiles a program."""
+
+NEAREST = 5
+"""Images of the data set that are shown beside one."""
 
 FILES = {
     "": ("jaxvision.serve", "page/index.html", "text/html; charset=utf-8"),
@@ -35,7 +39,7 @@ FILES = {
     "style.css": ("jaxvision.report", "templates/style.css", "text/css"),
     **{
         name: ("jaxvision.serve", f"page/{name}", "text/javascript")
-        for name in ("main.js", "ask.js", "image.js", "layers.js")
+        for name in ("main.js", "ask.js", "data.js", "image.js", "layers.js")
     },
 }
 """What the browser gets, by path: package, file and type."""
@@ -49,16 +53,22 @@ _PALETTE = (
 
 
 def make_app(
-    session: Session, worker: Worker, *, token: str, hosts: Collection[str]
+    session: Session,
+    data: Data,
+    worker: Worker,
+    *,
+    token: str,
+    hosts: Collection[str],
 ) -> ASGIApp:
     """The application.
 
     Args:
-      session: what answers.
+      session: what answers about images that are given.
+      data: what answers about those of the data set; begun by the first question.
       worker: where all is computed.
       token, hosts: as of `Guard`.
     """
-    routes = _Routes(session, worker)
+    routes = _Routes(session, data, worker)
     app = Starlette(
         routes=routes.all(),
         exception_handlers={
@@ -74,8 +84,9 @@ def make_app(
 
 
 class _Routes:
-    def __init__(self, session: Session, worker: Worker) -> None:
+    def __init__(self, session: Session, data: Data, worker: Worker) -> None:
         self._session = session
+        self._data = data
         self._worker = worker
 
     def all(self) -> list[Route]:
@@ -90,6 +101,10 @@ class _Routes:
             Route(f"{image}/units", self.units),
             Route(f"{image}/sheet.png", self.sheet),
             Route(f"{image}/field", self.field),
+            Route(f"{image}/nearest", self.nearest),
+            Route("/api/data", self.status),
+            Route("/api/data/exciting", self.exciting),
+            Route("/api/data/{index:int}.png", self.data_image),
         ]
 
     async def about(self, request: Request) -> Response:
@@ -138,6 +153,37 @@ class _Routes:
         layer, unit = query.get("layer", ""), _integer(query, "unit")
         found = await self._compute(lambda: self._session.field(image, layer, unit))
         return JSONResponse(found)
+
+    async def status(self, request: Request) -> Response:
+        self._data.begin()
+        return JSONResponse(self._data.status())
+
+    async def nearest(self, request: Request) -> Response:
+        image, survey = request.path_params["image"], self._survey()
+
+        def find() -> list[dict[str, Any]]:
+            found = survey.nearest(self._session.features(image), NEAREST)
+            return [
+                {**survey.describe(index), "cosine": cosine} for index, cosine in found
+            ]
+
+        return JSONResponse({"images": await self._compute(find)})
+
+    async def exciting(self, request: Request) -> Response:
+        survey, query = self._survey(), request.query_params
+        layer, unit = query.get("layer", ""), _integer(query, "unit")
+        return JSONResponse({"images": survey.excited_by(layer, unit)})
+
+    async def data_image(self, request: Request) -> Response:
+        dataset, index = self._survey().dataset, request.path_params["index"]
+        if index >= len(dataset.images):
+            raise HTTPException(404, f"no image {index}")
+        return await self._png(lambda: png(dataset.image(index)))
+
+    def _survey(self) -> Survey:
+        if self._data.survey is None:
+            raise HTTPException(409, "the data set is not read yet")
+        return self._data.survey
 
     async def _png(self, draw: Callable[[], bytes]) -> Response:
         return Response(await self._compute(draw), media_type="image/png")

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import cast
 
-from jaxvision.classifier import best_seed, load_classifier
+from jaxvision.classifier import best_seed, load_classifier, load_training_data
 from jaxvision.data.decode import quiet_pillow
 from jaxvision.errors import InputError
 
@@ -25,6 +25,7 @@ except ImportError as error:
 
 from jaxvision.serve.app import make_app
 from jaxvision.serve.session import Session
+from jaxvision.serve.survey import Data
 from jaxvision.serve.worker import Worker
 
 HEAD_SECONDS = 20.0
@@ -36,11 +37,18 @@ STOP_SECONDS = 10.0
 """For what is being computed when the server is told to end."""
 
 
-def serve(checkpoint: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
+def serve(
+    checkpoint: Path,
+    *,
+    root: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+) -> None:
     """Answers until Ctrl-C.
 
     Args:
       checkpoint: folder of a training run, or of one of its seeds.
+      root: of the network's data set, where it has moved.
       host: name or address to listen on; with any but a loopback one others can reach
         the page, if they know its address.
       port: 0: a free one.
@@ -51,10 +59,16 @@ def serve(checkpoint: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
     listener = listen(host, port)
     with listener, quiet_pillow():
         folder = best_seed(checkpoint)
-        session = Session(load_classifier(folder))
-        worker = Worker()
+        classifier = load_classifier(folder)
+        worker, session = Worker(), Session(classifier)
+        data = Data(
+            session.network,
+            lambda progress: load_training_data(classifier, root, progress=progress),
+            worker,
+            finish=lambda survey: None,
+        )
         token = secrets.token_urlsafe(18)
-        app = make_app(session, worker, token=token, hosts=host_names(host))
+        app = make_app(session, data, worker, token=token, hosts=host_names(host))
         worker.submit(session.warm_up)
         # Not by the worker: a program is compiled while another one runs.
         threading.Thread(target=session.warm_up_layers, daemon=True).start()
@@ -67,6 +81,7 @@ def serve(checkpoint: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
         try:
             make_server(app).run([listener])
         finally:
+            data.stop(STOP_SECONDS)
             worker.stop(STOP_SECONDS)
 
 

@@ -30,6 +30,7 @@ from jaxvision.explain.weights import check_units
 from jaxvision.models import Network
 from jaxvision.models.receptive_field import Box, Field, receptive_fields
 from jaxvision.preprocessing import Preprocessing
+from jaxvision.serve.survey import features_of
 from jaxvision.typing import PyTree, Row
 
 KEPT = 4
@@ -244,6 +245,13 @@ class Session:
             "theoretical": None if field is None else _plain(field.box((row, column))),
             "effective": None if box is None else _plain(box),
         }
+
+    def features(self, image: str) -> np.ndarray:
+        """What the head sees of the image: `[F]` float32, see `survey.features_of`."""
+        *_, last = self.layers
+        shape = self.layers[last]
+        output = self._maps(image, last).reshape(1, *shape)
+        return np.asarray(features_of(self.network.model, jnp.asarray(output)))[0]
 
     def _kept(self, image: str) -> _Kept:
         if image not in self._images:

@@ -12,7 +12,6 @@ from jaxvision.classifier import Classifier, load_classifier
 from jaxvision.data.dataset import DataConfig, load_dataset
 from jaxvision.data.splits import SplitConfig
 from jaxvision.preprocessing import Preprocessing
-from jaxvision.serve.session import Session
 
 
 @pytest.fixture(scope="session")
@@ -37,5 +36,5 @@ def classifier(checkpoint: Path) -> Classifier:
 
 @pytest.fixture(scope="module")
 def page(classifier: Classifier) -> Iterator[Page]:
-    with open_page(Session(classifier)) as page:
+    with open_page(classifier) as page:
         yield page

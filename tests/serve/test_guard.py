@@ -12,7 +12,6 @@ from jaxvision.errors import InputError
 from jaxvision.serve import app as app_module
 from jaxvision.serve import server as server_module
 from jaxvision.serve.server import address, host_names, is_loopback, listen
-from jaxvision.serve.session import Session
 from jaxvision.serve.worker import MAX_WAITING, Busy, Worker
 
 
@@ -164,7 +163,7 @@ def test_addresses_are_those_of_this_machine():
 def test_addresses_in_numbers_reach_a_server_that_listens_everywhere(
     classifier,
 ):
-    with open_page(Session(classifier), "0.0.0.0") as page:
+    with open_page(classifier, "0.0.0.0") as page:
         for host, status in (("192.168.0.7", 200), ("evil.example", 400)):
             found = page.request(f"/{TOKEN}/", headers={"Host": host})[0]
             assert found == status

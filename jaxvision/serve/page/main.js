@@ -1,6 +1,7 @@
 // Begins: what the network is, and the views.
 
 import { ask, byId, complain, percent } from "./ask.js";
+import { beginData } from "./data.js";
 import { beginImage } from "./image.js";
 import { beginLayers } from "./layers.js";
 
@@ -54,6 +55,7 @@ async function begin() {
   byId("lead").textContent =
     `Trained on ${about.name}: ${about.classes.length} classes.${accuracy}` +
     (about.demo ? " The images were drawn by code." : "");
+  beginData();
   beginImage(about);
   beginLayers(about);
 }
