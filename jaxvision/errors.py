@@ -42,7 +42,12 @@ class InputError(Exception):
         Args:
           name_of: setting -> what to write in its place; None: leave it.
         """
-        return _SETTING.sub(lambda m: name_of(m[1]) or m[0], str(self))
+        return with_names(str(self), name_of)
+
+
+def with_names(text: str, name_of: Callable[[str], str | None]) -> str:
+    """A text with other names for settings; see `InputError.with_names`."""
+    return _SETTING.sub(lambda m: name_of(m[1]) or m[0], text)
 
 
 @contextmanager

@@ -153,6 +153,56 @@ class Recipe:
         return self.method != "scratch"
 
 
+def idle_settings(recipe: Recipe) -> dict[str, str]:
+    """The settings that play no part in a recipe.
+
+    Returns:
+      Setting -> why, in words that follow "plays no part".
+    """
+    method, optim, schedule = recipe.method, recipe.optim, recipe.schedule
+    idle: dict[str, str] = {}
+
+    def note(why: str, *settings: str) -> None:
+        idle.update(dict.fromkeys(settings, why))
+
+    if recipe.pretrained:
+        note("with pretrained weights, which bring their own", "gray", "scaling")
+    else:
+        note("with `method` scratch", "weights", "freeze_bn")
+    if method == "features":
+        note("with `method` features", "freeze_bn")
+        if recipe.views == 1:
+            augment = dataclasses.fields(AugmentConfig)
+            changes = (f"augment.{field.name}" for field in augment)
+            note("with `method` features and one view", *changes)
+    else:
+        note(f"with `method` {method}", "views")
+    if method in ("features", "head"):
+        note("where the backbone is not trained", "optim.backbone_lr_multiplier")
+    if method != "full":
+        note(f"with `method` {method}", "head_epochs", "head_learning_rate")
+    elif not recipe.head_epochs:
+        note("with `head_epochs` 0", "head_learning_rate")
+    if not recipe.augment.pca_color:
+        idle.setdefault("augment.pca_per_pixel", "with `augment.pca_color` 0")
+    if optim.optimizer != "sgd":
+        name = f"with `optim.optimizer` {optim.optimizer}"
+        note(name, "optim.momentum", "optim.nesterov")
+    elif not optim.momentum:
+        note("with `optim.momentum` 0", "optim.nesterov")
+    if not optim.weight_decay:
+        note("with `optim.weight_decay` 0", "optim.decay_all")
+    kinds = {
+        "schedule.gamma": ("step", "exponential"),
+        "schedule.step_epochs": ("step",),
+        "schedule.hold_epochs": ("exponential",),
+    }
+    for setting, of_kinds in kinds.items():
+        if schedule.kind not in of_kinds:
+            note(f"with `schedule.kind` {schedule.kind}", setting)
+    return idle
+
+
 @dataclasses.dataclass(frozen=True)
 class DistributedConfig:
     """Several processes that train as one: start the same command on each host, with

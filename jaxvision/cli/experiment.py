@@ -9,8 +9,10 @@ from pathlib import Path
 from jaxvision.cli import flags
 from jaxvision.cli.flags import ExperimentFlags, Settings
 from jaxvision.cli.process import command, keep_compiled
+from jaxvision.config import to_plain
 from jaxvision.declaration import Analysis, Experiment, default_config
-from jaxvision.settings import TuneConfig
+from jaxvision.errors import with_names
+from jaxvision.settings import TuneConfig, idle_settings
 
 
 def main(
@@ -78,6 +80,9 @@ def run(
     from jaxvision.experiment import run_experiment
     from jaxvision.training.distributed import distributed_session
 
+    for line in idle_lines(experiment, settings):
+        print(with_names(line, name_of), file=sys.stderr)
+
     def resume(folder: Path) -> str:
         return f"{prog} --resume {shlex.quote(str(folder))}"
 
@@ -95,6 +100,26 @@ def run(
             options=settings.options,
             resume_command=resume,
         )
+
+
+def idle_lines(experiment: Experiment, settings: Settings) -> list[str]:
+    """A line for each setting that was given and plays no part in any recipe."""
+    from jaxvision.report.run_folder import flatten
+
+    if settings.recipe is None or experiment.recipe is None:
+        return []
+    given, own = (
+        flatten(to_plain(one)) for one in (settings.recipe, experiment.recipe)
+    )
+    tables = experiment.tables_of(settings.recipe, settings.options).values()
+    recipes = [recipe for table in tables for recipe in table.recipes.values()]
+    first, *rest = map(idle_settings, recipes)
+    return [
+        f"`{setting}` plays no part {why}"
+        for setting, why in first.items()
+        if given.get(setting) != own.get(setting)
+        and all(setting in idle for idle in rest)
+    ]
 
 
 def tune(

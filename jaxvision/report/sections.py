@@ -41,7 +41,13 @@ from jaxvision.report.run_folder import (
     run_settings,
 )
 from jaxvision.results import Results, Trial
-from jaxvision.settings import AugmentConfig, OptimConfig, Recipe, ScheduleConfig
+from jaxvision.settings import (
+    AugmentConfig,
+    OptimConfig,
+    Recipe,
+    ScheduleConfig,
+    idle_settings,
+)
 
 GALLERY = 12
 """Images of each kind, right and wrong, in the gallery."""
@@ -188,7 +194,23 @@ def how_it_was_done(trials: Sequence[Trial]) -> str:
     said = describe(recipe)
     for name in ("network", "method"):
         said.pop(name)
-    return f"{text} Settings: {escape(_listed(said))}."
+    return f"{text} Settings: {escape(_listed(said))}.{_idle(recipe)}"
+
+
+def _idle(recipe: Recipe) -> str:
+    """A sentence for each reason why settings that are not neutral play no part."""
+    every, neutral = _all_settings(recipe), _all_settings(NEUTRAL)
+    by_reason: dict[str, list[str]] = {}
+    for name, why in idle_settings(recipe).items():
+        if every.get(name) != neutral.get(name):
+            part = "Augmentation" if name.startswith("augment.") else f"`{name}`"
+            by_reason.setdefault(why, []).append(part)
+    sentences = []
+    for why, names in by_reason.items():
+        names = list(dict.fromkeys(names))
+        plays = "plays" if len(names) == 1 else "play"
+        sentences.append(f" {', '.join(names)} {plays} no part {why}.")
+    return "".join(sentences)
 
 
 def _curves(run: RunFolder, trials: Sequence[Trial]) -> Section:
@@ -772,7 +794,7 @@ def published_section(comparisons: Sequence[Comparison], reference: str) -> Sect
 
 def describe(recipe: Recipe) -> dict[str, str]:
     """The settings of a recipe that make a difference, by their names."""
-    neutral = _settings(NEUTRAL)
+    neutral = _all_settings(NEUTRAL)
     return {
         name: value
         for name, value in _settings(recipe).items()
@@ -787,10 +809,12 @@ def shared_settings(
     those that differ."""
     every = {row: _settings(recipe) for row, recipe in recipes.items()}
     names = dict.fromkeys(name for settings in every.values() for name in settings)
+    # What plays no part in a row is as good as neutral there.
+    neutral = _all_settings(NEUTRAL)
     differing = [
         name
         for name in names
-        if len({settings.get(name) for settings in every.values()}) > 1
+        if len({s.get(name, neutral.get(name)) for s in every.values()}) > 1
     ]
     shared = describe(next(iter(recipes.values())))
     varied = {
@@ -801,30 +825,27 @@ def shared_settings(
 
 
 def _settings(recipe: Recipe) -> dict[str, str]:
-    """Those that its method has, in words."""
-    meaningless: set[str] = {"options"}
-    if not recipe.pretrained:
-        meaningless |= {"weights", "freeze_bn", "optim.backbone_lr_multiplier"}
-    if recipe.method == "features":
-        meaningless |= {"freeze_bn", "optim.backbone_lr_multiplier"}
-    if recipe.method != "full":
-        meaningless |= {"head_epochs", "head_learning_rate"}
-    if recipe.optim.optimizer != "sgd":
-        meaningless |= {"optim.momentum", "optim.nesterov"}
+    """Those that play a part, in words."""
+    idle = idle_settings(recipe)
+    return {k: v for k, v in _all_settings(recipe).items() if k not in idle}
+
+
+def _all_settings(recipe: Recipe) -> dict[str, str]:
     return {
         name.removeprefix("options."): _plain(value)
         for name, value in flatten(to_plain(recipe)).items()
-        if name not in meaningless and value is not None
+        if name != "options" and value is not None
     }
 
 
 def _listed(settings: Mapping[str, str]) -> str:
     """In words: `epochs 10, learning rate 0.001`."""
-    named = {
-        "schedule" if name == "schedule.kind" else name.rpartition(".")[2]: value
-        for name, value in settings.items()
-    }
-    return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in named.items())
+    return ", ".join(f"{_words(name)} {value}" for name, value in settings.items())
+
+
+def _words(setting: str) -> str:
+    name = "schedule" if setting == "schedule.kind" else setting.rpartition(".")[2]
+    return name.replace("_", " ")
 
 
 def _plain(value: Any) -> str:
