@@ -198,13 +198,17 @@ def how_it_was_done(trials: Sequence[Trial]) -> str:
 
 
 def _idle(recipe: Recipe) -> str:
-    """A sentence for each reason why settings that are not neutral play no part."""
-    every, neutral = _all_settings(recipe), _all_settings(NEUTRAL)
+    """A sentence for each reason why settings that somebody chose play no part."""
+    every, usual = _all_settings(recipe), _all_settings(Recipe())
+    neutral = _all_settings(NEUTRAL)
     by_reason: dict[str, list[str]] = {}
     for name, why in idle_settings(recipe).items():
-        if every.get(name) != neutral.get(name):
-            part = "Augmentation" if name.startswith("augment.") else f"`{name}`"
-            by_reason.setdefault(why, []).append(part)
+        value = every.get(name)
+        if name.startswith("augment."):
+            if value != neutral.get(name):
+                by_reason.setdefault(why, []).append("Augmentation")
+        elif value not in (neutral.get(name), usual.get(name)):
+            by_reason.setdefault(why, []).append(f"`{name}`")
     sentences = []
     for why, names in by_reason.items():
         names = list(dict.fromkeys(names))
