@@ -37,6 +37,9 @@ class Report:
     fresh: tuple[str, ...] = ()
     """Layers of the backbone that keep the new network's own values, and are among
     those replaced: the weights lack them."""
+    prefix: str = ""
+    """What stood before the name of every array, and was passed over: that of a
+    wrapper, or of a checkpoint that the arrays are a part of."""
 
     def summary(self) -> str:
         """One line for people."""
@@ -106,14 +109,15 @@ def read_variables(path: Path, source: Source) -> tuple[Variables, Report]:
     Raises:
       InputError: the file is damaged, or it is not this network's.
     """
-    tensors, table = _read(path, source)
+    tensors, table, prefix = _read(path, source)
     try:
-        return convert(tensors, table, abstract_variables(source))
+        variables, report = convert(tensors, table, abstract_variables(source))
     except InputError as error:
         raise InputError(
             f"{path} does not hold the weights {source.name}: {error}; its file is"
             f" {source.location.rsplit('/', 1)[-1]} of {source.origin}"
         ) from None
+    return variables, dataclasses.replace(report, prefix=prefix)
 
 
 def convert(
@@ -234,8 +238,28 @@ def fit_into(
     return variables, Report(kept, tuple(replaced), tuple(ignored), tuple(fresh))
 
 
-def _read(path: Path, source: Source) -> tuple[Mapping[str, np.ndarray], Table]:
-    """A file's arrays by name, and the table that has those names.
+_PREFIXES = ("state_dict.", "model_state_dict.", "model.", "module.", "_orig_mod.")
+"""Of training checkpoints, data-parallel wrappers and compiled modules."""
+
+
+def _without_prefix(
+    tensors: Mapping[str, np.ndarray],
+) -> tuple[Mapping[str, np.ndarray], str]:
+    """The arrays without those of `_PREFIXES` that all names begin with, and these."""
+    prefix, length = "", 0
+    first = next(iter(tensors), "")
+    while found := next((p for p in _PREFIXES if first.startswith(p, length)), ""):
+        if not all(name.startswith(prefix + found) for name in tensors):
+            break
+        prefix, length = prefix + found, length + len(found)
+    if not prefix:
+        return tensors, ""
+    return {name[length:]: array for name, array in tensors.items()}, prefix
+
+
+def _read(path: Path, source: Source) -> tuple[Mapping[str, np.ndarray], Table, str]:
+    """A file's arrays by name, the table that has those names, and what stood before
+    all of them.
 
     Raises:
       InputError: the file is damaged, or of another kind than the source's.
@@ -259,21 +283,22 @@ def _read(path: Path, source: Source) -> tuple[Mapping[str, np.ndarray], Table]:
     if found != source.format:
         raise InputError(_another_format(path, source, found))
     if found == "keras":
-        return by_path(read_weights(path), TABLES[source.name]())
+        return *by_path(read_weights(path), TABLES[source.name]()), ""
     if found == "numpy":
-        return read_arrays(path), TABLES[source.name]()
+        return read_arrays(path), TABLES[source.name](), ""
     return _with_names(read_state_dict(path), tables)
 
 
 def _with_names(
     tensors: Mapping[str, np.ndarray], tables: Sequence[Callable[[], Table]]
-) -> tuple[Mapping[str, np.ndarray], Table]:
+) -> tuple[Mapping[str, np.ndarray], Table, str]:
     """The table of which most names are found; the first, where none is better."""
+    tensors, prefix = _without_prefix(tensors)
 
     def found(table: Table) -> int:
         return sum(entry.source in tensors for entry in table.entries)
 
-    return tensors, max((make() for make in tables), key=found)
+    return tensors, max((make() for make in tables), key=found), prefix
 
 
 def _another_format(path: Path, source: Source, found: str) -> str:

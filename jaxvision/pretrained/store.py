@@ -68,7 +68,11 @@ def restore(folder: Path) -> tuple[Variables, Report]:
 
     variables = restore_arrays(folder / "variables")
     card = json.loads((folder / "card.json").read_text())
-    return variables, Report(tuple(card["kept"]), ignored=tuple(card["ignored"]))
+    return variables, Report(
+        tuple(card["kept"]),
+        ignored=tuple(card["ignored"]),
+        prefix=card.get("prefix", ""),  # which an older version did not write
+    )
 
 
 def _card(source: Source, digest: str, report: Report) -> dict[str, Any]:
@@ -87,6 +91,7 @@ def _card(source: Source, digest: str, report: Report) -> dict[str, Any]:
         "preprocessing": source.preprocessing.to_dict(),
         "kept": report.kept,
         "ignored": report.ignored,
+        "prefix": report.prefix,
         "versions": {package: _version(package) for package in packages},
     }
 

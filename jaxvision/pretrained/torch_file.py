@@ -42,6 +42,9 @@ LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 
+NESTS = ("state_dict", "model_state_dict", "model")
+"""Where training checkpoints have the state dict, beside epoch and optimizer."""
+
 # Storage class -> NumPy dtype (little-endian) of its bytes.
 STORAGES = {
     "FloatStorage": "<f4",
@@ -61,10 +64,12 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a torch state dict, by name, in the file's order.
 
     Args:
-      path: a file that `torch.save(model.state_dict(), path)` wrote, in either format.
+      path: a file that `torch.save(model.state_dict(), path)` wrote, in either format;
+        or a training checkpoint that has the state dict as one of `NESTS`.
 
     Returns:
-      Arrays in the file's dtypes, bfloat16 widened to float32.
+      Arrays in the file's dtypes, bfloat16 widened to float32. Those of a training
+      checkpoint are named as `state_dict.conv1.weight`.
 
     Raises:
       InputError: the file is missing, truncated, damaged, holds anything but a
@@ -140,6 +145,10 @@ def _rebuild_parameter(*args: Any) -> _Tensor:
     return args[0]
 
 
+_NAMESPACE = Global("argparse", "Namespace")
+"""The flags of a training, which many checkpoints hold; nothing here reads them."""
+
+
 class _Machine(Machine):
     """Knows what a state dict needs."""
 
@@ -149,7 +158,9 @@ class _Machine(Machine):
         Global("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
         Global("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     }
-    names: ClassVar = frozenset(Global("torch", name) for name in STORAGES)
+    names: ClassVar = frozenset(
+        {*(Global("torch", name) for name in STORAGES), _NAMESPACE}
+    )
     holds = "a dictionary of tensors"
     advice = " Save the state dict alone: torch.save(model.state_dict(), file)"
 
@@ -160,8 +171,16 @@ class _Machine(Machine):
     # Files that Python 2 wrote hold their names in these.
     op_binstring = op_short_binstring = Machine.push
 
+    def op_newobj(self, _: None) -> None:
+        """An object before its attributes."""
+        arguments, kind = self.pop(), self.pop()
+        if kind != _NAMESPACE or arguments != ():
+            refuse("its pickle makes an object that is no part of a state dict")
+        self.push({})
+
     def op_build(self, _: None) -> None:
-        """Attributes of a dictionary: torch's `_metadata`, which nothing here reads."""
+        """Attributes of a dictionary, torch's `_metadata`, or of flags; nothing here
+        reads them."""
         if not isinstance(self.pop(), dict):
             refuse("its pickle sets the state of an object")
         self.top(dict)
@@ -298,6 +317,16 @@ def _named_tensors(value: Any) -> dict[str, _Tensor]:
         refuse(f"it holds a {type(value).__name__}, not a dictionary of tensors")
     if not value:
         refuse("it holds no tensors")
+    for nest in NESTS:
+        inside = value.get(nest)
+        if isinstance(inside, dict) and inside:
+            # Once, for what a hostile file nests has no end.
+            tensors = _only_tensors(inside)
+            return {f"{nest}.{name}": tensor for name, tensor in tensors.items()}
+    return _only_tensors(value)
+
+
+def _only_tensors(value: dict) -> dict[str, _Tensor]:
     for name, tensor in value.items():
         if not isinstance(name, str) or not isinstance(tensor, _Tensor):
             refuse(

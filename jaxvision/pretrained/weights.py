@@ -1,6 +1,7 @@
 """Pretrained weights by name, and which of them to use."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,10 +53,16 @@ def load(
     folder = store.converted_folder(source, digest)
     if store.is_whole(folder):
         variables, report = store.restore(folder)
-        return Pretrained(variables, source, report)
-    file = fetch.fetch(source, download=download) if weights is None else weights
-    variables, report = read_variables(file, source)
-    store.save(folder, variables, report, source, digest)
+    else:
+        file = fetch.fetch(source, download=download) if weights is None else weights
+        variables, report = read_variables(file, source)
+        store.save(folder, variables, report, source, digest)
+    if report.prefix:
+        print(
+            f"{weights}: {report.prefix!r} before the names of all arrays is passed "
+            "over",
+            file=sys.stderr,
+        )
     return Pretrained(variables, source, report)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from jaxvision.errors import InputError
 from jaxvision.models import create_model
-from jaxvision.pretrained import SOURCES, fit_into
+from jaxvision.pretrained import SOURCES, fit_into, load
 from jaxvision.pretrained.convert import (
     abstract_variables,
     convert,
@@ -15,6 +15,7 @@ from jaxvision.pretrained.convert import (
     read_variables,
 )
 from jaxvision.pretrained.entries import Entry, Table
+from jaxvision.pretrained.fetch import fetch
 from jaxvision.pretrained.tables import (
     TABLES,
     as_is,
@@ -22,6 +23,7 @@ from jaxvision.pretrained.tables import (
     dense_kernel,
     flattened_kernel,
 )
+from jaxvision.pretrained.torch_file import read_state_dict
 
 TABLE = Table(
     (
@@ -257,3 +259,23 @@ def test_fit_refuses_another_backbone():
         fit_into(small(5), small(5, batch_norm=True))
     with pytest.raises(InputError, match="not among"):
         fit_into({"params": {}}, small(5))
+
+
+@pytest.mark.usefixtures("converted_once")
+@pytest.mark.parametrize("before", ["module.", "model._orig_mod.", "state_dict."])
+def test_names_of_wrappers_are_passed_over(before, tmp_path, capsys):
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    source = SOURCES["efficientnet_lite0"]
+    path = tmp_path / "wrapped.safetensors"
+    published = read_state_dict(fetch(source))
+    save_file({f"{before}{name}": array for name, array in published.items()}, path)
+    found = load(source.name, weights=path)
+    variables, report = read_variables(fetch(source), source)
+    jax.tree.map(np.testing.assert_array_equal, found.variables, variables)
+    assert found.report.kept == report.kept
+    assert found.report.prefix == before
+    said = f"{path}: {before!r} before the names of all arrays is passed over\n"
+    assert capsys.readouterr().err == said
+    # Likewise from the cache.
+    assert load(source.name, weights=path).report == found.report
+    assert capsys.readouterr().err == said

@@ -1,6 +1,7 @@
 """Fetching against a server of our own that misbehaves; the cache; the choice."""
 
 import dataclasses
+import errno
 import hashlib
 import os
 import socket
@@ -312,6 +313,23 @@ def test_a_broken_conversion_is_made_again(own_cache, monkeypatch):
         )
         assert other.report == first.report
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_full_disk_is_one_line_and_leaves_nothing(own_cache, monkeypatch, when):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        if when == "before":
+            patch.setattr("shutil.disk_usage", full)
+        else:
+            patch.setattr("jaxvision.storage.os.fsync", full)
+        with pytest.raises(InputError, match="No space left") as caught:
+            load_weights("efficientnet_lite0")
+    assert str(own_cache) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list((own_cache / "converted").iterdir()) == []
 
 
 def test_weights_that_are_missing_or_damaged_are_named(own_cache, tmp_path):

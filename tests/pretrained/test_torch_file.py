@@ -1,5 +1,6 @@
 """The reader of torch files: right files, and every wrong one refused in words."""
 
+import argparse
 import builtins
 import os
 import pickle
@@ -409,3 +410,56 @@ def test_thousands_of_views_of_one_storage_are_refused(tmp_path, form):
     WRITERS[form](path, dictionary(views), {"0": values.tobytes()})
     with pytest.raises(InputError, match="have 800000000 bytes, but it holds only"):
         read_state_dict(path)
+
+
+def nested(**beside: bytes) -> bytes:
+    """A training checkpoint: the tensors of `GOOD` as `state_dict`, other things
+    beside it."""
+    inside = GOOD.removeprefix(pickle.PROTO + b"\x02").removesuffix(pickle.STOP)
+    return dictionary({**beside, "state_dict": inside})
+
+
+@both
+def test_training_checkpoint(tmp_path, format):
+    path = tmp_path / "a.pth"
+    flags = (
+        reference("argparse", "Namespace")
+        + pickle.EMPTY_TUPLE
+        + pickle.NEWOBJ
+        + (pickle.EMPTY_DICT + pickle.MARK + text("lr") + pickle.BINFLOAT + bytes(8))
+        + (pickle.SETITEMS + pickle.BUILD)
+    )
+    WRITERS[format](path, nested(epoch=number(3), args=flags), STORAGES)
+    tensors = read_state_dict(path)
+    assert list(tensors) == ["state_dict.weight", "state_dict.bias"]
+    np.testing.assert_array_equal(tensors["state_dict.bias"], VALUES[:2])
+
+
+def test_training_checkpoints_that_torch_writes(tmp_path):
+    torch = pytest.importorskip("torch")
+    model = torch.nn.DataParallel(torch.nn.Linear(3, 2))
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    for key in ("state_dict", "model_state_dict", "model"):
+        path = tmp_path / f"{key}.pth"
+        checkpoint = {
+            "epoch": 3,
+            "best": 0.5,
+            key: model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "args": argparse.Namespace(lr=0.1, names=["a"], resume=None),
+        }
+        torch.save(checkpoint, path)
+        tensors = read_state_dict(path)
+        assert list(tensors) == [f"{key}.module.weight", f"{key}.module.bias"]
+        expected = model.module.weight.detach().numpy()
+        np.testing.assert_array_equal(tensors[f"{key}.module.weight"], expected)
+
+
+def test_checkpoints_within_checkpoints_are_refused(tmp_path):
+    path = tmp_path / "a.pth"
+    # A dictionary that holds itself.
+    itself = pickle.EMPTY_DICT + pickle.BINPUT + b"\0" + pickle.MARK + text("model")
+    write_zip(path, program(itself + pickle.BINGET + b"\0" + pickle.SETITEMS), {})
+    assert "'model' is a dict, not a named tensor" in refused(path)
