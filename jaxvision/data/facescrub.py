@@ -335,6 +335,7 @@ class _Preparation:
         settled: dict[Face, Outcome] = {}
         _write_tables(self.out, kept)
         with (
+            writing(self.out),  # also what is written when the journal is closed
             (self.out / "rows.csv").open("a", encoding="utf-8", newline="") as journal,
             ThreadPoolExecutor(workers) as pool,
         ):

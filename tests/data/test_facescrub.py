@@ -745,6 +745,23 @@ def test_full_disk_is_an_error_and_loses_nothing(server, served, tmp_path, monke
     assert server.requests.keys() <= {"/3.jpg", "/4.jpg", "/5.jpg"}
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_under_the_journal_is_one_line(server, served, tmp_path, monkeypatch):
+    open_path = Path.open
+
+    def full(path: Path, mode: str = "r", **options: Any) -> Any:
+        if (path.name, mode) == ("rows.csv", "a"):
+            path = Path("/dev/full")
+        return open_path(path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(InputError, match=r"can't write into .* \(No space left"):
+        prepare(served, tmp_path, workers=1, limits=QUICK)
+    monkeypatch.undo()
+    prepare(served, tmp_path, workers=1, limits=QUICK)
+    assert {r["status"] for r in rows_csv(tmp_path)} == {"ok"}
+
+
 # A process of its own, which is ended midway
 
 PROGRAM = """
