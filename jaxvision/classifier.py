@@ -1,4 +1,4 @@
-"""A trained network with its card: predict, evaluate, save.
+"""A trained network with its card: predict, explain, evaluate, save.
 
 classifier = load_classifier("photos-classifier")
 classifier.predict("a.jpg").label
@@ -23,6 +23,7 @@ from jaxvision.data.decode import BadImage
 from jaxvision.data.loader import Batches
 from jaxvision.data.splits import SplitRow, read_splits, write_split_rows
 from jaxvision.errors import InputError
+from jaxvision.explain.methods import Explanation, TrainedNetwork, find_method
 from jaxvision.metrics import (
     ClassMetrics,
     RocCurve,
@@ -310,6 +311,43 @@ class Classifier:
             return decode_source(image, self.card.preprocessing)
         except BadImage as bad:
             raise InputError(f"{bad}; give another image") from bad
+
+    def explain(
+        self,
+        image: Source,
+        *,
+        method: str = "grad_cam",
+        label: str | None = None,
+        **options: Any,
+    ) -> Explanation:
+        """Shows what in an image speaks for a class.
+
+            explanation = classifier.explain("a.jpg")
+            Image.fromarray(explanation.overlay).save("why.png")
+
+        Args:
+          image: a file, or a uint8 array `[H, W, C]` in the card's geometry.
+          method: a name in `jaxvision.explain.methods.METHODS`.
+          label: of the class; None: the one that the network predicts.
+          **options: of the method, such as `layer` of grad_cam.
+
+        Raises:
+          InputError: the file cannot be read as an image, there is no such method or
+            class, or the network has not the layers that the method needs.
+        """
+        explain = find_method(method).explain
+        pixels = self.decode(image)
+        if label is None:
+            label = self.predict(pixels).label
+        if label not in self.classes:
+            raise InputError(
+                f"no such class; there are {_listed(self.classes)}",
+                setting="label",
+                value=label,
+            )
+        network = TrainedNetwork.of(self)
+        found = explain(network, pixels[None], self.classes.index(label), **options)
+        return Explanation(label, method, pixels, np.asarray(found)[0])
 
     def evaluate(
         self,

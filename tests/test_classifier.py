@@ -12,6 +12,7 @@ from jaxvision.classifier import CARD, load_training_data
 from jaxvision.data.dataset import DataConfig
 from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
+from jaxvision.explain.methods import TrainedNetwork, explain_batches
 from jaxvision.settings import OptimConfig
 
 MLP = jv.Recipe(
@@ -104,6 +105,37 @@ def test_predictions_name_classes(classifier, root):
     assert [p.label for p in many] == [path.parent.name for path in paths]
     with pytest.raises(InputError, match=r"no\.png"):
         list(classifier.predict([root / "no.png"]))
+
+
+def test_explains_the_predicted_class_or_the_one_that_is_named(classifier, root):
+    path = root / "red" / "00.png"
+    found = classifier.explain(path, method="gradient")
+    assert found.label == classifier.predict(path).label
+    assert found.image.tolist() == classifier.decode(path).tolist()
+    assert found.map.shape == (12, 12, 3)
+    assert found.overlay.shape == (12, 12, 3)
+    assert found.overlay.dtype == np.uint8
+    other = classifier.explain(path, method="gradient", label="blue")
+    ours = explain_batches(
+        TrainedNetwork.of(classifier),
+        "gradient",
+        other.image[None],
+        [classifier.classes.index("blue")],
+    )
+    np.testing.assert_allclose(other.map, ours[0], rtol=1e-4, atol=1e-7)
+    assert not np.allclose(other.map, found.map)
+
+
+def test_what_cannot_be_explained_is_named(classifier, root):
+    path = root / "red" / "00.png"
+    with pytest.raises(InputError, match="has no convolution; choose another method"):
+        classifier.explain(path)
+    with pytest.raises(InputError, match="no method 'magic'"):
+        classifier.explain(path, method="magic")
+    with pytest.raises(InputError, match="`label` mauve: no such class; there are"):
+        classifier.explain(path, method="gradient", label="mauve")
+    with pytest.raises(InputError, match=r"no\.png"):
+        classifier.explain(root / "no.png", method="gradient")
 
 
 def test_saved_and_read_back(classifier, data, tmp_path):

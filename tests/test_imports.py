@@ -45,7 +45,11 @@ FLOORS = (
         "jaxvision.training.distributed",
         "jaxvision.training.state",
     ),
-    ("jaxvision.training.checkpoint", "jaxvision.training.step"),
+    (
+        "jaxvision.explain",
+        "jaxvision.training.checkpoint",
+        "jaxvision.training.step",
+    ),
     ("jaxvision.training.parallel",),
     ("jaxvision.training.loop",),
     # The nouns.
@@ -53,12 +57,13 @@ FLOORS = (
     ("jaxvision.recipe", "jaxvision.results"),
     (
         "jaxvision.crossval",
-        "jaxvision.explain",
+        "jaxvision.explain.report",
+        "jaxvision.explain.weights_report",
         "jaxvision.report.sections",
         "jaxvision.robustness",
         "jaxvision.training.sweep",
     ),
-    ("jaxvision.experiment", "jaxvision.serve"),
+    ("jaxvision.experiment", "jaxvision.explain.saliency", "jaxvision.serve"),
     ("jaxvision.tuning",),
     ("jaxvision.cli",),
     ("jaxvision.__main__",),

@@ -6,6 +6,7 @@ images.gray(maps)                                 # [B, H, W, 3] uint8
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -117,6 +118,32 @@ def find_method(name: str) -> Method:
     if name not in METHODS:
         raise InputError(f"no method {name!r}; there are: {', '.join(METHODS)}")
     return METHODS[name]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Explanation:
+    """What in an image speaks for a class.
+
+    Attributes:
+      label: name of the class.
+      method: name in `METHODS`.
+      image: uint8 `[H, W, C]`, as the network sees it.
+      map: `[H, W]` or `[H, W, C]` float32; what its values are, the method says.
+    """
+
+    label: str
+    method: str
+    image: np.ndarray
+    map: np.ndarray
+
+    @functools.cached_property
+    def overlay(self) -> np.ndarray:
+        """uint8 `[H, W, 3]`: the image in pale gray, and a glow where the map is
+        strong, see `jaxvision.explain.images.overlay`."""
+        # Imported here: it loads Matplotlib.
+        from jaxvision.explain.images import overlay
+
+        return overlay(self.map[None], self.image[None])[0]
 
 
 def allowed_methods(network: TrainedNetwork) -> list[str]:

@@ -3,14 +3,13 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxvision.classifier import Classifier
 from jaxvision.errors import InputError
 from jaxvision.models import Network
 from jaxvision.models.backbone import LayerFunction, intercept_layers, intercept_modules
@@ -25,6 +24,19 @@ RECTIFIERS = (ReLU, ReLU6, PReLU)
 """Modules whose gradient guided backpropagation changes."""
 
 
+class Carded(Protocol):
+    """What a `Classifier` has, which stands a floor above."""
+
+    @property
+    def model(self) -> Network: ...
+
+    @property
+    def variables(self) -> dict[str, PyTree]: ...
+
+    @property
+    def card(self) -> Any: ...
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainedNetwork:
     """Any network of the project, from a checkpoint or with published weights."""
@@ -34,11 +46,10 @@ class TrainedNetwork:
     preprocessing: Preprocessing
 
     @classmethod
-    def of(cls, classifier: Classifier) -> "TrainedNetwork":
-        """The network of a checkpoint."""
-        model, card = classifier.model, classifier.card
-        assert isinstance(model, Network)
-        return cls(model, classifier.variables, card.preprocessing)
+    def of(cls, classifier: Carded) -> "TrainedNetwork":
+        """The network of a `Classifier`."""
+        card = classifier.card
+        return cls(classifier.model, classifier.variables, card.preprocessing)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
