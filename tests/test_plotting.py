@@ -29,7 +29,6 @@ from jaxvision.plotting import (
     prediction_caption,
     receptive_field_maps,
     roc_curves,
-    shorten,
     transform_curves,
 )
 
@@ -257,20 +256,6 @@ def test_demo_data_is_stamped_within_the_figure(make) -> None:
 
 def test_captions_name_what_and_how_surely() -> None:
     assert prediction_caption("Ada", "Bob", 0.916) == "Bob  0.92\ntrue: Ada"
-
-
-@pytest.mark.parametrize(
-    ("text", "limit", "short"),
-    [
-        ("short", 10, "short"),
-        ("john robert cozens", 12, "john rob…ens"),
-        ("two\nlines", 20, "two lines"),
-        ("exactly ten", 11, "exactly ten"),
-    ],
-)
-def test_shorten(text: str, limit: int, short: str) -> None:
-    assert shorten(text, limit) == short
-    assert len(shorten(text, limit)) <= limit
 
 
 def test_threads_draw_the_same() -> None:

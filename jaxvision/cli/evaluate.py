@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from jaxvision.cli.flags import Checkpoint, Root, run
 from jaxvision.cli.process import keep_compiled
+from jaxvision.report.formats import format_name
 
 if TYPE_CHECKING:
     from jaxvision.classifier import Evaluation
@@ -63,10 +64,11 @@ def evaluate(config: Config) -> None:
 def _print_classes(found: "Evaluation") -> None:
     """A line for each class that has images or is predicted."""
     table = found.per_class
-    width = max(map(len, (*found.classes, "class")))
+    names = [format_name(name) for name in found.classes]
+    width = max(map(len, (*names, "class")))
     print(f"\n{'class':<{width}}  precision  recall     F1  images")
     predicted = set(found.predictions.tolist())
-    for label, name in enumerate(found.classes):
+    for label, name in enumerate(names):
         if table.support[label] or label in predicted:
             print(
                 f"{name:<{width}}  {table.precision[label]:9.3f}  "

@@ -22,7 +22,8 @@ from jaxvision.plotting.images import (
     prediction_caption,
     receptive_field_maps,
 )
-from jaxvision.plotting.style import DEMO_STAMP, SPLITS, shorten, stamped
+from jaxvision.plotting.style import DEMO_STAMP, SPLITS, stamped
+from jaxvision.report.formats import shorten
 
 __all__ = [
     "DEMO_STAMP",

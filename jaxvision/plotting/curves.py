@@ -24,10 +24,9 @@ from jaxvision.plotting.style import (
     VERMILION,
     blues,
     new_figure,
-    printable,
-    shorten,
     tidy,
 )
+from jaxvision.report.formats import printable, shorten
 from jaxvision.typing import Row
 
 METRICS = {

@@ -26,9 +26,8 @@ from jaxvision.plotting.style import (
     VERMILION,
     blues,
     new_figure,
-    printable,
-    shorten,
 )
+from jaxvision.report.formats import printable, shorten
 
 GAP = 0.12
 """Inches between images."""

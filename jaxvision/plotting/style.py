@@ -14,6 +14,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from jaxvision.report.formats import printable
+
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 INK, GRAY, LIGHT = "#222222", "#777777", "#DDDDDD"
 DPI = 140
@@ -82,18 +84,3 @@ def blues(palest: float) -> LinearSegmentedColormap:
     return LinearSegmentedColormap.from_list(
         "blues", colormaps["Blues"](np.linspace(palest, 1, 256))
     )
-
-
-def shorten(text: str, limit: int) -> str:
-    """`text` on one line of at most `limit` characters, `…` in place of its middle:
-    the ends of names (surnames, numbers) tell them apart as often as the beginnings."""
-    text = printable(" ".join(text.split()))
-    if len(text) <= limit:
-        return text
-    tail = (limit - 1) // 3
-    return f"{text[: limit - 1 - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"
-
-
-def printable(line: str) -> str:
-    """Spaces for what has no glyph: tabs, or bytes of a file name that are no text."""
-    return "".join(c if c.isprintable() else " " for c in line)

@@ -66,18 +66,41 @@ def _format(value: float, decimals: int) -> str:
 
 
 MOST_NAMES = 12
+LONGEST_NAME = 60
 
 
 def format_names(names: Sequence[str]) -> str:
     """All of up to 12 names; of more the first ones, the last, and how many there are;
-    on one line."""
+    on one line. Long names are shortened."""
+    short = [format_name(name) for name in names]
     if len(names) > MOST_NAMES:
-        first = ", ".join(names[: MOST_NAMES - 2])
-        return format_line(f"{first}, …, {names[-1]} ({len(names)} in all)")
-    return format_line(", ".join(names))
+        first = ", ".join(short[: MOST_NAMES - 2])
+        return f"{first}, …, {short[-1]} ({len(names)} in all)"
+    return ", ".join(short)
+
+
+def format_name(name: str) -> str:
+    """A name as it is, or shortened to 60 characters; on one line."""
+    name = format_line(name)
+    return shorten(name, LONGEST_NAME) if len(name) > LONGEST_NAME else name
 
 
 def format_line(text: str) -> str:
     """A text for a terminal: control characters, which names of files may hold, are
     written as `\\x1b`."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def shorten(text: str, limit: int) -> str:
+    """`text` on one line of at most `limit` characters, `…` in place of its middle:
+    the ends of names (surnames, numbers) tell them apart as often as the beginnings."""
+    text = printable(" ".join(text.split()))
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 3
+    return f"{text[: limit - 1 - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"
+
+
+def printable(line: str) -> str:
+    """Spaces for what has no glyph: tabs, or bytes of a file name that are no text."""
+    return "".join(c if c.isprintable() else " " for c in line)

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jaxvision.report.formats import format_duration, format_figure, format_mean_sd
+from jaxvision.report.formats import (
+    format_duration,
+    format_figure,
+    format_mean_sd,
+    shorten,
+)
 from jaxvision.report.run_folder import Measurement, RunFolder, flatten
 
 RESULTS, PUBLISHED, DETAILS = "Results", "Published figures", "Details"
@@ -22,6 +27,10 @@ its own, and folds what stands below the third."""
 
 LONGEST_LIST = 50
 """Rows of a list that the report shows; the file beside it has them all."""
+
+LONGEST_CELL = 200
+"""Characters of a cell; of longer texts, such as names of classes, the middle is left
+out."""
 
 DEMO_WARNING = (
     "> **Demo data.** The images were drawn by code to show that everything works. "
@@ -316,7 +325,8 @@ def _text(value: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    return escape(_text(value))
+    text = _text(value)
+    return escape(shorten(text, LONGEST_CELL) if len(text) > LONGEST_CELL else text)
 
 
 def _link(file: str) -> str:

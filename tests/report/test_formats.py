@@ -4,7 +4,13 @@ import math
 
 import pytest
 
-from jaxvision.report.formats import format_duration, format_figure, format_mean_sd
+from jaxvision.report.formats import (
+    format_duration,
+    format_figure,
+    format_mean_sd,
+    format_names,
+    shorten,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +60,26 @@ def test_mean_and_sd(mean: float | None, sd: float | None, text: str) -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "short"),
+    [
+        ("short", 10, "short"),
+        ("john robert cozens", 12, "john rob…ens"),
+        ("two\nlines", 20, "two lines"),
+        ("exactly ten", 11, "exactly ten"),
+    ],
+)
+def test_shorten(text: str, limit: int, short: str) -> None:
+    assert shorten(text, limit) == short
+    assert len(shorten(text, limit)) <= limit
+
+
+def test_names_are_on_one_line_and_short() -> None:
+    assert format_names(["a\x1b[31m", "b\nc", "d  e "]) == "a\\x1b[31m, b\\nc, d  e "
+    long = format_names(["x" * 500, "y" * 255])
+    assert len(long) == 60 + 2 + 60
+    many = format_names([f"class {i}" for i in range(1000)])
+    assert many.endswith("class 9, …, class 999 (1000 in all)")
+    assert many.count(",") == 11

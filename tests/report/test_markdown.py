@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from jaxvision.errors import InputError
 from jaxvision.report.markdown import (
     DEMO_WARNING,
+    LONGEST_CELL,
     LONGEST_LIST,
     Code,
     Image,
@@ -188,3 +189,10 @@ def test_commands_survive_a_folder_with_spaces() -> None:
         "jaxvision explain 'my runs/a' IMAGE.jpg",
         "jaxvision train --resume x  # continues the run",
     ]
+
+
+def test_long_cells_are_shortened() -> None:
+    (_, _, row) = Table(["class"], [["x" * 500 + "y"]]).render().splitlines()
+    assert len(row) == LONGEST_CELL + len("|  |")
+    assert row.startswith("| xxx")
+    assert row.endswith("xy |")
