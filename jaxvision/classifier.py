@@ -11,13 +11,14 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.config import from_plain, to_plain
+from jaxvision.data.corrections import Correction
 from jaxvision.data.dataset import DataConfig, Dataset, DecodedDataset, load_dataset
 from jaxvision.data.decode import BadImage
 from jaxvision.data.loader import Batches
@@ -59,9 +60,16 @@ from jaxvision.training.state import TrainState
 from jaxvision.training.step import Normalize
 from jaxvision.typing import Progress, PyTree, Row
 
+if TYPE_CHECKING:
+    from jaxvision.export.folder import Exported
+    from jaxvision.export.model import BatchSize, Dtype
+
 CARD = "card.json"
 SPLITS = "splits.csv"
 """The images that a network was trained and measured on, in its checkpoint folder."""
+
+MOST_CHECKED = 256
+"""Images that an exported model is checked by."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +86,8 @@ class ModelCard:
     weights: str
     """Where the backbone's first weights came from, in words."""
     data: dict[str, Any]
-    """The data set's name, root, CSV of labels and whether it was drawn by code."""
+    """The data set's name, root, CSV of labels, whether it was drawn by code, and the
+    corrections of its labels."""
     seed: int
     batch_size: int
     """Of the evaluation whose figures are recorded."""
@@ -97,6 +106,7 @@ class ModelCard:
             "root": str(dataset.root.resolve()),
             "labels": None if labels is None else str(labels.resolve()),
             "is_demo": dataset.is_demo,
+            "corrections": to_plain(dataset.corrections),
         }
         return dataclasses.replace(self, data=data, seed=seed)
 
@@ -484,6 +494,71 @@ class Classifier:
             raise
         return folder
 
+    def export(
+        self,
+        folder: str | Path,
+        *,
+        images: Iterable[Source] | None = None,
+        batch: "BatchSize" = 1,
+        dtype: "Dtype" = "float32",
+    ) -> "Exported":
+        """Writes an ONNX model, its labels and a script that classifies without JAX.
+
+        The model is written only if ONNX Runtime answers as this network does, in
+        float32: every image gets the same class, and logits differ by at most 1e-4 of
+        the largest (float16: 2e-2).
+
+        Args:
+          folder: a new or empty one.
+          images: to check the model by; None: at most 256 of those that the network was
+            not trained on, of its own data set.
+          batch: images that the model takes at once; "dynamic": any number, which
+            takes longer.
+          dtype: what weights are stored in; float16 takes half the space, and all is
+            computed in float32 as well.
+
+        Returns:
+          The folder, and how well the model agrees.
+
+        Raises:
+          InputError: the model does not agree; images are missing; the extra `export`
+            is not installed; there are files in the folder, or it cannot be written.
+        """
+        from jaxvision.export.folder import export_network
+
+        if images is None:
+            images = self._unseen_images()
+        return export_network(
+            Path(folder),
+            self.model,
+            self.variables,
+            self.card.preprocessing,
+            self.card.classes,
+            map(self.decode, images),
+            batch=batch,
+            dtype=dtype,
+            about={"network": self.card.network, "weights": self.card.weights},
+        )
+
+    def _unseen_images(self) -> list[Path]:
+        """Files of the data set that the network was not trained on, evenly over all of
+        them; of all, where there are none.
+
+        Raises:
+          InputError: they are not there.
+        """
+        root = Path(self.card.data["root"])
+        rows = [row for row in self.splits if row.split != "train"] or self.splits
+        chosen = np.linspace(0, len(rows) - 1, min(len(rows), MOST_CHECKED), dtype=int)
+        paths = [root / rows[index].path for index in chosen]
+        if not paths or not all(path.is_file() for path in paths):
+            raise InputError(
+                "the images of the network's training are not there; give some to "
+                "check the file by",
+                setting="images",
+            )
+        return paths
+
     def _relabeled(self, dataset: DecodedDataset) -> DecodedDataset:
         """The data set with the card's classes; raises InputError for others."""
         if dataset.classes == self.card.classes:
@@ -655,13 +730,25 @@ def load_training_data(
         root=root or Path(card.data["root"]),
         labels=None if labels is None else Path(labels),
     )
-    dataset = load_dataset(config).with_splits(classifier.splits)
+    dataset = load_dataset(config)
+    if corrections := _corrections(card):
+        # As they were then: their file may have grown.
+        dataset = dataset.with_corrections(corrections, Path(CARD))
+    dataset = dataset.with_splits(classifier.splits)
     if dataset.classes != card.classes:
         raise InputError(
             f"{dataset.root}: its classes are not those of the checkpoint "
             f"({_listed(card.classes)})"
         )
     return dataset.decode(card.preprocessing, progress=progress)
+
+
+def _corrections(card: ModelCard) -> tuple[Correction, ...]:
+    plain = card.data.get("corrections", ())
+    try:
+        return from_plain(tuple[Correction, ...], plain)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{CARD}: damaged corrections ({error})") from error
 
 
 def best_seed(checkpoint: Path) -> Path:

@@ -25,6 +25,10 @@ class DataConfig:
     split: SplitConfig = SplitConfig()
     splits: Path | None = None
     """A splits.csv of an earlier run, to be used again exactly, in place of `split`."""
+    corrections: Path | None = None
+    """CSV with the columns path, action and label, as the page of `jaxvision serve`
+    writes it: images of another class (label), or to be left out (bad). The files stay
+    as they are."""
     pairs: bool = True
     """Two classes of images with the same names are split by pair, so that a face
     and its own comic stay on one side; no: each image by itself."""

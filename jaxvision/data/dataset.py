@@ -14,6 +14,12 @@ import numpy as np
 from jaxvision.config import check
 from jaxvision.data import decode
 from jaxvision.data.config import DataConfig, DemoKind
+from jaxvision.data.corrections import (
+    Correction,
+    correct,
+    correct_splits,
+    read_corrections,
+)
 from jaxvision.data.folder import FolderIndex, index_folder, read_demo_marker
 from jaxvision.data.labels import folder_and_csv, index_labels
 from jaxvision.data.loader import Batches
@@ -68,6 +74,7 @@ class Dataset:
       notes: what a person should know of the folder's names, a sentence each.
       is_demo: whether the images were drawn by this package.
       config: where they come from.
+      corrections: of labels, which are applied.
     """
 
     name: str
@@ -81,6 +88,7 @@ class Dataset:
     notes: tuple[str, ...]
     is_demo: bool
     config: DataConfig
+    corrections: tuple[Correction, ...]
     _index: FolderIndex
     _paired: bool
     _rows: tuple[SplitRow, ...] | None
@@ -187,6 +195,29 @@ class Dataset:
             has changed is found when `splits` are asked for, or in `decode`.
         """
         return self._with_rows(tuple(rows), self.root)
+
+    def with_corrections(self, rows: Sequence[Correction], source: Path) -> "Dataset":
+        """The images with corrected labels, without the bad ones.
+
+        Args:
+          rows: the corrections; a setting `data.corrections` gives them too.
+          source: where they come from; begins the errors.
+
+        Raises:
+          InputError: an image or a class that there is not, or an image that has
+            changed.
+        """
+        index = correct(self._index, rows, source=source, digest=self._reader.digest)
+        return dataclasses.replace(
+            self,
+            images=index.images,
+            labels=np.array(index.labels, np.int32),
+            parts=index.parts,
+            ignored=index.ignored,
+            notes=index.notes,
+            corrections=tuple(rows),
+            _index=index,
+        )
 
     def _with_rows(self, rows: tuple[SplitRow, ...], source: Path) -> "Dataset":
         index, left_out = only_listed(self._index, rows, source)
@@ -418,9 +449,19 @@ def load_dataset(
         index = index_folder(root) if prepared is None else prepared.folder_index
     demo = read_demo_marker(root) if prepared is None else prepared.demo
     name = root.resolve().name if prepared is None else prepared.name
+    reader = ImageReader(root, prepared, config)
+    corrections: tuple[Correction, ...] = ()
+    paired = False
+    if config.corrections is not None:
+        # As the images lie: with one corrected label they would be no pairs any more.
+        paired = _comes_in_pairs(index)
+        corrections = tuple(read_corrections(config.corrections))
+        index = correct(
+            index, corrections, source=config.corrections, digest=reader.digest
+        )
     if config.largest_classes is not None:
         index = largest_classes(index, config.largest_classes)
-    paired = not index.parts and is_paired(index.images, index.labels, index.classes)
+    paired = paired or _comes_in_pairs(index)
     if config.limit is not None:
         by_pair = paired and config.pairs
         index = first_of_each_class(index, config.limit, pair_name if by_pair else str)
@@ -436,14 +477,16 @@ def load_dataset(
         notes=index.notes,
         is_demo=demo is not None,
         config=config,
+        corrections=corrections,
         _index=index,
         _paired=paired,
         _rows=None,
         _rows_source=root,
-        _reader=ImageReader(root, prepared, config),
+        _reader=reader,
     )
     if config.splits is not None:
-        return dataset._with_rows(tuple(read_splits(config.splits)), config.splits)
+        rows = correct_splits(read_splits(config.splits), corrections)
+        return dataset._with_rows(rows, config.splits)
     # For its errors: they need not wait for the decoding.
     make_splits(
         config.split,
@@ -475,6 +518,10 @@ def _checked(config: DataConfig | str | Path) -> DataConfig:
             )
     root, labels = folder_and_csv(config.root, config.labels)
     return dataclasses.replace(config, root=root, labels=labels)
+
+
+def _comes_in_pairs(index: FolderIndex) -> bool:
+    return not index.parts and is_paired(index.images, index.labels, index.classes)
 
 
 def _draw_demo(kind: DemoKind) -> Path:

@@ -78,6 +78,10 @@ class ImageReader:
             )
         return [self._digests[path] for path in images]
 
+    def digest(self, image: str) -> str:
+        """SHA-256 of one file; empty if it can't be read."""
+        return self.digests([image])[0]
+
     def decode(
         self,
         images: Sequence[str],
