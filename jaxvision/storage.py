@@ -68,6 +68,47 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def temporary(path: Path) -> Path:
+    """What a file or folder is called beside its place until it is whole; see
+    `remove_leftovers`."""
+    name = path.name
+    if len(os.fsencode(name)) > _LONG_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return path.with_name(f".{name}.{os.getpid()}.part")
+
+
+_LONG_NAME = 200
+"""Bytes of a name that has no room for more: systems allow 255."""
+
+_LEFTOVER = re.compile(r"\..*\.(\d+)\.part", re.DOTALL)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what processes that are no more had begun to write into a folder, as
+    `temporary` calls it."""
+    try:
+        for path in list(folder.iterdir()):
+            if (match := _LEFTOVER.fullmatch(path.name)) and not _lives(int(match[1])):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+    except OSError:  # no such folder, or somebody else's
+        return
+
+
+def _lives(process: int) -> bool:
+    if not hasattr(os, "getuid"):  # Windows, where asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
 def check_replaceable(path: Path) -> None:
     """Raises InputError where no file can be written for what the path is: a folder, a
     device or a pipe, or in no folder."""
@@ -85,7 +126,7 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     Raises InputError: it can't be written; the old file is then untouched.
     """
     check_replaceable(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = temporary(path)
     with writing(path.parent):
         try:
             with open(part, "wb") as file:

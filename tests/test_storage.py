@@ -1,9 +1,14 @@
-"""Where caches lie."""
+"""Where caches lie; files that are whole or not there."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from jaxvision.errors import InputError
+from jaxvision.storage import remove_leftovers, write_atomically
 
 NO_HOME = """
 from pathlib import Path
@@ -32,3 +37,51 @@ def test_a_user_without_a_home_folder_has_a_cache_for_the_process():
     (line,) = run.stderr.splitlines()
     assert "set JAXVISION_CACHE" in line
     assert not Path(run.stdout.strip()).exists()
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    gone = tmp_path / f".report.json.{ended.pid}.part"
+    gone.write_text("half")
+    folder = tmp_path / f".abc.{ended.pid}.part"
+    folder.mkdir()
+    (folder / "half").write_text("half")
+    mine = tmp_path / f".report.json.{os.getpid()}.part"
+    mine.write_text("being written")
+    others = tmp_path / ".notes.part"
+    others.write_text("somebody's")
+    remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([mine, others])
+    remove_leftovers(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ä" * 127, "\udcff" * 200])
+def test_long_names_can_be_written(tmp_path, name):
+    write_atomically(tmp_path / name, b"content")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_only_plain_files_are_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(InputError, match="is there and no plain file"):
+            write_atomically(tmp_path / name, b"content")
+    with pytest.raises(InputError, match="there is no folder"):
+        write_atomically(tmp_path / "gone" / "file", b"content")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
+
+
+def test_pieces_are_written_as_they_come(tmp_path):
+    write_atomically(tmp_path / "a", (bytes([i]) for i in range(5)))
+    assert (tmp_path / "a").read_bytes() == bytes(range(5))
+
+    def broken():
+        yield b"half"
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        write_atomically(tmp_path / "a", broken())
+    assert (tmp_path / "a").read_bytes() == bytes(range(5))
+    assert len(list(tmp_path.iterdir())) == 1

@@ -31,7 +31,13 @@ from jaxvision.config import Bounds, check
 from jaxvision.data.decode import open_image
 from jaxvision.data.fetch import Downloader, FetchError, Limits, NoNetwork
 from jaxvision.errors import InputError
-from jaxvision.storage import csv_cell, csv_text, write_atomically, writing
+from jaxvision.storage import (
+    csv_cell,
+    csv_text,
+    remove_leftovers,
+    write_atomically,
+    writing,
+)
 from jaxvision.typing import Progress
 
 Status = Literal["ok", "dead link", "wrong hash", "not an image", "bad box"]
@@ -333,6 +339,8 @@ class _Preparation:
         # A row that the list has since changed is another row, with the same crop.
         kept = {f: o for f, o in self.earlier.items() if asked.get(f.path, f) == f}
         settled: dict[Face, Outcome] = {}
+        for folder in (self.out, *(p for p in self.out.glob("*") if p.is_dir())):
+            remove_leftovers(folder)
         _write_tables(self.out, kept)
         with (
             writing(self.out),  # also what is written when the journal is closed

@@ -5,6 +5,7 @@ run = explain(ExplainConfig(Path("checkpoints/part2_finetune/TIME"), (Path("a.jp
 
 import dataclasses
 import io
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -192,7 +193,7 @@ def explain_files(
     return [
         Explained(
             path,
-            f"{number + 1}-{path.stem}",
+            f"{number + 1}-{_short(path.stem)}",
             images[number],
             predictions[number],
             targets[number],
@@ -288,3 +289,9 @@ def _measurements(
         Measurement(f"{one.name}: {what}", [value], [card.seed], "share", "–")
         for what, value in measured.items()
     ]
+
+
+def _short(name: str) -> str:
+    """The first 100 bytes of a name: beside it stand a number and an ending, and a
+    system allows 255."""
+    return os.fsencode(name)[:100].decode("utf-8", "ignore")

@@ -10,7 +10,14 @@ from typing import Any
 from jaxvision.errors import InputError
 from jaxvision.pretrained.convert import Report, Variables
 from jaxvision.pretrained.sources import Source
-from jaxvision.storage import CACHE_VARIABLE, cache_folder, find_damage, publish
+from jaxvision.storage import (
+    CACHE_VARIABLE,
+    cache_folder,
+    find_damage,
+    publish,
+    remove_leftovers,
+    temporary,
+)
 
 FORMAT = 1
 """Part of the folder's name: raised when what is stored or how changes."""
@@ -43,7 +50,8 @@ def save(
     """
     from jaxvision.arrays import save_arrays
 
-    writing = folder.parent / f".writing-{uuid.uuid4().hex}"
+    remove_leftovers(folder.parent)
+    writing = temporary(folder.with_name(uuid.uuid4().hex))
     try:
         writing.mkdir(parents=True)
         save_arrays(writing / "variables", variables)

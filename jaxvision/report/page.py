@@ -32,7 +32,7 @@ from jaxvision.report.formats import (
 from jaxvision.report.images import embed
 from jaxvision.report.markdown import DETAILS, PUBLISHED, RESULTS
 from jaxvision.report.runs import FinishedRun
-from jaxvision.storage import write_atomically, writing
+from jaxvision.storage import remove_leftovers, write_atomically, writing
 
 FEW = 12
 """This many figures stand openly where nothing was published; more are folded."""
@@ -145,6 +145,7 @@ def write_page(page: Page, path: Path) -> None:
     content = render(page).encode("utf-8", "backslashreplace")
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
     write_atomically(path, content)
     ran = sum(entry.run is not None for entry in page.entries)
     print(f"{ran} of {len(page.entries)} experiments, {len(content) / 1e6:.1f} MB")

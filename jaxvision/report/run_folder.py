@@ -34,7 +34,13 @@ import jaxvision
 from jaxvision.config import to_plain
 from jaxvision.errors import InputError
 from jaxvision.report.formats import format_mean_sd
-from jaxvision.storage import csv_text, write_atomically, write_json, writing
+from jaxvision.storage import (
+    csv_text,
+    remove_leftovers,
+    write_atomically,
+    write_json,
+    writing,
+)
 from jaxvision.typing import Row
 
 if TYPE_CHECKING:
@@ -212,6 +218,7 @@ class RunFolder:
                 f"{path} is no run folder (it has no run.json); give the folder that "
                 "the run printed as its last line"
             )
+        remove_leftovers(path)
         return cls(path, tensorboard=tensorboard)
 
     def write_config(self, config: Any) -> None:

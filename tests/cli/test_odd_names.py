@@ -46,6 +46,9 @@ def test_long_names_of_files_and_classes(photos, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "\x1b" not in printed.out + printed.err
     assert len([line for line in printed.out.splitlines() if "photos/" in line]) == 18
+    image = photos / "red" / f"{'ä' * 125}.png"
+    (photos / "red/01.png").rename(image)
+    main(["explain", str(checkpoint), str(image), "--method", "gradient"])
     main(["report"])
     assert longest not in Path("runs/report.html").read_text("utf-8")
 
