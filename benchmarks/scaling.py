@@ -26,7 +26,6 @@ from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks.traces import all_equations, inner_traces
 from jaxvision.cli.flags import run
 from jaxvision.data import decode
 from jaxvision.data.demo import draw_image, faces
@@ -37,6 +36,7 @@ from jaxvision.optim import OptimConfig, make_optimizer
 from jaxvision.plotting.style import BLUE, DPI, GRAY, GREEN, ORANGE, VERMILION
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.storage import write_atomically, write_json
+from jaxvision.traces import all_equations, called
 from jaxvision.training.parallel import AXIS, jit_step
 from jaxvision.training.state import TrainState, create_state, init_variables
 from jaxvision.training.step import TrainStep, make_train_step
@@ -335,9 +335,8 @@ def _sums_before(jaxpr: Jaxpr, begun: Sequence[int]) -> list[int]:
 
     for eqn in jaxpr.eqns:
         counts = [count(value) for value in eqn.invars]
-        calls = [t for t in inner_traces(eqn) if len(t.invars) == len(counts)]
-        if calls:
-            results = _sums_before(calls[0], counts)
+        if (call := called(eqn)) is not None:
+            results = _sums_before(call[0], counts)
         else:
             longest = max(counts, default=0) + _is_sum(eqn)
             results = [longest] * len(eqn.outvars)

@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from flax import linen as flax_nn
-from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 from torch import fx, nn
 
-from benchmarks.traces import inner_traces
 from jaxvision import ops
 from jaxvision.models import Network, layers
+from jaxvision.models.backbone import intercept_modules
 from jaxvision.models.layers import explicit_pads
+from jaxvision.traces import called, mark, mark_of
 
 Build = Callable[
     [flax_nn.Module, dict[str, np.ndarray], tuple[int, ...], tuple[int, ...] | None],
@@ -48,7 +48,7 @@ def torch_twin(
     """
     marked: list[flax_nn.Module] = []
     image = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
-    with flax_nn.intercept_methods(partial(_mark, marked)), ops.lax_only():
+    with intercept_modules(partial(_mark, marked)), ops.lax_only():
         traced = jax.make_jaxpr(lambda x: model.apply(variables, x, train=False))(image)
     builder = _Builder(marked, variables)
     entry = builder.graph.placeholder("x")
@@ -64,19 +64,17 @@ def channels_first(images: np.ndarray) -> torch.Tensor:
 
 def _mark(
     marked: list[flax_nn.Module],
+    module: flax_nn.Module,
     call: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    context: flax_nn.module.InterceptorContext,
+    *inputs: Any,
 ) -> Any:
     """Names what goes into and comes out of each layer that torch has too."""
-    module = context.module
-    if context.method_name != "__call__" or not isinstance(module, tuple(_LAYERS)):
-        return call(*args, **kwargs)
-    (x,) = args
+    if not isinstance(module, tuple(_LAYERS)):
+        return call(*inputs)
+    (x,) = inputs
     number = len(marked)
     marked.append(module)
-    return checkpoint_name(call(checkpoint_name(x, f"into {number}")), f"of {number}")
+    return mark(call(mark(x, f"into {number}")), f"of {number}")
 
 
 class _Builder:
@@ -96,9 +94,9 @@ class _Builder:
         nodes = dict(zip(jaxpr.invars, inputs, strict=True))
         makers = {v: equation for equation in jaxpr.eqns for v in equation.outvars}
         entered = {
-            equation.params["name"]: equation.invars[0]
+            mark_of(equation): equation.invars[0]
             for equation in jaxpr.eqns
-            if equation.primitive.name == "name"
+            if mark_of(equation) is not None
         }
 
         def node_of(variable: Any) -> Any:
@@ -109,15 +107,14 @@ class _Builder:
             return nodes[variable]
 
         def make(equation: JaxprEqn, variable: Var) -> Any:
-            params = equation.params
-            if equation.primitive.name == "name" and params["name"].startswith("of "):
-                number = int(params["name"].split()[1])
+            name = mark_of(equation) or ""
+            if name.startswith("of "):
+                number = int(name.split()[1])
                 x = entered[f"into {number}"]
                 return self._layer(self._marked[number], node_of(x), _shape(x))
             args = [node_of(v) for v in equation.invars]
-            calls = [t for t in inner_traces(equation) if len(t.invars) == len(args)]
-            if calls:
-                inner = calls[0]
+            if (call := called(equation)) is not None:
+                inner, _ = call
                 place = equation.outvars.index(variable)
                 return self.follow(inner, args, inner.outvars[place])
             return self._operation(equation, args)
@@ -157,7 +154,7 @@ class _Builder:
         name = equation.primitive.name
         before = _shape(equation.invars[0])
         after = _shape(equation.outvars[0])
-        if name in ("convert_element_type", "copy", "name", "stop_gradient"):
+        if name in ("convert_element_type", "copy", "mark", "stop_gradient"):
             return args[0]
         if name in _ARITHMETIC:
             return self.graph.call_function(_ARITHMETIC[name], tuple(args))

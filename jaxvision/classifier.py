@@ -655,7 +655,7 @@ def _check_arrays(entry: Entry, model: Network, card: ModelCard) -> None:
 
     def variables() -> PyTree:
         image = jnp.zeros(shape, jnp.float32)
-        return model.init(jax.random.PRNGKey(0), image, train=False)
+        return model.init(jax.random.key(0), image, train=False)
 
     try:
         wanted = jax.eval_shape(variables)

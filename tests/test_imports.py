@@ -31,6 +31,7 @@ FLOORS = (
         "jaxvision.ops",
         "jaxvision.explain.config",
         "jaxvision.robustness.config",
+        "jaxvision.traces",
     ),
     # What is trained, by which settings; and how it is drawn.
     ("jaxvision.settings", "jaxvision.models", "jaxvision.plotting"),

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Jaxpr, Literal, Var
 
 from jaxvision import ops
@@ -26,6 +25,7 @@ from jaxvision.models.backbone import (
     intercept_modules,
 )
 from jaxvision.models.layers import WINDOWED, MaxPool, Rescale, explicit_pads
+from jaxvision.traces import mark, mark_of
 
 
 @dataclass(frozen=True)
@@ -191,24 +191,19 @@ Window = tuple[int, int, tuple[tuple[int, int], tuple[int, int]]]
 def _note(
     windows: list[Window], module: nn.Module, call: Callable[..., Any], *inputs: Any
 ) -> Any:
-    """Names what goes into and comes out of each window.
-
-    `checkpoint_name` computes nothing; its names stand in the traced computation.
-    """
+    """Names what goes into and comes out of each window."""
     if isinstance(module, WINDOWED):
         (x,) = inputs
         kernel, stride = module.kernel_size, module.stride
         pads = explicit_pads(x.shape[1:3], kernel, stride, module.padding)
         number = len(windows)
         windows.append((kernel, stride, pads))
-        return checkpoint_name(
-            call(checkpoint_name(x, f"into {number}")), f"out of {number}"
-        )
+        return mark(call(mark(x, f"into {number}")), f"out of {number}")
     return call(*inputs)
 
 
 def _named(name: str, layer: LayerFunction, x: jax.Array) -> jax.Array:
-    return checkpoint_name(layer(x), f"layer {name}")
+    return mark(layer(x), f"layer {name}")
 
 
 def _follow(
@@ -231,10 +226,10 @@ def _follow(
             continue
         for variable in equation.outvars:
             fields[variable] = _met(seen, getattr(variable.aval, "shape", ()))
-        if equation.primitive.name != "name":
+        if (name := mark_of(equation)) is None:
             continue
         (variable,) = equation.outvars
-        what, _, which = equation.params["name"].rpartition(" ")
+        what, _, which = name.rpartition(" ")
         if what == "into":
             entered[which] = fields[variable]
         elif what == "out of":
