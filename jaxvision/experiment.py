@@ -24,7 +24,7 @@ from typing import Any
 from jaxvision import config as config_module
 from jaxvision.config import from_plain, to_plain
 from jaxvision.crossval import check_folds, cross_validate
-from jaxvision.data.config import DemoKind
+from jaxvision.data.config import DataConfig, DemoKind
 from jaxvision.data.dataset import DecodedDataset, load_dataset
 from jaxvision.declaration import DEMO_SETS, Experiment, Table, default_config
 from jaxvision.errors import InputError
@@ -137,8 +137,7 @@ class _Engine:
                 for row, recipe in table.recipes.items()
             }
             missing = _missing_weights(starts)
-            if config.data.root is None:
-                draw_demo(DEMO_SETS[experiment.dataset])
+            draw_demo(config.data, DEMO_SETS[experiment.dataset])
         starts = {key: start for key, start in starts.items() if key[1] not in missing}
         for row, reason in missing.items():
             print(f"{row}: left out: {reason}", file=sys.stderr)
@@ -450,10 +449,12 @@ def _missing_weights(starts: Mapping[tuple[str, str], Start]) -> dict[str, str]:
     return missing
 
 
-def draw_demo(kind: DemoKind) -> None:
-    """Draws the built-in set, unless it is there already."""
+def draw_demo(data: DataConfig, kind: DemoKind) -> None:
+    """Draws the built-in set where no images are given, unless it is there already."""
     from jaxvision.data.demo import DemoConfig, demo_folder, write_demo
 
+    if data.root is not None or data.labels is not None:
+        return
     with Progress("drawing demo images", unit="images") as progress:
         write_demo(DemoConfig(kind, demo_folder(kind)), progress=progress)
 

@@ -1,6 +1,7 @@
 """`jaxvision predict`: classes of images."""
 
 import dataclasses
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -153,7 +154,7 @@ def _files(paths: Iterable[Path]) -> list[str]:
     files: list[str] = []
     ignored: Counter[str] = Counter()
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # which asks, where Path.is_dir may raise
             files.append(str(path))
             continue
         inside, others = find_images(path)

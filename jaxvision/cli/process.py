@@ -11,9 +11,20 @@ import threading
 from collections.abc import Callable, Iterator
 
 from jaxvision.errors import exit_on_input_error
+from jaxvision.report.formats import format_line
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says of a disk, or a part of one, that is full."""
+_FIXES = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        "free some space where output and files go",
+    ),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "fix the permissions, or give another place",
+    ),
+    errno.ENAMETOOLONG: "give a shorter name",
+}
+"""What helps against what the system refuses, wherever it does."""
 
 
 @contextlib.contextmanager
@@ -22,9 +33,10 @@ def command(
 ) -> Iterator[None]:
     """Around a whole command: streams, signals and the exit status.
 
-    Bad input ends with one line on stderr and status 2, and so does a full disk,
-    stdout's too; Ctrl-C ends with status 130, a closed pipe quietly with status 141. A
-    hang-up stops training as SIGTERM does.
+    Bad input ends with one line on stderr and status 2, and so does what the system
+    refuses, such as writing to a full disk, be it stdout's; Ctrl-C ends with status
+    130, a closed pipe quietly with status 141. A hang-up stops training as SIGTERM
+    does.
 
     Args:
       name_of: setting -> its flag; None: it has none.
@@ -48,13 +60,12 @@ def command(
         _discard_stdout()
         raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in _FIXES:
             raise
         _discard_stdout()
-        print(
-            f"error: {error.strerror}: free some space where output and files go",
-            file=sys.stderr,
-        )
+        where = "" if error.filename is None else f"{error.filename}: "
+        what = format_line(f"{where}{error.strerror}: {_FIXES[error.errno]}")
+        print(f"error: {what}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
@@ -80,8 +91,9 @@ def _terminate_on_hang_up() -> None:
 
 def _discard_stdout() -> None:
     """What is left in its buffers is for nobody."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:  # as it is where it was closed
+        with contextlib.suppress(io.UnsupportedOperation):  # no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _reader_is_gone() -> bool:

@@ -100,8 +100,7 @@ def tune(
     if config.max_epochs is not None:
         recipe = recipe.replace(epochs=min(recipe.epochs, config.max_epochs))
     start = make_start(recipe)
-    if config.data.root is None:
-        draw_demo(DEMO_SETS[experiment.dataset])
+    draw_demo(config.data, DEMO_SETS[experiment.dataset])
     images = load_dataset(config.data, demo_kind=DEMO_SETS[experiment.dataset])
     if experiment.check is not None:
         experiment.check(images, experiment.options and experiment.options())

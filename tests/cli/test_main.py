@@ -174,3 +174,25 @@ with command({}.get):
     )
     assert ended.returncode == 0
     assert ended.stdout == "a\\udcff.jpg\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied", "a\x1bb"), "a\\x1bb: Permission"),
+        (OSError(36, "File name too long", "x" * 300), f"{'x' * 300}: File name"),
+        (OSError(28, "No space left on device"), "No space left on device: free"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(error, said, capsys):
+    with pytest.raises(SystemExit) as caught, command(lambda setting: None):
+        raise error
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {said}")
+    assert message.count("\n") == 1
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(FileNotFoundError), command(lambda setting: None):
+        raise FileNotFoundError(2, "No such file or directory", "a")

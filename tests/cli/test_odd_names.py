@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxvision.cli.main import main
+from jaxvision.storage import CACHE_VARIABLE
 from tests.drawn_images import write_images
 
 SMALL = (
@@ -53,7 +54,8 @@ def test_long_names_of_files_and_classes(photos, tmp_path, capsys):
     assert longest not in Path("runs/report.html").read_text("utf-8")
 
 
-def test_classes_of_500_characters_in_a_csv(photos, tmp_path, capsys):
+def test_classes_of_500_characters_in_a_csv(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     names = {"blue": "x" * 499 + "1", "green": "x" * 499 + "2", "red": "=cmd()\x1b[31m"}
     with Path("labels.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -61,11 +63,13 @@ def test_classes_of_500_characters_in_a_csv(photos, tmp_path, capsys):
         for path in sorted(photos.glob("*/*.png")):
             row = [str(path.relative_to(tmp_path)), names[path.parent.name]]
             writer.writerow(row)
-    main(["train", "labels.csv", *SMALL])
+    main(["train", "--data.labels", "labels.csv", *SMALL])
     printed = capsys.readouterr()
     assert "\x1b" not in printed.out + printed.err
     report = report_of(Path(printed.out.splitlines()[-1]))
     assert max(map(len, report.splitlines())) < 2000
+    # No set was drawn, for there are images.
+    assert not (tmp_path / "cache/demo").exists()
     (card,) = Path("checkpoints/train").rglob("card.json")
     assert json.loads(card.read_text())["classes"] == sorted(names.values())
 
