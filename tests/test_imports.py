@@ -37,6 +37,7 @@ FLOORS = (
     ("jaxvision.settings", "jaxvision.models", "jaxvision.plotting"),
     (
         "jaxvision.declaration",
+        "jaxvision.export",
         "jaxvision.optim",
         "jaxvision.prediction",
         "jaxvision.pretrained",

@@ -30,6 +30,10 @@ COMMANDS = {
         "jaxvision.cli.explain:main",
         "show what in an image speaks for its class",
     ),
+    "export": (
+        "jaxvision.cli.export:main",
+        "write a trained network as an ONNX model, for use without JAX",
+    ),
     "robustness": (
         "jaxvision.cli.robustness:main",
         "measure a trained network on changed images",

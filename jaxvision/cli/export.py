@@ -1,0 +1,53 @@
+"""`jaxvision export`: a trained network for where there is no JAX."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from jaxvision.cli.flags import Checkpoint, run
+from jaxvision.cli.process import keep_compiled
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Writes an ONNX model, its labels, and a script that classifies images without
+    JAX.
+
+    The model is written only if ONNX Runtime answers as the network does.
+    """
+
+    checkpoint: Checkpoint
+    """Folder of a training run, or of one of its seeds."""
+    out: Path
+    """A new folder, or an empty one."""
+    images: tuple[Path, ...] = ()
+    """Image files to check the model by; none: those of the network's data set that it
+    was not trained on."""
+    batch: int | Literal["dynamic"] = 1
+    """Images that the model takes at once; dynamic: any number, which takes longer."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """What weights are stored in; float16 takes half the space, and all is computed in
+    float32 as well."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    run(Config, export, arguments, "jaxvision export")
+
+
+def export(config: Config) -> None:
+    from jaxvision.classifier import load_classifier
+
+    keep_compiled()
+    found = load_classifier(config.checkpoint).export(
+        config.out,
+        images=config.images or None,
+        batch=config.batch,
+        dtype=config.dtype,
+    )
+    print(
+        f"checked on {found.images} images: same classes, logits differ by at most "
+        f"{found.difference:.1e} of the largest (allowed: {found.tolerance:g})"
+    )
+    print(f"model.onnx: {found.size_bytes / 1e6:.1f} MB")
+    print(found.folder)
