@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,6 +21,7 @@ pytest.importorskip("uvicorn", reason="needs the extra serve")
 
 from jaxvision.classifier import Classifier, load_training_data
 from jaxvision.serve.app import make_app
+from jaxvision.serve.review import Review
 from jaxvision.serve.server import address, host_names, listen, make_server
 from jaxvision.serve.session import Session
 from jaxvision.serve.survey import Data
@@ -76,17 +78,25 @@ class Page:
 
 
 @contextmanager
-def open_page(classifier: Classifier, host: str = "127.0.0.1") -> Iterator[Page]:
+def open_page(
+    classifier: Classifier,
+    host: str = "127.0.0.1",
+    *,
+    corrections: Path = Path("unused.csv"),
+) -> Iterator[Page]:
     """Serves a network."""
+    review = Review(corrections)
     worker, session = Worker(), Session(classifier)
     data = Data(
         session.network,
         lambda progress: load_training_data(classifier, progress=progress),
         worker,
-        finish=lambda survey: None,
+        finish=review.begin,
     )
     with listen(host, 0) as listener:
-        app = make_app(session, data, worker, token=TOKEN, hosts=host_names(host))
+        app = make_app(
+            session, data, review, worker, token=TOKEN, hosts=host_names(host)
+        )
         server = make_server(app)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
@@ -95,8 +105,8 @@ def open_page(classifier: Classifier, host: str = "127.0.0.1") -> Iterator[Page]
         finally:
             server.should_exit = True
             thread.join()
-            data.stop(60)
-            worker.stop(60)
+            data.stop()
+            worker.stop()
 
 
 def image_file(color: str = "blue", size: int = 40, kind: str = "PNG") -> bytes:

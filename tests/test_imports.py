@@ -34,7 +34,12 @@ FLOORS = (
         "jaxvision.traces",
     ),
     # What is trained, by which settings; and how it is drawn.
-    ("jaxvision.settings", "jaxvision.models", "jaxvision.plotting"),
+    (
+        "jaxvision.label_errors",
+        "jaxvision.settings",
+        "jaxvision.models",
+        "jaxvision.plotting",
+    ),
     (
         "jaxvision.declaration",
         "jaxvision.export",

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from jaxvision.cli.flags import Checkpoint, Root, run
@@ -20,6 +21,9 @@ class Config:
     """Folder of a training run, or of one of its seeds."""
     root: Root = None
     """Folder of the network's data set, where it has moved."""
+    corrections: Path = Path("corrections.csv")
+    """CSV that takes what is said of labels in the review; trainings take it by
+    `--data.corrections`."""
     host: str = "127.0.0.1"
     """Where to listen; anything but this machine's own address lets others in who know
     the page's address."""
@@ -37,5 +41,9 @@ def serve(config: Config) -> None:
     check(config)
     keep_compiled()
     server.serve(
-        config.checkpoint, root=config.root, host=config.host, port=config.port
+        config.checkpoint,
+        root=config.root,
+        corrections=config.corrections,
+        host=config.host,
+        port=config.port,
     )

@@ -222,6 +222,18 @@ def make_folds(
             f"{count} folds: must be at least 2 and at most {smallest}, the number of "
             "images in the smallest class"
         )
+    return deal_folds(count, seed=seed, images=images, labels=labels, groups=groups)
+
+
+def deal_folds(
+    count: int,
+    *,
+    seed: int,
+    images: Sequence[str],
+    labels: Sequence[int],
+    groups: Sequence[Sequence[int]] = (),
+) -> np.ndarray:
+    """As `make_folds`, also where a class has fewer images than there are folds."""
     first = {index: min(group) for group in groups for index in group}
     heads = [i for i in range(len(images)) if first.get(i, i) == i]
     # Class after class, each in random order, dealt out one by one.

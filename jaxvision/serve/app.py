@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.resources
+import json
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from jaxvision.data.decode import BadImage
 from jaxvision.data.limits import MAX_UPLOAD_BYTES
 from jaxvision.errors import InputError
 from jaxvision.serve.guard import Guard, read_body
+from jaxvision.serve.review import Review
 from jaxvision.serve.session import SHEET_COLUMNS, UNITS, Gone, Session, png
 from jaxvision.serve.survey import Data, Survey
 from jaxvision.serve.worker import Busy, Worker
@@ -27,6 +29,9 @@ Result = TypeVar("Result")
 
 ANSWER_SECONDS = 120.0
 """For an answer to be computed; the first of a kind compiles a program."""
+
+MAX_MARK_BYTES = 1 << 14
+"""Of what a person says of an image."""
 
 NEAREST = 5
 """Images of the data set that are shown beside one."""
@@ -39,7 +44,14 @@ FILES = {
     "style.css": ("jaxvision.report", "templates/style.css", "text/css"),
     **{
         name: ("jaxvision.serve", f"page/{name}", "text/javascript")
-        for name in ("main.js", "ask.js", "data.js", "image.js", "layers.js")
+        for name in (
+            "main.js",
+            "ask.js",
+            "data.js",
+            "image.js",
+            "layers.js",
+            "review.js",
+        )
     },
 }
 """What the browser gets, by path: package, file and type."""
@@ -55,6 +67,7 @@ _PALETTE = (
 def make_app(
     session: Session,
     data: Data,
+    review: Review,
     worker: Worker,
     *,
     token: str,
@@ -65,10 +78,11 @@ def make_app(
     Args:
       session: what answers about images that are given.
       data: what answers about those of the data set; begun by the first question.
+      review: what a person says of their labels.
       worker: where all is computed.
       token, hosts: as of `Guard`.
     """
-    routes = _Routes(session, data, worker)
+    routes = _Routes(session, data, review, worker)
     app = Starlette(
         routes=routes.all(),
         exception_handlers={
@@ -83,10 +97,20 @@ def make_app(
     return Guard(app, token=token, hosts=hosts)
 
 
+class _Json(JSONResponse):
+    """JSON in ASCII: names of files need not be text."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False).encode("ascii")
+
+
 class _Routes:
-    def __init__(self, session: Session, data: Data, worker: Worker) -> None:
+    def __init__(
+        self, session: Session, data: Data, review: Review, worker: Worker
+    ) -> None:
         self._session = session
         self._data = data
+        self._review = review
         self._worker = worker
 
     def all(self) -> list[Route]:
@@ -105,15 +129,17 @@ class _Routes:
             Route("/api/data", self.status),
             Route("/api/data/exciting", self.exciting),
             Route("/api/data/{index:int}.png", self.data_image),
+            Route("/api/review", self.review),
+            Route("/api/review/{index:int}", self.mark, methods=["POST"]),
         ]
 
     async def about(self, request: Request) -> Response:
-        return JSONResponse(await self._compute(self._session.about))
+        return _Json(await self._compute(self._session.about))
 
     async def add(self, request: Request) -> Response:
         content = await read_body(request, MAX_UPLOAD_BYTES)
         image = await self._compute(lambda: self._session.add(content))
-        return JSONResponse({"image": image})
+        return _Json({"image": image})
 
     async def pixels(self, request: Request) -> Response:
         image = request.path_params["image"]
@@ -126,11 +152,11 @@ class _Routes:
             top, left, side = (_integer(query, n) for n in ("top", "left", "side"))
             occluder = (top, left, side)
         found = await self._compute(lambda: self._session.predict(image, occluder))
-        return JSONResponse({"classes": found})
+        return _Json({"classes": found})
 
     async def evidence(self, request: Request) -> Response:
         image, query = request.path_params["image"], request.query_params
-        method, label = query.get("method", ""), query.get("label", "")
+        method, label = query.get("method", ""), _integer(query, "label")
         return await self._png(
             lambda: png(self._session.evidence(image, method, label))
         )
@@ -139,7 +165,7 @@ class _Routes:
         image, query = request.path_params["image"], request.query_params
         layer, start = query.get("layer", ""), _integer(query, "start", low=0)
         units = await self._compute(lambda: self._session.units(image, layer, start))
-        return JSONResponse({"units": units, "columns": SHEET_COLUMNS, "page": UNITS})
+        return _Json({"units": units, "columns": SHEET_COLUMNS, "page": UNITS})
 
     async def sheet(self, request: Request) -> Response:
         image, query = request.path_params["image"], request.query_params
@@ -152,11 +178,11 @@ class _Routes:
         image, query = request.path_params["image"], request.query_params
         layer, unit = query.get("layer", ""), _integer(query, "unit")
         found = await self._compute(lambda: self._session.field(image, layer, unit))
-        return JSONResponse(found)
+        return _Json(found)
 
     async def status(self, request: Request) -> Response:
         self._data.begin()
-        return JSONResponse(self._data.status())
+        return _Json(self._data.status())
 
     async def nearest(self, request: Request) -> Response:
         image, survey = request.path_params["image"], self._survey()
@@ -167,18 +193,34 @@ class _Routes:
                 {**survey.describe(index), "cosine": cosine} for index, cosine in found
             ]
 
-        return JSONResponse({"images": await self._compute(find)})
+        return _Json({"images": await self._compute(find)})
 
     async def exciting(self, request: Request) -> Response:
         survey, query = self._survey(), request.query_params
         layer, unit = query.get("layer", ""), _integer(query, "unit")
-        return JSONResponse({"images": survey.excited_by(layer, unit)})
+        return _Json({"images": survey.excited_by(layer, unit)})
 
     async def data_image(self, request: Request) -> Response:
         dataset, index = self._survey().dataset, request.path_params["index"]
         if index >= len(dataset.images):
             raise HTTPException(404, f"no image {index}")
         return await self._png(lambda: png(dataset.image(index)))
+
+    async def review(self, request: Request) -> Response:
+        query = request.query_params
+        order, start = query.get("order", ""), _integer(query, "start", low=0)
+        _ = self._survey()
+        found = await self._compute(lambda: self._review.list(order, start))
+        return _Json(found)
+
+    async def mark(self, request: Request) -> Response:
+        index = request.path_params["index"]
+        content = await read_body(request, MAX_MARK_BYTES)
+        given = QueryParams(content.decode("latin-1"))
+        action, label = given.get("action", ""), _integer(given, "label")
+        _ = self._survey()
+        found = await self._compute(lambda: self._review.mark(index, action, label))
+        return _Json(found)
 
     def _survey(self) -> Survey:
         if self._data.survey is None:
@@ -217,7 +259,7 @@ def _integer(query: QueryParams, name: str, low: int = -(10**9)) -> int:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code)
+    return _Json({"error": error.detail}, error.status_code)
 
 
 def _say(
@@ -229,6 +271,6 @@ def _say(
         line = text
         if line is None:
             line = error.reason if isinstance(error, BadImage) else str(error)
-        return JSONResponse({"error": line}, status)
+        return _Json({"error": line}, status)
 
     return answer

@@ -4,12 +4,12 @@ import asyncio
 import ipaddress
 import secrets
 import socket
-import threading
 from collections.abc import Collection
 from pathlib import Path
 from typing import cast
 
 from jaxvision.classifier import best_seed, load_classifier, load_training_data
+from jaxvision.data.dataset import DecodedDataset
 from jaxvision.data.decode import quiet_pillow
 from jaxvision.errors import InputError
 
@@ -24,23 +24,23 @@ except ImportError as error:
     ) from error
 
 from jaxvision.serve.app import make_app
+from jaxvision.serve.review import Review
 from jaxvision.serve.session import Session
 from jaxvision.serve.survey import Data
 from jaxvision.serve.worker import Worker
+from jaxvision.typing import Progress
 
 HEAD_SECONDS = 20.0
 """For the head of a connection's first request to arrive."""
 
 MAX_CONNECTIONS = 32
 
-STOP_SECONDS = 10.0
-"""For what is being computed when the server is told to end."""
-
 
 def serve(
     checkpoint: Path,
     *,
     root: Path | None = None,
+    corrections: Path = Path("corrections.csv"),
     host: str = "127.0.0.1",
     port: int = 0,
 ) -> None:
@@ -49,30 +49,40 @@ def serve(
     Args:
       checkpoint: folder of a training run, or of one of its seeds.
       root: of the network's data set, where it has moved.
+      corrections: CSV of what a person says of labels; made at the first mark.
       host: name or address to listen on; with any but a loopback one others can reach
         the page, if they know its address.
       port: 0: a free one.
 
     Raises:
-      InputError: no checkpoint there, or nothing can listen there.
+      InputError: no checkpoint there, a file of corrections that is none, or nothing
+        can listen there.
     """
+    review = Review(corrections)
     listener = listen(host, port)
     with listener, quiet_pillow():
         folder = best_seed(checkpoint)
         classifier = load_classifier(folder)
         worker, session = Worker(), Session(classifier)
+
+        def load(progress: Progress) -> DecodedDataset:
+            # Here, beside the worker, and not before somebody opens the page.
+            session.warm_up_layers()
+            return load_training_data(classifier, root, progress=progress)
+
         data = Data(
             session.network,
-            lambda progress: load_training_data(classifier, root, progress=progress),
+            load,
             worker,
-            finish=lambda survey: None,
+            finish=review.begin,
         )
         token = secrets.token_urlsafe(18)
-        app = make_app(session, data, worker, token=token, hosts=host_names(host))
+        app = make_app(
+            session, data, review, worker, token=token, hosts=host_names(host)
+        )
         worker.submit(session.warm_up)
-        # Not by the worker: a program is compiled while another one runs.
-        threading.Thread(target=session.warm_up_layers, daemon=True).start()
         print(f"checkpoint: {folder}")
+        print(f"corrections: {corrections}")
         if not is_loopback(host):
             print(
                 "others can reach this page: whoever knows its address sees the images"
@@ -81,8 +91,8 @@ def serve(
         try:
             make_server(app).run([listener])
         finally:
-            data.stop(STOP_SECONDS)
-            worker.stop(STOP_SECONDS)
+            data.stop()
+            worker.stop()
 
 
 def make_server(app: ASGIApp) -> uvicorn.Server:

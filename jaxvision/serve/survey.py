@@ -257,11 +257,11 @@ class Data:
         if self._begun.acquire(blocking=False):
             self._thread.start()
 
-    def stop(self, seconds: float) -> None:
-        """Gives up; waits that long at most."""
+    def stop(self) -> None:
+        """Gives up, and waits for what cannot be interrupted."""
         self._stop.set()
         if self._begun.locked():
-            self._thread.join(seconds)
+            self._thread.join()
 
     def status(self) -> dict[str, Any]:
         """How far it is, for the page."""

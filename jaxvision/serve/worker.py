@@ -54,14 +54,13 @@ class Worker:
         self._jobs.put(_Job(rank, next(self._numbers), call, future))
         return future
 
-    def stop(self, seconds: float) -> None:
+    def stop(self) -> None:
         """Ends the thread after what it runs now; what waits is not run.
 
-        Args:
-          seconds: to wait for that at most.
+        It is waited for: what compiles when the interpreter ends would end it badly.
         """
         self._jobs.put(_Job(0, next(self._numbers), None, Future()))
-        self._thread.join(seconds)
+        self._thread.join()
 
     def _run(self) -> None:
         while (job := self._jobs.get()).call is not None:

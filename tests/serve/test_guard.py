@@ -108,7 +108,7 @@ def test_too_many_questions_are_refused_and_the_others_answered():
         waiting.extend(map(worker.submit, more))
     assert first.result() is None
     assert {future.result() for future in waiting} == {1}
-    worker.stop(10)
+    worker.stop()
 
 
 def test_people_come_before_the_background():
@@ -119,7 +119,7 @@ def test_people_come_before_the_background():
     for future in (blocking, late, soon):
         future.result()
     assert order == ["person", "background"]
-    worker.stop(10)
+    worker.stop()
 
 
 def test_uploads_never_touch_the_disk(page, monkeypatch):

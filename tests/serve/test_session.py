@@ -60,8 +60,7 @@ def test_the_occluder_hides_a_square(page, image, classifier, place, hidden):
 def test_evidence_laid_over_the_image_is_the_overlay_of_reports(
     page, image, classifier, method
 ):
-    label = classifier.classes[1]
-    glow = page.ask(f"images/{image}/evidence.png", method=method, label=label)
+    glow = page.ask(f"images/{image}/evidence.png", method=method, label=1)
     pixels = page.ask(f"images/{image}/pixels.png")
     network = TrainedNetwork.of(classifier)
     maps = explain_batches(network, method, pixels[None], [1], batch_size=1)
@@ -125,8 +124,8 @@ def test_the_last_images_are_kept_alone(page, image):
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("evidence.png?method=x&label=blue", "no method 'x'"),
-        ("evidence.png?method=gradient&label=x", "no class 'x'"),
+        ("evidence.png?method=x&label=0", "no method 'x'"),
+        ("evidence.png?method=gradient&label=3", "no class 3"),
         ("units?layer=x&start=0", "no layer 'x'"),
         ("units?layer=x&start=a", "start must be a whole number"),
         ("classes?side=1e9", "side must be a whole number"),

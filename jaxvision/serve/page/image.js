@@ -5,10 +5,11 @@ import { ask, askImage, byId, complain, latest, make, percent, query } from "./a
 const TOP = 5;
 const KEPT = "image"; // in the session's storage: shown again when the page is reloaded
 
-const state = { image: null, label: null, classes: [], size: [1, 1], square: [0.3, 0.3] };
+const state = { image: null, label: null, classes: [], size: [1, 1], names: [], square: [0.3, 0.3] };
 
 export function beginImage(about) {
   state.size = about.size;
+  state.names = about.classes;
   for (const method of about.methods) {
     byId("method").append(make("option", { value: method.key, text: method.name }));
   }
@@ -131,7 +132,7 @@ const showEvidence = latest(async () => {
   byId("frame").setAttribute("aria-busy", "true");
   try {
     const url = await askImage(
-      `api/images/${image}/evidence.png?${query({ method, label })}`,
+      `api/images/${image}/evidence.png?${query({ method, label: state.names.indexOf(label) })}`,
     );
     if (shown.src) URL.revokeObjectURL(shown.src);
     shown.src = url;

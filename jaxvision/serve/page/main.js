@@ -4,6 +4,7 @@ import { ask, byId, complain, percent } from "./ask.js";
 import { beginData } from "./data.js";
 import { beginImage } from "./image.js";
 import { beginLayers } from "./layers.js";
+import { beginReview } from "./review.js";
 
 const VIEWS = ["image", "review"];
 
@@ -42,7 +43,6 @@ function beginTabs() {
 }
 
 async function begin() {
-  beginTabs();
   const about = await ask("api/about");
   const title = `What does ${about.network} see?`;
   document.title = title;
@@ -58,6 +58,8 @@ async function begin() {
   beginData();
   beginImage(about);
   beginLayers(about);
+  beginReview(about);
+  beginTabs();
 }
 
 begin().catch(complain);
