@@ -1,6 +1,7 @@
 """A trained classifier: labels by name, saved and read back, bad files named."""
 
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -159,6 +160,32 @@ def test_a_damaged_card_is_one_line(classifier, tmp_path, text):
     (folder / CARD).write_text(text)
     with pytest.raises(InputError, match=r"card\.json: damaged"):
         jv.load_classifier(folder)
+
+
+def test_a_card_that_cannot_be_read_is_one_line(classifier, tmp_path, monkeypatch):
+    folder = classifier.save(tmp_path / "saved")
+    read_text = Path.read_text
+
+    def refuse(path, *arguments, **options):
+        if path.name == CARD:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_text(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(InputError, match=r"card\.json: cannot be read \(Permission"):
+        jv.load_classifier(folder)
+
+
+def test_a_class_without_training_images_is_named(root, tmp_path):
+    rows = ["path,label,split"]
+    for path in sorted(root.glob("*/*.png")):
+        name, number = path.parent.name, int(path.stem)
+        split = ("train", "val", "test")[number % 3] if name != "red" else "test"
+        rows.append(f"{name}/{path.name},{name},{split}")
+    (tmp_path / "splits.csv").write_text("\n".join(rows) + "\n")
+    data = jv.load_dataset(DataConfig(root, splits=tmp_path / "splits.csv"))
+    with pytest.raises(InputError, match="no image of class 'red' is in the training"):
+        jv.train(data, MLP, progress=False)
 
 
 def test_no_checkpoint_there(tmp_path):

@@ -157,23 +157,31 @@ with command({{}}.get):
         assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "")
 
 
-def test_names_that_are_no_text_are_printed(tmp_path):
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("utf-8", "Mädchen 日 a\\udcff.jpg\n"),
+        ("ascii", "M\\xe4dchen \\u65e5 a\\udcff.jpg\n"),
+        ("cp1252", "Mädchen \\u65e5 a\\udcff.jpg\n"),
+    ],
+)
+def test_names_are_printed_in_any_encoding(encoding, said):
     code = r"""
 import os
 from jaxvision.cli.process import command
 
 with command({}.get):
-    print(os.fsdecode(b"a\xff.jpg"))
+    print("M\u00e4dchen \u65e5", os.fsdecode(b"a\xff.jpg"))
 """
     ended = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
-        text=True,
+        encoding=encoding,
         check=False,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, "PYTHONIOENCODING": encoding},
     )
     assert ended.returncode == 0
-    assert ended.stdout == "a\\udcff.jpg\n"
+    assert ended.stdout == said
 
 
 @pytest.mark.parametrize(
