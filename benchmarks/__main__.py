@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from benchmarks.harness import Result
 
 SectionName = Literal[
-    "networks", "input_pipeline", "transfer", "start", "experiments", "accelerator"
+    "networks",
+    "input_pipeline",
+    "transfer",
+    "export",
+    "start",
+    "experiments",
+    "accelerator",
 ]
 """In the order of the page."""
 
@@ -37,6 +43,7 @@ QUIET_FIRST: tuple[SectionName, ...] = (
     "experiments",
     "input_pipeline",
     "transfer",
+    "export",
     "networks",
     "accelerator",
 )
@@ -78,6 +85,10 @@ def measure(name: SectionName, config: Config) -> Iterator["Result"]:
             from benchmarks import transfer
 
             yield transfer.run(quick=quick)
+        case "export":
+            from benchmarks import export
+
+            yield export.run(quick=quick)
         case "start":
             from benchmarks import start
 

@@ -13,6 +13,7 @@ from benchmarks.harness import Rates, Result, Timing, Work, milliseconds, time_i
 from benchmarks.networks import CASES, Case, check_same, make_problem
 from benchmarks.torch_twin import channels_first, torch_twin
 from jaxvision.models import MODELS, efficientnet, resnet
+from jaxvision.preprocessing import Preprocessing
 from jaxvision.report.run_folder import RunFolder
 
 
@@ -140,6 +141,23 @@ def test_every_network_has_a_twin(name):
     assert count == sum(
         leaf.size for leaf in jax.tree.leaves(problem.variables["params"])
     )
+
+
+def test_all_of_one_exported_network_answer_alike():
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    from benchmarks import export
+
+    problem = make_problem("simple_cnn", Case(1, (20, 20, 3), 4))
+    image = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
+    preprocessing = Preprocessing((20, 20), std=(50.0, 60.0, 70.0))
+    answering = export.contestants(
+        problem.model, problem.variables, preprocessing, image
+    )
+    assert len(answering) == 4
+    reference = answering[export.EAGER]()
+    for name, call in answering.items():
+        check_same(name, [call()], [reference])
 
 
 def test_work_is_counted():
