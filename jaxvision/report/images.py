@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from jaxvision.data.decode import decode_whole, quiet_pillow
+
 MAX_SIZE = (1600, 12000)
 """Width and height in pixels; what is larger is made smaller. A page shows images
 about 800 pixels wide, on a fine screen with two of its own for each."""
@@ -36,12 +38,10 @@ def embed(path: Path) -> Embedded:
     stay sharp. Transparent places become white.
 
     Raises:
-      OSError: the file is missing or no image.
+      BadImage: the file is missing, no image, or larger than images may be.
     """
-    with Image.open(path) as opened:
-        image = opened.convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    image = Image.alpha_composite(white, image).convert("RGB")
+    with quiet_pillow():
+        image = Image.fromarray(decode_whole(path))
     image.thumbnail(MAX_SIZE, Image.Resampling.LANCZOS)
     exact = _webp(image, lossless=True)
     lossy = _webp(image, quality=QUALITY)

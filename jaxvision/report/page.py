@@ -22,9 +22,11 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
+from jaxvision.data.decode import BadImage
 from jaxvision.report.compare import SDS, VERDICTS, Comparison, Verdict, bounds
 from jaxvision.report.formats import (
     format_duration,
+    format_line,
     format_mean_sd,
     format_value,
     format_words,
@@ -302,10 +304,11 @@ def _figure(folder: Path, image: Token, caption: str) -> str:
     path = (folder / file).resolve()
     try:
         if not path.is_relative_to(folder.resolve().parents[1]):
-            raise OSError("it lies outside the runs")
+            raise BadImage(file, "it lies outside the runs")
         embedded = embed(path)
-    except OSError as error:
-        print(f"{folder / file}: left out: {error}", file=sys.stderr)
+    except BadImage as bad:
+        line = format_line(f"{folder / file}: left out: {bad.reason}")
+        print(line, file=sys.stderr)
         return (
             f'<p class="note">The image <code>{escape(file)}</code> is missing. It '
             f"shows: {alt}</p>\n"

@@ -1,17 +1,42 @@
 """Run folders as they lie on the disk: finished, begun only, or damaged."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from jaxvision.config import from_plain
 from jaxvision.errors import InputError
 from jaxvision.report.run_folder import run_settings
 
-WANTED = ("command", "data", "headline", "figures", "versions", "machine", "seconds")
-"""What a page needs of `results.json`."""
+
+@dataclass(frozen=True)
+class _Data:
+    """What a page needs of a run's data set."""
+
+    name: str
+    root: str
+    is_demo: bool
+    num_images: int
+    num_bad: int
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """What it needs of a figure."""
+
+    mean: float | None
+    sd: float | None
+    n: int
+    unit: str
+    split: str
+    data: str
+    table: str
+    row: str
+    metric: str
 
 
 @dataclass(frozen=True)
@@ -117,14 +142,14 @@ def read_run(path: Path) -> FinishedRun | BegunRun:
         raise InputError(f"{path} is no run folder: it has no run.json")
     try:
         run = _read(path / "run.json")
-        named = run["experiment"], run["command"]
+        named = from_plain(str, run["experiment"]), from_plain(str, run["command"])
         started = datetime.fromisoformat(run["started"]).astimezone()
         if not (path / "results.json").is_file():
             return BegunRun(path, *named, started)
         results = _read(path / "results.json")
-        if missing := [name for name in WANTED if name not in results]:
-            raise ValueError(f"results.json without {missing[0]}")
+        _check_results(results)
         config = _read(path / "config.json")
+        run_settings(config)  # for its errors
         document = path / "report.md"
         report = document.read_text("utf-8") if document.is_file() else ""
     except (
@@ -144,6 +169,28 @@ def read_run(path: Path) -> FinishedRun | BegunRun:
     within = [read_run(part.parent) for part in sorted(path.glob("*/run.json"))]
     parts = tuple(part for part in within if isinstance(part, FinishedRun))
     return FinishedRun(path, *named, started, config, results, report, parts)
+
+
+def _check_results(results: Mapping[str, Any]) -> None:
+    """Raises what `from_plain` does where a page could not show `results.json`."""
+    _check_fields(_Data, results["data"])
+    figures = results["figures"]
+    for figure in figures.values():
+        _check_fields(_Figure, figure)
+    for name in from_plain(tuple[str, ...], results["headline"]):
+        figures[name]
+    seconds = from_plain(float, results["seconds"])
+    if not 0 <= seconds < _MOST_SECONDS:
+        raise ValueError(f"a run of {seconds} s")
+
+
+_MOST_SECONDS = 1e9
+"""Thirty years."""
+
+
+def _check_fields(kind: type, value: Mapping[str, Any]) -> None:
+    """That it has the fields of a dataclass, and perhaps others."""
+    from_plain(kind, {field.name: value[field.name] for field in fields(kind)})
 
 
 def _read(path: Path) -> dict[str, Any]:

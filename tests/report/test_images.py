@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxvision.data.decode import BadImage
 from jaxvision.report.images import MAX_SIZE, SHOWN, embed
 
 
@@ -55,5 +56,12 @@ def test_transparent_places_become_white(tmp_path):
 def test_what_is_no_image(tmp_path):
     (tmp_path / "a.png").write_text("no image")
     for name in ("a.png", "missing.png"):
-        with pytest.raises(OSError, match=name):
+        with pytest.raises(BadImage, match=name):
             embed(tmp_path / name)
+
+
+def test_an_image_that_is_a_bomb_is_refused(tmp_path):
+    # As the confusion matrix of 530 classes once was; a bit a pixel.
+    Image.new("1", (20_450, 20_380)).save(tmp_path / "a.png")
+    with pytest.raises(BadImage, match="decompression bomb"):
+        embed(tmp_path / "a.png")

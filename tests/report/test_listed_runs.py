@@ -1,5 +1,7 @@
 """Run folders as they lie on the disk."""
 
+import json
+
 import pytest
 from finished_runs import write_run
 
@@ -52,6 +54,49 @@ def test_damage_is_named(tmp_path, file, content):
     (path / file).write_text(content)
     with pytest.raises(InputError, match=str(path)):
         read_run(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("figures.x.mean", "0.5"),
+        ("figures.x.sd", [1]),
+        ("figures.x.n", None),
+        ("figures.x", []),
+        ("figures", []),
+        ("headline", ["y"]),
+        ("headline", 3),
+        ("seconds", float("nan")),
+        ("seconds", -1),
+        ("seconds", 1e300),
+        ("data.classes", 7),
+        ("data.num_images", "many"),
+        ("data", None),
+    ],
+)
+def test_figures_of_wrong_types_are_damage(tmp_path, place, value):
+    path = write_run(tmp_path, "part2_mlp", {"x": [1.0]}).path / "results.json"
+    results = json.loads(path.read_text())
+    *parents, last = place.split(".")
+    inner = results
+    for name in parents:
+        inner = inner[name]
+    inner[last] = value
+    path.write_text(json.dumps(results))
+    ((damaged, reason),) = find_runs(tmp_path).damaged
+    assert damaged == path.parent
+    assert reason.count("\n") == 0
+
+
+def test_odd_dates_and_settings(tmp_path):
+    path = write_run(tmp_path, "part2_mlp", {"x": [float("nan")]}).path
+    run = json.loads((path / "run.json").read_text())
+    for started in ("9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00+14:00"):
+        (path / "run.json").write_text(json.dumps(run | {"started": started}))
+        runs = find_runs(tmp_path)
+        assert len(runs.finished) + len(runs.damaged) == 1
+    (path / "config.json").write_text('{"recipe": 7}')
+    assert len(find_runs(tmp_path).damaged) == 1
 
 
 def test_a_run_without_report_has_figures_only(tmp_path):
