@@ -501,6 +501,7 @@ class Classifier:
         images: Iterable[Source] | None = None,
         batch: "BatchSize" = 1,
         dtype: "Dtype" = "float32",
+        web: bool = False,
     ) -> "Exported":
         """Writes an ONNX model, its labels and a script that classifies without JAX.
 
@@ -516,6 +517,8 @@ class Classifier:
             takes longer.
           dtype: what weights are stored in; float16 takes half the space, and all is
             computed in float32 as well.
+          web: add a page that classifies a dropped image in the browser. It wants
+            onnxruntime-web beside it: `npm install` in the folder puts it there.
 
         Returns:
           The folder, and how well the model agrees.
@@ -537,6 +540,7 @@ class Classifier:
             map(self.decode, images),
             batch=batch,
             dtype=dtype,
+            web=web,
             about={"network": self.card.network, "weights": self.card.weights},
         )
 

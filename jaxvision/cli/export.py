@@ -1,6 +1,7 @@
 """`jaxvision export`: a trained network for where there is no JAX."""
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -29,6 +30,8 @@ class Config:
     dtype: Literal["float32", "float16"] = "float32"
     """What weights are stored in; float16 takes half the space, and all is computed in
     float32 as well."""
+    web: bool = False
+    """Add a page that classifies a dropped image in the browser."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -44,10 +47,16 @@ def export(config: Config) -> None:
         images=config.images or None,
         batch=config.batch,
         dtype=config.dtype,
+        web=config.web,
     )
     print(
         f"checked on {found.images} images: same classes, logits differ by at most "
         f"{found.difference:.1e} of the largest (allowed: {found.tolerance:g})"
     )
     print(f"model.onnx: {found.size_bytes / 1e6:.1f} MB")
+    if config.web:
+        folder = shlex.quote(str(found.folder))
+        print("to put ONNX Runtime beside the page, and to open it on port 8000:")
+        print(f"  npm install --ignore-scripts --prefix {folder}")
+        print(f"  python -m http.server --bind 127.0.0.1 --directory {folder}")
     print(found.folder)

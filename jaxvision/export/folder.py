@@ -77,6 +77,7 @@ def export_network(
     *,
     batch: BatchSize,
     dtype: Dtype,
+    web: bool,
     about: Mapping[str, str],
 ) -> Exported:
     """Writes a network into a folder that needs no JAX, all of it or nothing.
@@ -89,6 +90,7 @@ def export_network(
       images: `[H, W, C]` uint8 each, by which the model is checked.
       batch: images at once; "dynamic": any number.
       dtype: what weights are stored in.
+      web: whether to add a page that classifies in a browser.
       about: what else the model states of itself.
 
     Raises:
@@ -132,6 +134,8 @@ def export_network(
         labels = {"labels": list(classes), "preprocessing": preprocessing.to_dict()}
         write_json(part / "labels.json", labels)
         shutil.copy(FILES / "predict.py", part)
+        if web:
+            shutil.copytree(FILES / "web", part, dirs_exist_ok=True)
     return Exported(folder, count, difference, TOLERANCE[dtype], len(model))
 
 
