@@ -34,7 +34,7 @@ MAX_DEPTH = 64
 """Folders within folders that are searched."""
 
 MAX_CSV_BYTES = 1 << 28
-"""Size of a CSV of labels or splits."""
+"""Size of a CSV of labels, splits or corrections."""
 
 MAX_COMPARED = 50_000
 """Images that are compared with each other for near-identical ones."""

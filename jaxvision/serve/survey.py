@@ -20,7 +20,7 @@ from jaxvision.preprocessing import Preprocessing
 from jaxvision.serve.worker import Worker
 from jaxvision.typing import Progress, PyTree
 
-BATCH = 8
+BATCH = 4
 """Images at once: a person who asks something waits for no more."""
 
 EXCITING = 9
