@@ -498,10 +498,11 @@ class Classifier:
         self,
         folder: str | Path,
         *,
-        images: Iterable[Source] | None = None,
+        images: Sequence[Source] | None = None,
         batch: "BatchSize" = 1,
         dtype: "Dtype" = "float32",
         web: bool = False,
+        progress: Progress | None = None,
     ) -> "Exported":
         """Writes an ONNX model, its labels and a script that classifies without JAX.
 
@@ -519,6 +520,7 @@ class Classifier:
             computed in float32 as well.
           web: add a page that classifies a dropped image in the browser. It wants
             onnxruntime-web beside it: `npm install` in the folder puts it there.
+          progress: told (images read for the check, images in all).
 
         Returns:
           The folder, and how well the model agrees.
@@ -529,15 +531,21 @@ class Classifier:
         """
         from jaxvision.export.folder import export_network
 
-        if images is None:
-            images = self._unseen_images()
+        checked = self._unseen_images() if images is None else images
+
+        def decoded() -> Iterator[np.ndarray]:
+            for number, image in enumerate(checked, start=1):
+                yield self.decode(image)
+                if progress is not None:
+                    progress(number, len(checked))
+
         return export_network(
             Path(folder),
             self.model,
             self.variables,
             self.card.preprocessing,
             self.card.classes,
-            map(self.decode, images),
+            decoded(),
             batch=batch,
             dtype=dtype,
             web=web,

@@ -40,15 +40,19 @@ def main(arguments: Sequence[str]) -> None:
 
 def export(config: Config) -> None:
     from jaxvision.classifier import load_classifier
+    from jaxvision.report.progress import Progress
 
     keep_compiled()
-    found = load_classifier(config.checkpoint).export(
-        config.out,
-        images=config.images or None,
-        batch=config.batch,
-        dtype=config.dtype,
-        web=config.web,
-    )
+    classifier = load_classifier(config.checkpoint)
+    with Progress("checking", unit="images") as progress:
+        found = classifier.export(
+            config.out,
+            images=config.images or None,
+            batch=config.batch,
+            dtype=config.dtype,
+            web=config.web,
+            progress=progress,
+        )
     print(
         f"checked on {found.images} images: same classes, logits differ by at most "
         f"{found.difference:.1e} of the largest (allowed: {found.tolerance:g})"

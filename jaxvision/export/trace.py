@@ -117,7 +117,9 @@ def _translate(
     if not any(isinstance(value, str) for value in given):
         if name == "broadcast_in_dim":
             return [_known_broadcast(equation, given)]
-        found = equation.primitive.bind(*given, **equation.params)
+        shapes = map(_shape, equation.invars)
+        whole = map(np.broadcast_to, given, shapes)  # see `_known_broadcast`
+        found = equation.primitive.bind(*whole, **equation.params)
         several = equation.primitive.multiple_results
         return [np.asarray(array) for array in (found if several else [found])]
     if name not in _OPERATIONS:
