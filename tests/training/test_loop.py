@@ -322,7 +322,7 @@ import numpy as np
 import test_loop
 from jaxvision.training.checkpoint import CheckpointFolder, flatten
 result = test_loop.run(
-    epochs=100, checkpoints=CheckpointFolder(Path(sys.argv[2])), save_seconds=0.0
+    epochs=40, checkpoints=CheckpointFolder(Path(sys.argv[2])), save_seconds=0.0
 )
 np.savez(sys.argv[3], **flatten(result.state))
 """
@@ -338,7 +338,7 @@ def test_process_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
     result, folder = tmp_path / "state.npz", tmp_path / "run"
     command = [sys.executable, "-c", _KILLED_RUN, here, str(folder), str(result)]
     rng = np.random.default_rng(0)
-    for _ in range(3):
+    for _ in range(2):
         before = set(folder.glob("last-*"))
         process = subprocess.Popen(command)
         while process.poll() is None and set(folder.glob("last-*")) <= before:
@@ -350,7 +350,7 @@ def test_process_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
     subprocess.run(command, check=True, timeout=300)
     from jaxvision.training.checkpoint import flatten
 
-    whole = flatten(run(epochs=100).state)
+    whole = flatten(run(epochs=40).state)
     with np.load(result) as resumed:
         assert set(resumed) == set(whole)
         for name, array in whole.items():

@@ -124,7 +124,6 @@ def test_models_at_once_end_as_each_alone(datasets, tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
         {"augment": AugmentConfig(rotation=10.0)},
         {"select": "best", "patience": 2, "epochs": 8},
         {"schedule": ScheduleConfig("step", step_epochs=2), "dtype": "bfloat16"},
