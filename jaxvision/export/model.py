@@ -130,8 +130,9 @@ def _stored(
 ) -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
     """The constants, and what makes float32 of those that are stored in half of it."""
     tensors, casts = [], []
-    for name in graph.constants.keys() & used:
-        array = graph.constants[name]
+    for name, array in graph.constants.items():
+        if name not in used:
+            continue
         if array.dtype == np.float64:
             array = array.astype(np.float32)
         if dtype == "float16" and array.dtype == np.float32 and array.ndim > 1:

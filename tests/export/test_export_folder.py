@@ -241,6 +241,26 @@ def test_images_to_check_by(
     assert gone.export(tmp_path / "out", images=[photos / "red/00.png"]).images == 1
 
 
+def test_without_the_extra_one_line_names_it(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, export_folder.__name__)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"pip install 'jaxvision-classics\[export\]'"):
+        classifier.export(tmp_path / "out")
+
+
+def test_the_same_network_gives_the_same_bytes(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    a, b = (classifier.export(tmp_path / name).folder for name in "ab")
+    assert (a / "manifest.json").read_bytes() == (b / "manifest.json").read_bytes()
+    model = onnx.load(a / "model.onnx")
+    # And in another process, whose sets are in another order.
+    numbers = [int(t.name.rpartition("_")[2]) for t in model.graph.initializer]
+    assert numbers == sorted(numbers)
+
+
 def status(*arguments: object) -> int | str | None:
     with pytest.raises(SystemExit) as caught:
         main(["export", *map(str, arguments)])
