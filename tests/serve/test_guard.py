@@ -98,6 +98,44 @@ def test_a_connection_that_says_nothing_is_closed(page, monkeypatch):
         assert client.recv(100) == b""
 
 
+def test_connections_are_bounded(classifier, monkeypatch):
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 3)
+    with open_page(classifier) as page:
+        silent = [socket.create_connection(("127.0.0.1", page.port)) for _ in range(3)]
+        assert page.request(f"/{TOKEN}/")[0] == 503
+        for client in silent:
+            client.close()
+        while page.request(f"/{TOKEN}/")[0] == 503:
+            time.sleep(0.01)
+        assert page.request(f"/{TOKEN}/")[0] == 200
+
+
+def test_what_takes_too_long_is_given_up(page, monkeypatch):
+    image = page.ask("images", image_file())["image"]
+    monkeypatch.setattr(app_module, "ANSWER_SECONDS", 0.0)
+    status, said = page.refusal(f"images/{image}/classes")
+    assert (status, said) == (503, "this takes too long; try something else")
+    monkeypatch.undo()
+    assert page.ask(f"images/{image}/classes")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("api/nothing", None, 404),
+        ("api/images", None, 405),
+        ("api/about", b"", 405),
+        ("../../etc/passwd", None, 404),
+        ("api/data/99999999999999999999.png", None, 409),
+        ("api/images/%00%ff/classes", None, 404),
+        ("api/review/0", b"\xff\xfe=&&&", 409),
+    ],
+)
+def test_what_there_is_not_is_refused(classifier, path, body, status):
+    with open_page(classifier) as page:
+        assert page.request(f"/{TOKEN}/{path}", body)[0] == status
+
+
 def test_too_many_questions_are_refused_and_the_others_answered():
     worker = Worker()
     first = worker.submit(lambda: time.sleep(0.2))
