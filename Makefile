@@ -1,6 +1,7 @@
 # make demo   a first run: installs, then fine-tunes a network on drawn faces
 # make test   installs, then runs the tests
 # make quick  installs, then runs the quick half of them
+# make next   the same with the newest Python, and so the newest JAX: a minute of tests
 # make lint   style and types
 # make docs   builds the documentation site in build/site
 # make bench  installs PyTorch too, then times jaxvision beside it: takes long;
@@ -18,7 +19,7 @@ STAMP := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 # must be set before Python starts; an allocator other than glibc's ignores it.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test quick lint docs bench install clean
+.PHONY: demo test quick next lint docs bench install clean
 
 demo: $(STAMP)
 	$(VENV)/bin/jaxvision finetune --image-size 128 --epochs 4
@@ -34,6 +35,15 @@ QUICK := tests/models tests/ops tests/pretrained tests/test_*.py \
 
 quick: $(STAMP)
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(QUICK)
+
+# What stands directly on JAX, Flax, Orbax and Grain.
+NEXT := tests/test_traces.py tests/models/test_layers.py \
+  tests/pretrained/test_convert.py tests/training/test_step.py \
+  tests/training/test_checkpoint.py tests/data/test_loader.py
+
+next:
+	$(MAKE) --no-print-directory quick VENV=.venv-3.13 PYTHON=python3.13 \
+	  EXTRAS=test,classics,safetensors QUICK='$(NEXT)'
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
