@@ -543,7 +543,6 @@ _OPERATIONS: dict[str, Operation] = {
     "concatenate": _concatenate,
     "conv_general_dilated": _conv,
     "convert_element_type": _convert,
-    "copy": _same,
     "div": _arithmetic("Div", lambda c: (1 / c, 0), None),
     "dot_general": _dot,
     "exp": _elementwise("Exp"),
@@ -555,7 +554,6 @@ _OPERATIONS: dict[str, Operation] = {
     "max": _max,
     "min": _min,
     "mul": _arithmetic("Mul", lambda c: (c, 0), lambda c: (c, 0)),
-    "name": _same,
     "neg": _elementwise("Neg"),
     "pad": _pad,
     "pow": _elementwise("Pow"),
@@ -570,7 +568,6 @@ _OPERATIONS: dict[str, Operation] = {
     "sqrt": _elementwise("Sqrt"),
     "square": _square,
     "stack": _stack,
-    "stop_gradient": _same,
     "sub": _arithmetic("Sub", lambda c: (1, -c), lambda c: (-1, c)),
     "tanh": _elementwise("Tanh"),
 }

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from jaxvision.errors import InputError
 from jaxvision.metrics import class_logits
@@ -155,6 +156,23 @@ def test_metadata_is_kept_whatever_it_holds() -> None:
     _, written = compare(create_model("mlp", 3, hidden=2), metadata=told)
     session = onnxruntime.InferenceSession(written.SerializeToString())
     assert session.get_modelmeta().custom_metadata_map == told
+
+
+@pytest.mark.parametrize("layer", ["conv1", "fc1"])
+def test_operations_that_no_network_here_has(
+    layer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But one of your own may have them: on images and on dense layers."""
+
+    def odd(self: Any, x: jax.Array) -> jax.Array:
+        scale = jnp.broadcast_to(jnp.arange(1.0, x.shape[-1] + 1), x.shape)
+        low, high = -jnp.tanh(x), lax.clamp(-1.0, x / scale, 2.0)
+        both = jnp.concatenate([low, high], -1)
+        return jnp.log(1 + jnp.exp(both)) * lax.rsqrt(1 + jnp.square(both))
+
+    monkeypatch.setattr("jaxvision.models.layers.ReLU.__call__", odd)
+    model = create_model("convnet", 3, blocks=1, filters=4, stop_at=layer)
+    assert compare(model, batch="dynamic")[0] < 1e-5
 
 
 def test_an_unknown_operation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
