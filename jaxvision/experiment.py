@@ -368,6 +368,8 @@ class _Engine:
             raise Stopped(folder, stop.signal_number) from stop
         except KeyboardInterrupt as stop:
             raise Stopped(folder, signal.SIGINT) from stop
+        except BrokenPipeError as stop:  # whoever read the output has gone
+            raise Stopped(folder, signal.SIGPIPE) from stop
 
 
 def _resumed(
