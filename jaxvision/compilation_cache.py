@@ -4,15 +4,32 @@ They lie in `xla/` of the cache folder (`JAXVISION_CACHE`, or `~/.cache/jaxvisio
 be deleted at any time, and give the same numbers as what is compiled anew. jax's own
 settings stand above ours: `JAX_COMPILATION_CACHE_DIR` for another folder,
 `JAX_ENABLE_COMPILATION_CACHE=false` for none.
+
+A program with a flipped bit may end the process that runs it, and jax does not look. So
+beside each lies its SHA-256, written right after the program; at the start of a process
+all are compared, and what does not agree is removed, to be compiled anew.
 """
 
 import hashlib
 import os
 import platform
+import threading
 from pathlib import Path
 from typing import Any
 
-from jaxvision.storage import cache_folder
+from jaxvision.errors import InputError
+from jaxvision.storage import (
+    cache_folder,
+    file_sha256,
+    remove_leftovers,
+    write_atomically,
+)
+
+_PROGRAM, _HASH = "-cache", ".sha256"
+"""How the names of jax's files end, and what follows for their hashes."""
+
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+"""What jax announces when a program was compiled and kept, or found."""
 
 _WORTHWHILE_SECONDS = 0.1
 """Programs that compile faster are not kept: reading takes a tenth of that. jax's
@@ -43,6 +60,7 @@ def use_compilation_cache() -> str | None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if _others_may_write(folder):
             return f"others may write to {folder}, and what lies there is executed"
+        _remove_damaged(folder)
         _remove_oldest(folder, _MOST_BYTES)
     except OSError as error:
         return f"{folder}: {error.strerror or error}"
@@ -51,7 +69,53 @@ def use_compilation_cache() -> str | None:
             "jax_persistent_cache_min_compile_time_secs", _WORTHWHILE_SECONDS
         )
     settings.update("jax_compilation_cache_dir", str(folder))
+    shortest = settings.jax_persistent_cache_min_compile_time_secs
+    lock = threading.Lock()
+
+    def hash_new(event: str, duration_secs: float, **_: object) -> None:
+        if event == _COMPILED and duration_secs >= shortest:
+            with lock:
+                _hash_new(folder)
+
+    jax.monitoring.register_event_duration_secs_listener(hash_new)
     return None
+
+
+def _remove_damaged(folder: Path) -> None:
+    """Removes programs that are not what their hashes say, or have none, and what
+    killed processes left."""
+    remove_leftovers(folder)
+    names = {path.name for path in folder.iterdir()}
+    for name in names:
+        program, digest = folder / name, folder / f"{name}{_HASH}"
+        if name.endswith(_HASH):
+            if name.removesuffix(_HASH) not in names:
+                program.unlink(missing_ok=True)
+            continue
+        try:
+            # Of bytes: damage may leave no text.
+            used = program.stat()
+            whole = digest.read_bytes() == file_sha256(program).encode()
+            # Looking is no use, see `_remove_oldest`.
+            os.utime(program, ns=(used.st_atime_ns, used.st_mtime_ns))
+        except FileNotFoundError:  # no hash, or another process is at the same
+            whole = False
+        if not whole:
+            program.unlink(missing_ok=True)
+            digest.unlink(missing_ok=True)
+
+
+def _hash_new(folder: Path) -> None:
+    """Writes the hashes of programs that have none."""
+    try:
+        names = {path.name for path in folder.iterdir()}
+        for name in names:
+            if name.endswith(_PROGRAM) and f"{name}{_HASH}" not in names:
+                digest = file_sha256(folder / name)
+                write_atomically(folder / f"{name}{_HASH}", digest.encode())
+    except (OSError, InputError):
+        # The next process removes what has no hash, and compiles it.
+        return
 
 
 def _processor() -> str:

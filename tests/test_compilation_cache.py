@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from jax._src import compilation_cache as compilation
 
 from jaxvision import compilation_cache
 
@@ -66,6 +67,33 @@ def test_a_second_process_finds_the_programs_of_the_first(tmp_path):
     damaged = run(tmp_path)
     assert damaged["hits"] == 0
     assert damaged["bits"] == cold["bits"]
+
+
+def test_what_was_exchanged_or_has_a_flipped_bit_is_compiled_anew(tmp_path):
+    cold = run(tmp_path)
+    programs = [path for path in entries(tmp_path) if path.name.endswith("-cache")]
+    assert programs
+    assert len(entries(tmp_path)) == 2 * len(programs)  # each with its hash
+    # zlib and zstd have checksums of their own: repacked by somebody who knows.
+    for path, other in zip(programs, [*programs[1:], programs[0]], strict=True):
+        content = bytearray(compilation.decompress_executable(other.read_bytes()))
+        content[len(content) // 2] ^= 1
+        path.write_bytes(compilation.compress_executable(bytes(content)))
+    damaged = run(tmp_path)
+    assert damaged["hits"] == 0
+    assert damaged["bits"] == cold["bits"]
+    assert run(tmp_path)["hits"] >= 1
+
+
+def test_programs_without_their_hash_and_hashes_alone_are_removed(tmp_path):
+    for name in ("a-cache", "b-cache", "c-cache"):
+        (tmp_path / name).write_bytes(b"program")
+    compilation_cache._hash_new(tmp_path)
+    (tmp_path / "a-cache.sha256").unlink()
+    (tmp_path / "b-cache").unlink()
+    compilation_cache._remove_damaged(tmp_path)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["c-cache", "c-cache.sha256"]
 
 
 @pytest.fixture
