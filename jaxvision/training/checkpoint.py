@@ -28,7 +28,7 @@ import numpy as np
 
 from jaxvision.arrays import restore_arrays, save_arrays
 from jaxvision.errors import InputError
-from jaxvision.storage import find_damage, publish
+from jaxvision.storage import find_damage, publish, remove_leftovers, temporary
 from jaxvision.training.distributed import broadcast, broadcast_arrays, is_main_process
 from jaxvision.typing import PyTree
 
@@ -70,8 +70,7 @@ class CheckpointFolder:
             return
         with _named(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            for leftover in folder.glob(".writing-*"):
-                shutil.rmtree(leftover)
+        remove_leftovers(folder)
 
     def save(self, kind: Kind, step: int, tree: PyTree, info: dict[str, Any]) -> None:
         """Writes an entry in the background.
@@ -141,7 +140,7 @@ class CheckpointFolder:
     def _write(
         self, kind: Kind, step: int, arrays: dict[str, np.ndarray], info: dict[str, Any]
     ) -> None:
-        writing = self.folder / f".writing-{uuid.uuid4().hex}"
+        writing = temporary(self.folder / uuid.uuid4().hex)
         try:
             writing.mkdir()
             save_arrays(writing / "arrays", arrays)
