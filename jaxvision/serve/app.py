@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from jaxvision.config import to_plain
 from jaxvision.data.decode import BadImage
 from jaxvision.data.limits import MAX_UPLOAD_BYTES
 from jaxvision.errors import InputError
@@ -101,7 +102,7 @@ class _Json(JSONResponse):
     """JSON in ASCII: names of files need not be text."""
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, allow_nan=False).encode("ascii")
+        return json.dumps(to_plain(content), allow_nan=False).encode("ascii")
 
 
 class _Routes:

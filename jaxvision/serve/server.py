@@ -70,25 +70,18 @@ def serve(
             session.warm_up_layers()
             return load_training_data(classifier, root, progress=progress)
 
-        data = Data(
-            session.network,
-            load,
-            worker,
-            finish=review.begin,
-        )
+        data = Data(session.network, load, worker, finish=review.begin)
         token = secrets.token_urlsafe(18)
         app = make_app(
             session, data, review, worker, token=token, hosts=host_names(host)
         )
-        worker.submit(session.warm_up)
-        print(f"checkpoint: {folder}")
-        print(f"corrections: {corrections}")
-        if not is_loopback(host):
-            print(
-                "others can reach this page: whoever knows its address sees the images"
-            )
-        print(f"page: {address(listener, host)}/{token}/", flush=True)
         try:
+            worker.submit(session.warm_up)
+            print(f"checkpoint: {folder}")
+            print(f"corrections: {corrections}")
+            if not is_loopback(host):
+                print("others can reach this page, if they know its address")
+            print(f"page: {address(listener, host)}/{token}/", flush=True)
             make_server(app).run([listener])
         finally:
             data.stop()

@@ -23,7 +23,6 @@ from jaxvision.explain.methods import (
     METHODS,
     TrainedNetwork,
     allowed_methods,
-    explain_batches,
 )
 from jaxvision.explain.occlusion import GRAY
 from jaxvision.explain.weights import check_units
@@ -41,6 +40,9 @@ UNITS = 48
 
 SHEET_COLUMNS = 8
 """Feature maps beside one another in one image of them."""
+
+QUICK: dict[str, dict[str, int]] = {"integrated_gradients": {"steps": 64}}
+"""Options of methods that would take long: the steps that are needed may be 512."""
 
 EFFECTIVE = 0.95
 """Share of the gradient's absolute values that the effective receptive field holds,
@@ -133,10 +135,7 @@ class Session:
         Raises:
           BadImage: nothing usable in it.
         """
-        return self.add_pixels(decode_image(content, self.network.preprocessing))
-
-    def add_pixels(self, pixels: np.ndarray) -> str:
-        """Takes an image as the network sees it: uint8 `[H, W, C]`."""
+        pixels = decode_image(content, self.network.preprocessing)
         name = secrets.token_hex(8)
         self._images[name] = _Kept(pixels)
         while len(self._images) > KEPT:
@@ -185,32 +184,36 @@ class Session:
         if method not in allowed_methods(self.network):
             raise InputError(f"no method {method!r} for this network")
         pixels = self.pixels(image)[None]
-        maps = explain_batches(self.network, method, pixels, [label], batch_size=1)
-        return views.glow(maps)[0]
+        options = QUICK.get(method, {})
+        maps = METHODS[method].explain(self.network, pixels, [label], **options)
+        return views.glow(np.asarray(maps))[0]
 
     def units(self, image: str, layer: str, start: int) -> list[dict[str, float]]:
         """`UNITS` of a layer, from the `start`-th on: those that the image excites
-        most first, each with its mean over places."""
-        maps = self._maps(image, layer)
+        most first, each with its mean over places.
+
+        Raises:
+          InputError: no such layer, or it has no more units.
+        """
+        units, maps = self._most_excited(image, layer, start)
         means = maps.mean((0, 1))
-        order = _by_excitation(means)[start : start + UNITS]
-        return [{"unit": int(unit), "mean": float(means[unit])} for unit in order]
+        return [
+            {"unit": int(unit), "mean": float(mean)}
+            for unit, mean in zip(units, means, strict=True)
+        ]
 
     def sheet(self, image: str, layer: str, start: int) -> np.ndarray:
         """The feature maps of `units`, `SHEET_COLUMNS` beside one another, row by row:
         uint8 `[rows h, columns w]`, each with a scale of its own."""
-        maps = self._maps(image, layer)
-        order = _by_excitation(maps.mean((0, 1)))[start : start + UNITS]
-        chosen = maps[..., order]
-        low, high = chosen.min((0, 1)), chosen.max((0, 1))
-        if maps.shape[:2] == (1, 1):
-            # One value: beside those of the other units.
-            low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
-        scaled = (chosen - low) / np.where(high > low, high - low, 1)
-        rows = -(-len(order) // SHEET_COLUMNS)
-        height, width = maps.shape[:2]
+        _, maps = self._most_excited(image, layer, start)
+        height, width, count = maps.shape
+        # A single value has its scale among those of the other units.
+        within = (0, 1) if height * width > 1 else None
+        low, high = maps.min(within), maps.max(within)
+        scaled = (maps - low) / np.where(high > low, high - low, 1)
+        rows = -(-count // SHEET_COLUMNS)
         sheet = np.zeros((rows * SHEET_COLUMNS, height, width), np.uint8)
-        sheet[: len(order)] = np.rint(255 * scaled).transpose(2, 0, 1)
+        sheet[:count] = np.rint(255 * scaled).transpose(2, 0, 1)
         sheet = sheet.reshape(rows, SHEET_COLUMNS, height, width)
         return sheet.transpose(0, 2, 1, 3).reshape(rows * height, -1)
 
@@ -255,6 +258,17 @@ class Session:
             raise Gone
         self._images.move_to_end(image)
         return self._images[image]
+
+    def _most_excited(
+        self, image: str, layer: str, start: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Units in the order of their means, from the `start`-th on: `[n]`, and their
+        maps `[h, w, n]`."""
+        maps = self._maps(image, layer)
+        order = np.argsort(-maps.mean((0, 1)), kind="stable")[start : start + UNITS]
+        if not len(order):
+            raise InputError(f"layer {layer!r} has only {maps.shape[-1]} units")
+        return order, maps[..., order]
 
     def _maps(self, image: str, layer: str) -> np.ndarray:
         """`[h, w, units]` float32 of one layer; h and w are 1 for a dense one."""
@@ -305,10 +319,6 @@ def effective_box(gradient: np.ndarray) -> Box | None:
 
     (top, bottom), (left, right) = ends(strength.sum(1)), ends(strength.sum(0))
     return Box(top, left, bottom, right)
-
-
-def _by_excitation(means: np.ndarray) -> np.ndarray:
-    return np.argsort(-means, kind="stable")
 
 
 def _plain(box: Box) -> Row:

@@ -7,7 +7,7 @@ from served_pages import HOSTILE, image_file
 from jaxvision.explain.images import overlay
 from jaxvision.explain.methods import METHODS, TrainedNetwork, explain_batches
 from jaxvision.models.receptive_field import Box
-from jaxvision.serve.session import KEPT, effective_box
+from jaxvision.serve.session import KEPT, QUICK, effective_box
 
 
 @pytest.fixture
@@ -63,7 +63,8 @@ def test_evidence_laid_over_the_image_is_the_overlay_of_reports(
     glow = page.ask(f"images/{image}/evidence.png", method=method, label=1)
     pixels = page.ask(f"images/{image}/pixels.png")
     network = TrainedNetwork.of(classifier)
-    maps = explain_batches(network, method, pixels[None], [1], batch_size=1)
+    options = QUICK.get(method, {})
+    maps = explain_batches(network, method, pixels[None], [1], batch_size=1, **options)
     opacity = glow[..., 3:] / 255
     under = 255 * (0.35 + 0.65 * pixels.mean(-1, keepdims=True) / 255)
     laid = opacity * glow[..., :3] + (1 - opacity) * under
@@ -131,6 +132,8 @@ def test_the_last_images_are_kept_alone(page, image):
         ("classes?side=1e9", "side must be a whole number"),
         ("classes?side=99999999999", "side must be a whole number"),
         ("field?layer=x&unit=0", "no layer 'x'"),
+        ("units?layer=conv1&start=4", "has only 4 units"),
+        ("sheet.png?layer=conv1&start=4", "has only 4 units"),
     ],
 )
 def test_what_there_is_not_is_one_line(page, image, path, said):

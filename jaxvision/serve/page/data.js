@@ -42,8 +42,8 @@ async function watch() {
 function words({ state, done, all, said }) {
   if (state === "ready") return "";
   if (state === "absent") return `Without the data set: ${said}.`;
-  const much = all ? ` ${done} of ${all}` : "";
-  return `${state === "looking" ? "Looking at" : "Reading"} the data set:${much} images.`;
+  const much = all ? `: ${done} of ${all} images` : "";
+  return `${state === "looking" ? "Looking at" : "Reading"} the data set${much}.`;
 }
 
 /** The address of an image of the data set. */

@@ -34,6 +34,7 @@ export function beginImage(about) {
 
 function beginGiving() {
   const give = latest(async (file) => {
+    location.hash = "image";
     byId("stage").setAttribute("aria-busy", "true");
     try {
       const { image } = await ask("api/images", { method: "POST", body: file });
@@ -134,8 +135,11 @@ const showEvidence = latest(async () => {
     const url = await askImage(
       `api/images/${image}/evidence.png?${query({ method, label: state.names.indexOf(label) })}`,
     );
-    if (shown.src) URL.revokeObjectURL(shown.src);
+    const before = shown.src;
     shown.src = url;
+    // Not before: what is still loading would fail.
+    await shown.decode();
+    if (before) URL.revokeObjectURL(before);
     shown.dataset.method = method;
     shown.alt = `What speaks for ${label}`;
     setOpacity();

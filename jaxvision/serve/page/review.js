@@ -69,7 +69,8 @@ function card(item, copies) {
   const element = make("li", {
     class: item.wrong ? "doubt likely" : "doubt",
     tabindex: "-1",
-    "aria-label": `${item.path}, labeled ${item.label}`,
+    "aria-label":
+      `${item.path}, labeled ${item.label}` + (item.wrong ? ", likely wrong" : ""),
     "data-index": item.index,
     children: [
       make("div", { class: "frame", children: [image] }),
