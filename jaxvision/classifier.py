@@ -514,8 +514,7 @@ class Classifier:
           folder: a new or empty one.
           images: to check the model by; None: at most 256 of those that the network was
             not trained on, of its own data set.
-          batch: images that the model takes at once; "dynamic": any number, which
-            takes longer.
+          batch: images that the model takes at once; "dynamic": any number.
           dtype: what weights are stored in; float16 takes half the space, and all is
             computed in float32 as well.
           web: add a page that classifies a dropped image in the browser. It wants

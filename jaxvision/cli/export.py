@@ -26,7 +26,7 @@ class Config:
     """Image files to check the model by; none: those of the network's data set that it
     was not trained on."""
     batch: int | Literal["dynamic"] = 1
-    """Images that the model takes at once; dynamic: any number, which takes longer."""
+    """Images that the model takes at once; dynamic: any number."""
     dtype: Literal["float32", "float16"] = "float32"
     """What weights are stored in; float16 takes half the space, and all is computed in
     float32 as well."""
