@@ -6,6 +6,7 @@ classifier.evaluate(dataset).accuracy
 """
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,7 +48,7 @@ from jaxvision.prediction import (
 )
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.pretrained import find_source, imagenet_classes, load
-from jaxvision.storage import write_json, writing
+from jaxvision.storage import file_sha256, write_json, writing
 from jaxvision.training.checkpoint import (
     CheckpointFolder,
     Entry,
@@ -111,29 +112,38 @@ class ModelCard:
         return dataclasses.replace(self, data=data, seed=seed)
 
     def write(self, folder: Path) -> None:
-        """Writes `card.json` into a checkpoint folder.
+        """Writes `card.json` into a checkpoint folder, with the SHA-256 of its values
+        and of the splits that lie there; so the two are replaced at once.
 
         Raises:
           InputError: it cannot be written.
         """
-        write_json(folder / CARD, to_plain(self))
+        plain = to_plain(self)
+        write_json(folder / CARD, {**plain, "sha256": _hashes(plain, folder)})
 
     @classmethod
     def read(cls, folder: Path) -> "ModelCard":
-        """Reads `card.json` of a checkpoint folder.
+        """Reads `card.json` of a checkpoint folder, and checks it and the splits.
 
         Raises:
-          InputError: there is none, or it is not one of ours.
+          InputError: there is none, it is not one of ours, or it or the splits have
+            changed since they were written.
         """
         path = folder / CARD
-        if not path.is_file():
+        try:
+            plain = dict(json.loads(path.read_text("utf-8")))
+            wanted = dict(plain.pop("sha256", {}))
+            found = _hashes(plain, folder)
+            for name in (CARD, SPLITS):
+                if found.get(name) != wanted.get(name):
+                    raise ValueError(f"{name} has changed since it was written")
+            card = from_plain(cls, plain)
+            card.create_model()
+        except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{folder}: no checkpoint there (no {CARD}); give the folder that "
                 "training printed, checkpoints/<experiment>/<time>"
-            )
-        try:
-            card = from_plain(cls, json.loads(path.read_text("utf-8")))
-            card.create_model()
+            ) from None
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -628,6 +638,18 @@ class Classifier:
         return self.model if tta is None else MirroredNetwork.of(self.model)
 
 
+def _hashes(plain: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """SHA-256 of a card's plain values, and of the splits beside it if there are any.
+
+    Of the values, not of the file: the hash stands in that.
+    """
+    text = json.dumps(plain, sort_keys=True)
+    found = {CARD: hashlib.sha256(text.encode()).hexdigest()}
+    if (folder / SPLITS).is_file():
+        found[SPLITS] = file_sha256(folder / SPLITS)
+    return found
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities `[..., K]` float32 from logits `[..., K]`."""
     return np.asarray(jax.nn.softmax(jnp.asarray(logits, jnp.float32), axis=-1))
@@ -782,7 +804,7 @@ def seed_folders(checkpoint: Path) -> list[Path]:
       InputError: there is none.
     """
     seeds = [path.parent for path in checkpoint.glob(f"seed-*/{CARD}")]
-    if (checkpoint / CARD).is_file() or not seeds:
+    if not seeds or (checkpoint / CARD).is_file():
         ModelCard.read(checkpoint)  # explains what is wrong if there is none
         return [checkpoint]
     return sorted(seeds, key=lambda folder: ModelCard.read(folder).seed)

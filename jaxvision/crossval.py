@@ -12,6 +12,7 @@ from jaxvision.models import Network
 from jaxvision.pretrained import Pretrained
 from jaxvision.recipe import (
     Start,
+    check_batch_size,
     extract_views,
     first_variables,
     make_card,
@@ -64,6 +65,7 @@ def cross_validate(
     """
     recipe = start.recipe
     check_folds(recipe)
+    check_batch_size(recipe, len(dataset.images))
     fold = make_folds(
         folds,
         seed=seed,

@@ -29,7 +29,7 @@ from jaxvision.data.dataset import DecodedDataset, load_dataset
 from jaxvision.declaration import DEMO_SETS, Experiment, Table, default_config
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
-from jaxvision.recipe import Start, make_start, train_seed
+from jaxvision.recipe import Start, check_classes, doubts, make_start, train_seed
 from jaxvision.report.formats import format_line, format_names
 from jaxvision.report.progress import Progress, TrainingProgress
 from jaxvision.report.run_folder import (
@@ -40,7 +40,7 @@ from jaxvision.report.run_folder import (
 from jaxvision.report.sections import write_run
 from jaxvision.results import Results, Trial
 from jaxvision.settings import DistributedConfig, Recipe, RunConfig
-from jaxvision.storage import write_json, writing
+from jaxvision.storage import write_json
 from jaxvision.training.distributed import (
     broadcast,
     check_same,
@@ -60,6 +60,7 @@ def run_experiment(
     *,
     recipe: Recipe | None = None,
     options: Any = None,
+    epochs: int | None = None,
     resume_command: Callable[[Path], str] | None = None,
 ) -> Results:
     """Trains every recipe with every seed, and writes run folder and report.
@@ -69,6 +70,8 @@ def run_experiment(
       config: where, how often, on what.
       recipe: in place of the experiment's own.
       options: of the type `experiment.options`; None: its defaults.
+      epochs: of a run that is resumed, where it is to go on for longer than it was
+        begun for; None: no longer.
       resume_command: checkpoint folder -> the command that continues the run, for the
         report.
 
@@ -81,6 +84,7 @@ def run_experiment(
         config,
         recipe or experiment.recipe,
         options or (experiment.options and experiment.options()),
+        epochs,
     )
     return engine.run(functools.partial(write_run, resume_command=resume_command))
 
@@ -106,13 +110,19 @@ class _Engine:
         config: RunConfig,
         recipe: Recipe | None,
         options: Any,
+        epochs: int | None = None,
     ) -> None:
         self._experiment = experiment
         self._given = config
         self._config, self._recipe, self._options = _resumed(
             experiment, config, recipe, options
         )
+        self._grows = epochs is not None
+        if epochs is not None:
+            self._config, self._recipe = _grown(self._config, self._recipe, epochs)
         self._decoded: tuple[Preprocessing, DecodedDataset] | None = None
+        self._doubts: dict[str, None] = {}
+        """What was warned of, in that order."""
         self._folders: tuple[RunFolder, Path] | None = None
 
     def run(self, write: Callable[[Results, float], None]) -> Results:
@@ -153,6 +163,9 @@ class _Engine:
         train = self._sweep if experiment.sweep else self._one_by_one
         trials = train(tables, starts)
         run, folder = self._open_folders()
+        dataset = self._decode(
+            next(iter(starts.values())).preprocessing, config.seeds[0]
+        )
         results = Results(
             experiment,
             config,
@@ -161,7 +174,7 @@ class _Engine:
             tables,
             trials,
             missing,
-            self._decode(next(iter(starts.values())).preprocessing, config.seeds[0]),
+            dataclasses.replace(dataset, notes=(*dataset.notes, *self._doubts)),
             run,
             folder,
         )
@@ -205,6 +218,16 @@ class _Engine:
             self._decoded = preprocessing, decoded
         return self._decoded[1].with_seed(seed)
 
+    def _doubted(self, start: Start, dataset: DecodedDataset) -> DecodedDataset:
+        """The data set with what is doubtful about training on it among its notes;
+        printed the first time."""
+        found = doubts(start, dataset)
+        for doubt in found:
+            if doubt not in self._doubts and is_main_process():
+                print(f"warning: {doubt}", file=sys.stderr)
+            self._doubts[doubt] = None
+        return dataclasses.replace(dataset, notes=(*dataset.notes, *found))
+
     def _one_by_one(
         self, tables: Mapping[str, Table], starts: Mapping[tuple[str, str], Start]
     ) -> dict[tuple[str, str], list[Trial]]:
@@ -217,7 +240,10 @@ class _Engine:
             with main_process_first():
                 pretrained = start.load_weights()
             # Folders are made when all that was given is known to be usable.
-            self._decode(start.preprocessing, self._config.seeds[0])
+            dataset = self._decode(start.preprocessing, self._config.seeds[0])
+            if self._config.folds is None:
+                check_classes(start.recipe, dataset)
+                _check_held_out(dataset, "val", "test")
             run, folder = self._open_folders()
             trials[key] = []
             if self._config.folds is not None:
@@ -254,7 +280,7 @@ class _Engine:
     def _train(
         self, start: Start, pretrained: Any, run: RunFolder, folder: Path, seed: int
     ) -> Trial:
-        dataset = self._decode(start.preprocessing, seed)
+        dataset = self._doubted(start, self._decode(start.preprocessing, seed))
         history = run.read_history(seed=seed)
         with TrainingProgress(title=f"seed {seed}", history=history) as progress:
             classifier, evaluations = train_seed(
@@ -289,6 +315,10 @@ class _Engine:
         config, experiment = self._config, self._experiment
         preprocessing = next(iter(starts.values())).preprocessing
         datasets = {seed: self._decode(preprocessing, seed) for seed in config.seeds}
+        for dataset in datasets.values():
+            _check_held_out(dataset, "val")
+            for start in starts.values():
+                self._doubted(start, dataset)
         saved = [key for key in starts if key[1] in tables[key[0]].save]
         with (
             self._stoppable(None),
@@ -331,25 +361,37 @@ class _Engine:
         if config.resume is not None:
             path = config.runs / name / config.resume.name
             if path.is_dir():
-                return RunFolder.open(path, tensorboard=tensorboard), config.resume
+                run = RunFolder.open(path, tensorboard=tensorboard)
+                if self._grows:
+                    self._write_settings(run, config.resume)
+                return run, config.resume
+        own = config.checkpoints / name
         run = RunFolder.create(
             name,
             root=config.runs,
             name=config.resume.name if config.resume is not None else None,
+            networks=own if config.resume is None and self._keeps_networks else None,
             tensorboard=tensorboard,
         )
+        folder = config.resume or own / run.path.name
+        self._write_settings(run, folder)
+        return run, folder
+
+    @property
+    def _keeps_networks(self) -> bool:
+        """Whether the run has a checkpoint folder, by which it can be continued."""
+        return not self._experiment.sweep and self._config.folds is None
+
+    def _write_settings(self, run: RunFolder, folder: Path) -> None:
+        """Writes the settings into the run folder and into that of the networks."""
         settings = self._settings()
         run.write_config(settings)
-        folder = config.resume or config.checkpoints / name / run.path.name
-        if not self._experiment.sweep and config.folds is None:
-            with writing(folder):
-                folder.mkdir(parents=True, exist_ok=True)
+        if self._keeps_networks:
             # Which processes trained it does not matter to those that continue it.
             write_json(
                 folder / CONFIG,
                 {**settings, "distributed": to_plain(DistributedConfig())},
             )
-        return run, folder
 
     def _settings(self) -> dict[str, Any]:
         """All settings of the run as plain values."""
@@ -413,6 +455,40 @@ def _resumed(
         found, resume=folder, distributed=config.distributed, data=data
     )
     return found, recipe, options
+
+
+def _grown(
+    config: RunConfig, recipe: Recipe | None, epochs: int
+) -> tuple[RunConfig, Recipe | None]:
+    """The settings of a resumed run that goes on to more epochs; prints what follows.
+
+    Raises:
+      InputError: no run is resumed, or it has more epochs already.
+    """
+    before = config.max_epochs if recipe is None else recipe.epochs
+    if config.resume is None or before is None:
+        raise InputError(
+            "every row has its own already; drop it", setting="epochs", value=epochs
+        )
+    if epochs < before:
+        raise InputError(
+            f"the run was begun with {before}: give more, or start a new run",
+            setting="epochs",
+            value=epochs,
+        )
+    if epochs > before:
+        print(
+            f"trained on from {before} epochs to {epochs}; what was finished is "
+            "measured again, on the same splits"
+        )
+    if recipe is None:
+        return dataclasses.replace(config, max_epochs=epochs), None
+    if epochs > before and recipe.schedule.kind == "cosine":
+        print(
+            f"the cosine schedule is that of {epochs} epochs from here on, so the "
+            f"result is not that of {epochs} epochs at once"
+        )
+    return config, recipe.replace(epochs=epochs)
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
@@ -491,6 +567,15 @@ def announce(dataset: DecodedDataset) -> None:
             f"{len(dataset.similar)} pairs of nearly identical images, {apart} of them "
             "in different splits (similar_images.csv in the run folder)",
             file=sys.stderr,
+        )
+
+
+def _check_held_out(dataset: DecodedDataset, *splits: str) -> None:
+    """Raises InputError where none of the splits has images to measure by."""
+    if not any(len(dataset.splits[split]) for split in splits):
+        raise InputError(
+            f"{dataset.root}: no image is in the split {' or '.join(splits)}, so there "
+            "is nothing to measure by; raise `data.split.val`, or change the splits"
         )
 
 

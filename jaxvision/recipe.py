@@ -8,11 +8,13 @@ Two equal recipes on the same images with the same seed give the same bits.
 
 import contextlib
 import dataclasses
+import sys
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxvision import config
@@ -47,6 +49,7 @@ from jaxvision.pretrained import (
     fresh_layers,
     load,
 )
+from jaxvision.report.formats import format_names
 from jaxvision.report.progress import Progress, TrainingProgress
 from jaxvision.settings import OptimConfig, Recipe, ScheduleConfig
 from jaxvision.storage import cache_folder, write_json, writing
@@ -78,6 +81,12 @@ PREFERRED = {
     "full": ("alexnet", "efficientnet_lite0"),
 }
 """What the network "auto" is by method, the first of them within reach."""
+
+MOST_FILLED = 1024
+"""A batch may be this large though there are fewer training images."""
+
+FEW_IMAGES = 10
+"""Fewer validation images than this are doubtful."""
 
 SCALINGS = {"signed": (127.5, 127.5), "half": (127.5, 255.0), "unit": (0.0, 255.0)}
 """Mean and deviation of each scaling, on the scale 0 to 255."""
@@ -181,7 +190,8 @@ def train(
       recipe: how to train.
       seed: of the split, the initialization, the order of the images and dropout.
       folder: checkpoint folder of the training. One that was stopped is continued from
-        there, exactly; a finished one is read. None: nothing is kept beyond what
+        there, exactly; a finished one is read, or goes on where the recipe has more
+        epochs now; see `train_seed`. None: nothing is kept beyond what
         `Classifier.save` writes.
       callbacks: told of every step and epoch.
       progress: whether to show bars on stderr.
@@ -198,6 +208,9 @@ def train(
     config.check_number("seed", seed, Bounds(0, 2**32 - 1))
     with Progress("reading images", unit="images", enabled=progress) as report:
         dataset = data.with_seed(seed).decode(start.preprocessing, progress=report)
+    if progress:
+        for doubt in doubts(start, dataset):
+            print(f"warning: {doubt}", file=sys.stderr)
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = stack.enter_context(
@@ -253,6 +266,10 @@ def train_seed(
 ) -> tuple[Classifier, dict[str, Evaluation]]:
     """Trains one seed, or what is left of it, and measures the network on every split.
 
+    A seed that was trained for fewer epochs than the recipe has goes on to those, and
+    is measured again: with the bits of as many epochs at once, but for a cosine
+    schedule, which follows the curve of the new number from there on.
+
     Args:
       start: of the recipe.
       dataset: in the split of the seed and in the start's preprocessing.
@@ -266,17 +283,22 @@ def train_seed(
 
     Returns:
       The network, and its evaluation on each split that has images.
+
+    Raises:
+      InputError: as `train`; it was trained for more epochs than the recipe has.
     """
+    finished = _is_finished(folder, start.recipe.epochs)
     # What is resumed is what was begun: the same images in the same splits.
-    if (folder / SPLITS).is_file():
+    begun = (folder / SPLITS).is_file()
+    if begun:
         dataset = dataset.with_splits(read_splits(folder / SPLITS))
-    finished = _is_finished(folder)
     if finished:
         classifier = load_classifier(folder)
     else:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        dataset.write_splits(folder / SPLITS)
+        if not begun:
+            dataset.write_splits(folder / SPLITS)
         run = _Training(
             start, dataset, pretrained, seed, folder, callback, save_seconds, progress
         )
@@ -543,7 +565,8 @@ def make_card(start: Start, classes: tuple[str, ...]) -> ModelCard:
 
 
 def check_classes(recipe: Recipe, dataset: DecodedDataset) -> None:
-    """Raises `InputError` where the classes of the images do not suit the recipe."""
+    """Raises `InputError` where the classes of the images, or how many training images
+    there are, do not suit the recipe."""
     labels = dataset.labels[dataset.splits["train"]]
     counts = np.bincount(labels, minlength=len(dataset.classes))
     if recipe.binary and len(dataset.classes) != 2:
@@ -558,6 +581,70 @@ def check_classes(recipe: Recipe, dataset: DecodedDataset) -> None:
             f"{dataset.root}: no image of class {name!r} is in the training split; "
             "add images of it, or change the split"
         )
+    check_batch_size(recipe, len(labels))
+
+
+def check_batch_size(recipe: Recipe, num_images: int) -> None:
+    """Raises `InputError` for a batch that is far larger than the training split.
+
+    Args:
+      num_images: training images.
+    """
+    most = max(MOST_FILLED, num_images * recipe.views)
+    if recipe.batch_size > most:
+        raise InputError(
+            f"must be at most {most} with {num_images} training images",
+            setting="batch_size",
+            value=recipe.batch_size,
+        )
+
+
+def doubts(start: Start, dataset: DecodedDataset) -> list[str]:
+    """What is allowed and yet hardly meant, a sentence each.
+
+    Args:
+      start: of the recipe.
+      dataset: in the split of a seed.
+    """
+    recipe, found = start.recipe, []
+    train, val = len(dataset.splits["train"]), len(dataset.splits["val"])
+    if recipe.batch_size == 1 and _learns_batch_norm(start, dataset):
+        found.append(
+            "a batch of 1 with batch norm: every image is normalized by itself, and "
+            "the network hardly learns; give a batch size of 8 or more"
+        )
+    if recipe.batch_size > train * recipe.views:
+        found.append(
+            f"a batch of {recipe.batch_size} is larger than the {train} training "
+            "images, and filled up with images that do not count"
+        )
+    if not val:
+        found.append("no validation images: the last epoch is the result")
+    elif val < FEW_IMAGES:
+        found.append(
+            f"only {val} validation images: each is {100 / val:.0f} points of accuracy"
+        )
+    for split in ("val", "test"):
+        labels = dataset.labels[dataset.splits[split]]
+        counts = np.bincount(labels, minlength=len(dataset.classes))
+        absent = [dataset.classes[label] for label in np.flatnonzero(counts == 0)]
+        if absent and len(labels):
+            found.append(
+                f"no {split} image of {format_names(absent)}: the accuracy of that "
+                "split says nothing of it"
+            )
+    return found
+
+
+def _learns_batch_norm(start: Start, dataset: DecodedDataset) -> bool:
+    """Whether the network is trained with batch norm by each batch's statistics."""
+    recipe = start.recipe
+    if recipe.method == "features" or (recipe.pretrained and recipe.freeze_bn):
+        return False
+    model = make_card(start, dataset.classes).create_model()
+    shape = (*start.preprocessing.size, start.preprocessing.channels)
+    variables = jax.eval_shape(lambda: init_variables(model, 0, shape))
+    return bool(jax.tree.leaves(variables["batch_stats"]))
 
 
 def make_loss(recipe: Recipe, labels: np.ndarray, num_classes: int) -> Loss:
@@ -601,16 +688,35 @@ def _evaluate(
     return classifier.evaluation(dataset, split, indices, row, logits)
 
 
-def _is_finished(folder: Path) -> bool:
-    """Whether a seed has been trained and measured; its card is there then.
+def _is_finished(folder: Path, epochs: int) -> bool:
+    """Whether a seed has been trained for that many epochs and measured.
 
-    Of several processes, process 0 tells the others, and gives them the card.
+    Of several processes, process 0 tells the others, and gives them what it has.
+
+    Raises:
+      InputError: it was trained for more.
     """
-    path, card = folder / CARD, None
-    if is_main_process() and path.is_file() and ModelCard.read(folder).recorded:
-        card = path.read_text("utf-8")
-    card = broadcast(card)
-    if card is not None and not is_main_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(card, "utf-8")
-    return card is not None
+    texts: dict[str, str] = {}
+    if is_main_process() and (folder / CARD).is_file():
+        found = ModelCard.read(folder)
+        before = found.recipe.get("epochs")
+        if not isinstance(before, int):
+            raise InputError(
+                f"{folder / CARD}: damaged (no epochs in its recipe); train again"
+            )
+        if before > epochs:
+            raise InputError(
+                f"{folder} has been trained for {before}: give at least as many",
+                setting="epochs",
+                value=epochs,
+            )
+        if found.recorded and before == epochs:
+            texts = {
+                name: (folder / name).read_text("utf-8") for name in (CARD, SPLITS)
+            }
+    texts = broadcast(texts)
+    if not is_main_process():
+        for name, text in texts.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, "utf-8")
+    return bool(texts)

@@ -251,8 +251,10 @@ class RunConfig:
     save_seconds: Annotated[float, Bounds(0)] = 30.0
     """Time between two saves while training."""
     resume: Path | None = None
-    """Checkpoint folder of a run that was stopped: continues it with its own settings;
-    give no others but those of where the images and the processes are."""
+    """Checkpoint folder of a run: continues it with its own settings; give no others
+    but those of where the images and the processes are, and more epochs, to train for
+    longer: that gives the bits of as many at once, unless the schedule is a cosine,
+    which is then that of the new number from there on."""
     tensorboard: bool = False
     """Write TensorBoard events too (needs the extra `tensorboard`)."""
 

@@ -1,5 +1,6 @@
 """A trained classifier: labels by name, saved and read back, bad files named."""
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from drawn_images import write_images
 
 import jaxvision as jv
-from jaxvision.classifier import CARD, load_training_data
+from jaxvision.classifier import CARD, SPLITS, load_training_data
 from jaxvision.data.dataset import DataConfig
 from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
@@ -160,6 +161,33 @@ def test_a_damaged_card_is_one_line(classifier, tmp_path, text):
     (folder / CARD).write_text(text)
     with pytest.raises(InputError, match=r"card\.json: damaged"):
         jv.load_classifier(folder)
+
+
+@pytest.mark.parametrize("name", [CARD, SPLITS])
+def test_a_flipped_bit_in_card_or_splits_is_found(classifier, tmp_path, name):
+    path = classifier.save(tmp_path / "saved") / name
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.choice(len(whole), 60, replace=False):
+        content = bytearray(whole)
+        content[place] ^= 1 << rng.integers(8)
+        path.write_bytes(content)
+        found = None
+        with contextlib.suppress(InputError):
+            found = jv.load_classifier(path.parent)
+        # White space of JSON may change.
+        assert found is None or (name, found.card) == (CARD, classifier.card)
+    path.write_bytes(whole)
+    assert jv.load_classifier(path.parent).card == classifier.card
+    path.unlink()
+    with pytest.raises(InputError):
+        jv.load_classifier(path.parent)
+
+
+def test_recorded_figures_leave_a_whole_checkpoint(classifier, tmp_path):
+    folder = classifier.save(tmp_path / "saved")
+    classifier.record({"val": {"accuracy": 0.5}}, folder)
+    assert jv.load_classifier(folder).card.recorded == {"val": {"accuracy": 0.5}}
 
 
 def test_a_card_that_cannot_be_read_is_one_line(classifier, tmp_path, monkeypatch):

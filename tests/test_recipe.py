@@ -13,7 +13,7 @@ from jaxvision.config import from_plain, to_plain
 from jaxvision.data.dataset import DataConfig
 from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
-from jaxvision.recipe import Recipe, make_start
+from jaxvision.recipe import Recipe, doubts, make_start
 from jaxvision.settings import OptimConfig, ScheduleConfig
 from jaxvision.training.loop import Callbacks, Interrupted
 
@@ -88,6 +88,30 @@ def test_a_stopped_training_goes_on_to_the_same_bits(data, trained, tmp_path):
     assert_same(jv.train(data, MLP, **stop), trained[1])
 
 
+@pytest.mark.parametrize("kind", ["constant", "cosine"])
+def test_a_finished_training_goes_on_to_more_epochs(data, tmp_path, kind):
+    recipe = MLP.replace(epochs=2, schedule=ScheduleConfig(kind))
+    options = {"folder": tmp_path / "run", "progress": False}
+    short = jv.train(data, recipe, **options)
+    longer = jv.train(data, recipe.replace(epochs=4), **options)
+    at_once = jv.train(data, recipe.replace(epochs=4), progress=False)
+    assert [row["epoch"] for row in longer.history] == [1, 2, 3, 4]
+    assert [row["train_loss"] for row in longer.history[:2]] == [
+        row["train_loss"] for row in short.history
+    ]
+    assert longer.card.recipe["epochs"] == 4
+    assert longer.evaluate(data, "test").row == longer.card.recorded["test"]
+    if kind == "constant":
+        assert_same(longer, at_once)
+        assert longer.card.recorded == at_once.card.recorded
+    else:
+        assert (
+            longer.history[2]["learning_rate"] == (at_once.history[2]["learning_rate"])
+        )
+    with pytest.raises(InputError, match=r"`epochs` 3: .*trained for 4"):
+        jv.train(data, recipe.replace(epochs=3), **options)
+
+
 def test_what_is_resumed_is_what_was_begun(data, trained, tmp_path):
     """Images that changed since are named before anything is trained or overwritten."""
     root = write_images(tmp_path / "images")
@@ -99,6 +123,46 @@ def test_what_is_resumed_is_what_was_begun(data, trained, tmp_path):
     with pytest.raises(InputError, match=r"red/00\.png"):
         jv.train(jv.load_dataset(config), MLP, folder=folder, progress=False)
     assert (folder / "card.json").read_bytes() == card
+
+
+def test_what_is_doubtful_is_said(data):
+    def said(dataset, **changes):
+        start = make_start(MLP.replace(**changes))
+        return " ".join(doubts(start, dataset.decode(start.preprocessing)))
+
+    assert "each is 11 points" in said(data)
+    enough = dataclasses.replace(
+        data,
+        config=dataclasses.replace(data.config, split=SplitConfig(0.5, 0.5, 0.0)),
+    )
+    assert said(enough) == ""
+    assert "a batch of 19 is larger than the 18 training" in said(enough, batch_size=19)
+    assert said(enough, batch_size=1) == ""
+    convnet = {"network": "convnet", "options": {}, "batch_size": 1, "image_size": 32}
+    assert said(enough, **convnet) == ""
+    assert "batch norm" in said(enough, **convnet, norm="batch")
+    none = dataclasses.replace(
+        data,
+        config=dataclasses.replace(data.config, split=SplitConfig(1.0, 0.0, 0.0)),
+    )
+    assert "no validation images" in said(none)
+
+
+def test_classes_without_images_in_a_split_are_said(data, tmp_path):
+    rows = ["path,label,split"]
+    for path in sorted(data.root.glob("*/*.png")):
+        split = "val" if path.stem == "01" and path.parent.name == "red" else "train"
+        rows.append(f"{path.parent.name}/{path.name},{path.parent.name},{split}")
+    (tmp_path / "splits.csv").write_text("\n".join(rows))
+    config = DataConfig(data.root, splits=tmp_path / "splits.csv")
+    start = make_start(MLP)
+    found = doubts(start, jv.load_dataset(config).decode(start.preprocessing))
+    assert any(text.startswith("no val image of blue, green:") for text in found)
+
+
+def test_a_batch_of_a_million_is_refused(data):
+    with pytest.raises(InputError, match="`batch_size` 1000000: must be at most 1024"):
+        jv.train(data, MLP.replace(batch_size=1_000_000), progress=False)
 
 
 def test_finetune_is_train_with_keywords(data, trained):

@@ -12,6 +12,7 @@ import pytest
 from drawn_images import write_images
 from trained_networks import write_checkpoints
 
+from jaxvision.classifier import ModelCard
 from jaxvision.data.dataset import DataConfig, load_dataset
 from jaxvision.data.splits import SplitConfig
 from jaxvision.declaration import Experiment, Table
@@ -188,28 +189,26 @@ def test_rows_of_an_experiment_stand_beside_published_figures(
 
 
 def test_bad_input_is_one_line_and_leaves_no_run_folder(trained, tmp_path) -> None:
-    def copy(name: str, **changes) -> Path:
-        """A checkpoint that has another card."""
+    def copy(name: str, old: str = "", new: str = "", **changes) -> Path:
+        """A checkpoint that has another card, and `new` for `old` in its splits."""
         folder = tmp_path / name
         shutil.copytree(trained / "network" / "seed-0", folder)
-        card = json.loads((folder / "card.json").read_text())
-        (folder / "card.json").write_text(json.dumps({**card, **changes}))
+        card = ModelCard.read(folder)
+        splits = folder / "splits.csv"
+        splits.write_text(splits.read_text().replace(old, new))
+        dataclasses.replace(card, **changes).write(folder)
         return folder
 
-    def rewrite_splits(folder: Path, old: str, new: str) -> None:
-        path = folder / "splits.csv"
-        path.write_text(path.read_text().replace(old, new))
-
     unfinished = copy("unfinished", recorded={})
-    no_val = copy("no-val")
-    rewrite_splits(no_val, ",val,", ",train,")
+    no_val = copy("no-val", ",val,", ",train,")
     others = tmp_path / "others"
     shutil.copytree(trained / "images", others)
     (others / "red").rename(others / "crimson")
-    classes = ["blue", "crimson", "green"]
+    classes = ("blue", "crimson", "green")
     mismatched = copy("mismatched", classes=classes)
-    renamed = copy("renamed", classes=classes, data={"root": str(others)})
-    rewrite_splits(renamed, "red", "crimson")
+    renamed = copy(
+        "renamed", "red", "crimson", classes=classes, data={"root": str(others)}
+    )
 
     for changes, words in (
         ({"checkpoint": tmp_path}, "no checkpoint there"),

@@ -98,6 +98,7 @@ def run(
             settings.config,
             recipe=settings.recipe,
             options=settings.options,
+            epochs=settings.epochs,
             resume_command=resume,
         )
 

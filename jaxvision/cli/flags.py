@@ -176,6 +176,8 @@ class Settings:
     recipe: Recipe | None
     options: Any
     tune: TuneConfig | None = None
+    epochs: int | None = None
+    """Of a run that is resumed, where they were given."""
 
 
 class ExperimentFlags:
@@ -332,7 +334,16 @@ class ExperimentFlags:
             recipe = recipe.replace(**network)
         if options is not None:
             options = cast(type(options), found.options)
-        return Settings(config, recipe, options, getattr(found, "tune", None))
+        epochs = None
+        if config.resume is not None and any(word[0] == "--epochs" for word in words):
+            # A resumed run may be given these, and has all other settings already.
+            if recipe is None or self._default.recipe is None:
+                epochs = config.max_epochs
+                config = dataclasses.replace(config, max_epochs=None)
+            else:
+                epochs = recipe.epochs
+                recipe = recipe.replace(epochs=self._default.recipe.epochs)
+        return Settings(config, recipe, options, getattr(found, "tune", None), epochs)
 
     def arguments(self, settings: Settings) -> list[str]:
         """What to write on the command line to get these settings."""

@@ -179,12 +179,15 @@ class RunFolder:
         root: Path = Path("runs"),
         name: str | None = None,
         command: str | None = None,
+        networks: Path | None = None,
         tensorboard: bool = False,
     ) -> "RunFolder":
         """Makes `root/experiment/name` and writes `run.json` into it.
 
         name: default is the time, with a number where two begin in one second.
         command: default is the command line of this process.
+        networks: where a folder for its networks is made as well, of the same name;
+          neither of the two was there before.
         tensorboard: also write the history as events.
 
         Raises InputError: `name` is taken or no plain name, the folder can't be
@@ -194,9 +197,12 @@ class RunFolder:
             _event_writer_class()
         parent = root / experiment
         now = datetime.now().astimezone()
+        if networks is not None:
+            with writing(networks):
+                networks.mkdir(parents=True, exist_ok=True)
         with writing(parent):
             parent.mkdir(parents=True, exist_ok=True)
-            path = _new_folder(parent, name, now)
+            path = _new_folder(parent, name, now, networks)
         write_json(
             path / "run.json",
             {
@@ -471,28 +477,45 @@ def command_line() -> str:
     return shlex.join(["python", *arguments])
 
 
-def _new_folder(parent: Path, name: str | None, now: datetime) -> Path:
+def _new_folder(
+    parent: Path, name: str | None, now: datetime, networks: Path | None
+) -> Path:
     if name is not None:
         if Path(name).name != name:
             raise InputError(f"{name!r} is no name for a run: give one without slashes")
         path = parent / name
-        try:
-            path.mkdir()
-        except FileExistsError:
+        if not _made(path, networks):
             raise InputError(
                 f"{path} is there already; choose another name, or continue it with "
                 "`resume`"
-            ) from None
+            )
         return path
     stamp = now.strftime("%Y%m%d-%H%M%S")
-    for number in itertools.count(1):
-        path = parent / (stamp if number == 1 else f"{stamp}-{number}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        return path
+    numbered = (f"{stamp}-{number}" for number in itertools.count(2))
+    for name in itertools.chain([stamp], numbered):
+        if _made(parent / name, networks):
+            return parent / name
     raise AssertionError("unreachable")
+
+
+def _made(path: Path, networks: Path | None) -> bool:
+    """Makes a folder, and one of the same name in `networks`; False where one of them
+    is there already, then none is made."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return False
+    if networks is None:
+        return True
+    with writing(networks):
+        try:
+            (networks / path.name).mkdir()
+        except OSError as error:
+            path.rmdir()
+            if isinstance(error, FileExistsError):
+                return False
+            raise
+    return True
 
 
 def _append(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import jax
@@ -139,6 +140,48 @@ def test_finished_run_is_continued_without_training(checkpoint, capsys):
     assert before == after
 
 
+def test_a_finished_run_goes_on_to_more_epochs(folder, tmp_path, monkeypatch, capsys):
+    shutil.copytree(folder, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    (checkpoint,) = Path("checkpoints/train").iterdir()
+    (run,) = Path("runs/train").iterdir()
+    split = (checkpoint / "seed-3/splits.csv").read_bytes()
+    main(["train", "--resume", str(checkpoint), "--epochs", "4"])
+    printed = capsys.readouterr()
+    assert "trained on from 3 epochs to 4" in printed.out
+    assert "the cosine schedule is that of 4 epochs from here on" in printed.out
+    assert printed.err.count("warning: only 6 validation images") == 1
+    assert "only 6 validation images" in (run / "report.md").read_text()
+    assert len((run / "history.jsonl").read_text().splitlines()) == 4
+    assert (checkpoint / "seed-3/splits.csv").read_bytes() == split
+    for path in (run, checkpoint):
+        assert json.loads((path / "config.json").read_text())["recipe"]["epochs"] == 4
+    with pytest.raises(SystemExit):
+        main(["train", "--resume", str(checkpoint), "--epochs", "2"])
+    assert "--epochs 2: the run was begun with 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--batch-size", "1000000"], "--batch-size 1000000: must be at most 1024"),
+        (
+            [f"--data.split.{part}" for part in ("train=1", "val=0", "test=0")],
+            "no image is in the split val or test",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_before_folders_are_made(
+    photos, arguments, said, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(["train", str(photos), *SMALL, *arguments])
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -151,8 +194,12 @@ def test_finished_run_is_continued_without_training(checkpoint, capsys):
         (["finetune", "--network", "vgg99"], "no "),
         (["train", "--resume", "gone"], "--resume gone: no run to continue there"),
         (
-            ["train", "--resume", "gone", "--epochs", "2"],
+            ["train", "--resume", "gone", "--batch-size", "2"],
             "--resume: continues with the settings of that run",
+        ),
+        (
+            ["train", "--resume", "gone", "--epochs", "30"],
+            "--resume gone: no run to continue there",
         ),
         (["evaluate", "gone"], "gone: no checkpoint there"),
         (["predict", "gone"], "IMAGES: give one or more files or folders"),

@@ -294,7 +294,7 @@ def test_only_what_declares_a_search_space_is_tuned(capsys):
         ("part1_baseline", ["--epochs", "0"], "--epochs 0: must be at least 1"),
         ("part1_robustness", ["--transforms", "sideways"], "sideways"),
         ("part2_features", ["--layer", "conv9"], "conv9"),
-        ("part2_mlp", ["--resume", "nowhere", "--epochs", "3"], "drop the other"),
+        ("part2_mlp", ["--resume", "nowhere", "--gray"], "drop the other"),
         ("part2_mlp", ["--folds", "3"], "--folds: needs --method features"),
     ],
 )

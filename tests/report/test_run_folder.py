@@ -9,6 +9,7 @@ import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -416,3 +417,17 @@ def test_json_files_are_strict_json(tmp_path: Path) -> None:
 
     text = (folder.path / "results.json").read_text()
     assert json.loads(text, parse_constant=refuse)["seconds"] is None
+
+
+def test_folders_of_runs_that_begin_together_are_their_own(tmp_path: Path) -> None:
+    """Two runs with reports in different places, and networks in one."""
+    networks = tmp_path / "networks"
+
+    def begin(number: int) -> str:
+        root = tmp_path / f"runs-{number % 2}"
+        return RunFolder.create("train", root=root, networks=networks).path.name
+
+    with ThreadPoolExecutor(8) as threads:
+        names = list(threads.map(begin, range(16)))
+    assert len(set(names)) == 16
+    assert sorted(path.name for path in networks.iterdir()) == sorted(names)
