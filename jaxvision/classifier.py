@@ -132,8 +132,9 @@ class ModelCard:
         path = folder / CARD
         try:
             plain = dict(json.loads(path.read_text("utf-8")))
-            wanted = dict(plain.pop("sha256", {}))
-            found = _hashes(plain, folder)
+            if "sha256" not in plain:
+                raise ValueError("it holds no SHA-256, as one of an older version")
+            wanted, found = dict(plain.pop("sha256")), _hashes(plain, folder)
             for name in (CARD, SPLITS):
                 if found.get(name) != wanted.get(name):
                     raise ValueError(f"{name} has changed since it was written")
