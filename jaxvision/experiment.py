@@ -29,7 +29,14 @@ from jaxvision.data.dataset import DecodedDataset, load_dataset
 from jaxvision.declaration import DEMO_SETS, Experiment, Table, default_config
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
-from jaxvision.recipe import Start, check_classes, doubts, make_start, train_seed
+from jaxvision.recipe import (
+    Start,
+    as_begun,
+    check_classes,
+    doubts,
+    make_start,
+    train_seed,
+)
 from jaxvision.report.formats import format_line, format_names
 from jaxvision.report.progress import Progress, TrainingProgress
 from jaxvision.report.run_folder import (
@@ -218,6 +225,13 @@ class _Engine:
             self._decoded = preprocessing, decoded
         return self._decoded[1].with_seed(seed)
 
+    def _decode_begun(self, start: Start, label: str, seed: int) -> DecodedDataset:
+        """The images in the split of a seed, or in the one that it was begun with."""
+        dataset = self._decode(start.preprocessing, seed)
+        if (resumed := self._config.resume) is None:
+            return dataset
+        return as_begun(dataset, resumed / folder_name(label) / f"seed-{seed}")
+
     def _doubted(self, start: Start, dataset: DecodedDataset) -> DecodedDataset:
         """The data set with what is doubtful about training on it among its notes;
         printed the first time."""
@@ -240,7 +254,7 @@ class _Engine:
             with main_process_first():
                 pretrained = start.load_weights()
             # Folders are made when all that was given is known to be usable.
-            dataset = self._decode(start.preprocessing, self._config.seeds[0])
+            dataset = self._decode_begun(start, label, self._config.seeds[0])
             if self._config.folds is None:
                 check_classes(start.recipe, dataset)
                 _check_held_out(dataset, "val", "test")
@@ -257,9 +271,7 @@ class _Engine:
             for seed in self._config.seeds:
                 with self._stoppable(folder):
                     trials[key].append(
-                        self._train(
-                            start, pretrained, part, folder / folder_name(label), seed
-                        )
+                        self._train(start, pretrained, part, folder, label, seed)
                     )
         return trials
 
@@ -278,9 +290,16 @@ class _Engine:
         )  # fmt: skip
 
     def _train(
-        self, start: Start, pretrained: Any, run: RunFolder, folder: Path, seed: int
+        self,
+        start: Start,
+        pretrained: Any,
+        run: RunFolder,
+        checkpoint: Path,
+        label: str,
+        seed: int,
     ) -> Trial:
-        dataset = self._doubted(start, self._decode(start.preprocessing, seed))
+        folder = checkpoint / folder_name(label)
+        dataset = self._doubted(start, self._decode_begun(start, label, seed))
         history = run.read_history(seed=seed)
         with TrainingProgress(title=f"seed {seed}", history=history) as progress:
             classifier, evaluations = train_seed(

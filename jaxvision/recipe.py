@@ -288,10 +288,8 @@ def train_seed(
       InputError: as `train`; it was trained for more epochs than the recipe has.
     """
     finished = _is_finished(folder, start.recipe.epochs)
-    # What is resumed is what was begun: the same images in the same splits.
     begun = (folder / SPLITS).is_file()
-    if begun:
-        dataset = dataset.with_splits(read_splits(folder / SPLITS))
+    dataset = as_begun(dataset, folder)
     if finished:
         classifier = load_classifier(folder)
     else:
@@ -314,6 +312,20 @@ def train_seed(
         figures = {split: one.row for split, one in evaluations.items()}
         classifier = classifier.record(figures, folder)
     return classifier, evaluations
+
+
+def as_begun(dataset: DecodedDataset, folder: Path) -> DecodedDataset:
+    """The images in the splits that a training began with, if it has begun.
+
+    Args:
+      folder: its checkpoint folder.
+
+    Raises:
+      InputError: images of it have changed since or are gone.
+    """
+    if (folder / SPLITS).is_file():
+        return dataset.with_splits(read_splits(folder / SPLITS))
+    return dataset
 
 
 class _Training:

@@ -140,6 +140,25 @@ def test_finished_run_is_continued_without_training(checkpoint, capsys):
     assert before == after
 
 
+def test_a_run_keeps_its_split_where_images_are_added(photos, folder, tmp_path):
+    copy, moved = tmp_path / "copy", tmp_path / "moved"
+    shutil.copytree(folder, copy)
+    shutil.copytree(photos, moved)
+    for number in range(4):
+        shutil.copy(moved / f"red/0{number}.png", moved / f"red/new{number}.png")
+    (checkpoint,) = (copy / "checkpoints/train").iterdir()
+    (run,) = (copy / "runs/train").iterdir()
+    before = json.loads((run / "results.json").read_text())["figures"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(copy)
+        arguments = ["--resume", str(checkpoint.relative_to(copy))]
+        main(["train", str(moved), *arguments])
+    after = json.loads((run / "results.json").read_text())["figures"]
+    for name in ("train_loss", "val_loss", "test_loss"):
+        assert after[name]["values"] == before[name]["values"]
+    assert "new" not in (run / "splits-seed-3.csv").read_text()
+
+
 def test_a_finished_run_goes_on_to_more_epochs(folder, tmp_path, monkeypatch, capsys):
     shutil.copytree(folder, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
