@@ -41,7 +41,7 @@ UNITS = 48
 SHEET_COLUMNS = 8
 """Feature maps beside one another in one image of them."""
 
-QUICK: dict[str, dict[str, int]] = {"integrated_gradients": {"steps": 64}}
+QUICK: dict[str, dict[str, int]] = {"integrated_gradients": {"steps": 32}}
 """Options of methods that would take long: the steps that are needed may be 512."""
 
 EFFECTIVE = 0.95
