@@ -25,7 +25,12 @@ from jaxvision.optim import (
     schedule_factor,
 )
 from jaxvision.pretrained import Pretrained, fit_into, fresh_layers, load
-from jaxvision.storage import file_sha256, write_atomically, writing
+from jaxvision.storage import (
+    file_sha256,
+    remove_leftovers,
+    write_atomically,
+    writing,
+)
 from jaxvision.training.checkpoint import CheckpointFolder, flatten
 from jaxvision.training.distributed import broadcast, broadcast_arrays, is_main_process
 from jaxvision.training.loop import Callback, FitResult, Select, fit
@@ -352,6 +357,7 @@ def _write(path: Path, features: np.ndarray) -> None:
     content = buffer.getvalue()
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
     write_atomically(path, content)
     digest = hashlib.sha256(content).hexdigest()
     write_atomically(path.with_suffix(".sha256"), digest.encode())

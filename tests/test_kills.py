@@ -16,6 +16,7 @@ from jaxvision.pretrained import SOURCES, store
 from jaxvision.pretrained.convert import Report
 from jaxvision.report.run_folder import RunFolder
 from jaxvision.training.checkpoint import CheckpointFolder
+from jaxvision.transfer import _write
 
 KILLED = """
 import os, signal, sys
@@ -46,12 +47,17 @@ def write_report(folder: Path) -> None:
     RunFolder.open(folder).write_text("report.md", "all of it")
 
 
+def write_features(folder: Path) -> None:
+    _write(folder / "abc.npy", np.zeros((2, 3), np.float32))
+
+
 @pytest.mark.parametrize(
     ("write", "whole"),
     [
         (write_checkpoint, {"last-00000001"}),
         (write_conversion, {"converted"}),
         (write_report, {"run.json", "report.md"}),
+        (write_features, {"abc.npy", "abc.sha256"}),
     ],
 )
 def test_nothing_is_left_of_a_killed_write(tmp_path, write, whole):
