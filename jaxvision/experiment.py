@@ -569,7 +569,7 @@ def announce(dataset: DecodedDataset) -> None:
     for note in dataset.notes:
         print(format_line(note))
     for kind, count in dataset.ignored.items():
-        print(f"ignored: {count} {kind}", file=sys.stderr)
+        print(f"ignored: {kind} ({count})", file=sys.stderr)
     for path, reason in dataset.bad:
         print(format_line(f"left out: {path}: {reason}"), file=sys.stderr)
     if dataset.pairs_note:

@@ -163,7 +163,7 @@ def _files(paths: Iterable[Path]) -> list[str]:
         files += [str(path / image) for image in inside]
         ignored.update(others)
     for kind, count in ignored.items():
-        print(f"ignored: {count} {kind}", file=sys.stderr)
+        print(f"ignored: {kind} ({count})", file=sys.stderr)
     return files
 
 

@@ -314,6 +314,9 @@ class _Search:
         if not entry.is_file():
             ignored[SPECIAL] += 1
             return False
+        if entry.name == MARKER:
+            # Ours, beside drawn images: nobody misses it.
+            return False
         if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
             return True
         try:

@@ -60,8 +60,8 @@ def test_folders_are_searched_and_the_rest_is_counted(
         str(folder / "deep/er/a.png"),
     ]
     assert printed.err.splitlines() == [
-        "ignored: 1 hidden files and folders",
-        "ignored: 1 files that are no images",
+        "ignored: hidden files and folders (1)",
+        "ignored: files that are no images (1)",
     ]
 
 
