@@ -9,8 +9,8 @@ python -m experiments.part2_finetune --data.root DIR --backbone alexnet_features
 people of FaceScrub. 128 pixels and 4 epochs: .980 ± .009 on the twelve drawn ones.
 Published for 40 people, AlexNet's last layer alone: .699; that takes the whole network,
 `--backbone alexnet --weights FILE --method features`. The last command fine-tunes its
-convolutions under fresh fc6 and fc7: .948 ± .012 on the six people with `--image-size 224
---epochs 8`, 12 min with 3 seeds.
+convolutions under fresh fc6 and fc7: .948 ± .012 on the six people with
+`--image-size 224 --epochs 8`, 12 min with 3 seeds.
 """
 
 from experiments.published import published
