@@ -13,11 +13,11 @@ import numpy as np
 
 from benchmarks.harness import Result, time_in_turn
 from benchmarks.networks import CASES, Case, count_work, make_problem, our_step
+from experiments.part1_baseline import PART1
 from jaxvision.data.dataset import load_dataset
 from jaxvision.data.demo import DemoConfig, write_demo
 from jaxvision.models import MODELS
-from jaxvision.recipe import Recipe, make_start
-from jaxvision.settings import AugmentConfig, OptimConfig, ScheduleConfig
+from jaxvision.recipe import make_start
 from jaxvision.training.sweep import run_sweep
 
 PEAKS = {
@@ -138,18 +138,7 @@ def sweep(*, quick: bool) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         count = 24 if quick else None
         write_demo(DemoConfig("paintings", Path(folder), count=count, processes=1))
-        recipe = Recipe(
-            "simple_cnn",
-            method="scratch",
-            image_size=50,
-            scaling="half",
-            augment=AugmentConfig(),
-            optim=OptimConfig("adam", 1e-4),
-            schedule=ScheduleConfig(),
-            epochs=epochs,
-            batch_size=16,
-        )
-        start = make_start(recipe)
+        start = make_start(PART1.replace(epochs=epochs))
         dataset = load_dataset(folder).decode(start.preprocessing)
         for count in counts:
             seeds = dict.fromkeys(range(count), dataset)

@@ -2,16 +2,16 @@
 
 import dataclasses
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from jaxvision.data.csv_file import read_lines
+from jaxvision.data.csv_file import read_records
 from jaxvision.data.folder import FolderIndex
 from jaxvision.data.selection import subset
 from jaxvision.data.splits import SplitRow
 from jaxvision.errors import InputError
-from jaxvision.storage import csv_cell, csv_text, write_atomically
+from jaxvision.storage import csv_text, write_atomically
 
 Action = Literal["label", "bad", "keep"]
 """label: the image is of another class; bad: it is left out; keep: it was looked at."""
@@ -45,37 +45,17 @@ def read_corrections(path: Path) -> list[Correction]:
     Raises:
       InputError: no such CSV, another header, an unknown action, a path twice.
     """
-    wanted = ",".join(_HEADER)
-    (_, first), *lines = read_lines(path, wanted, any_names=True)
-    header = [name.strip().lower() for name in first]
-    if not {*_HEADER[:3]} <= {*header}:
-        raise InputError(
-            f"{path}: not a file of corrections: its first line must be {wanted}"
-        )
-    places = {name: header.index(name) for name in _HEADER if name in header}
-    rows: dict[str, Correction] = {}
-    for number, line in lines:
-        cells = dict.fromkeys(_HEADER, "")
-        if len(line) == len(header):
-            cells |= {name: csv_cell(line[place]) for name, place in places.items()}
+
+    def parse(cells: Mapping[str, str]) -> Correction | None:
         action = cells["action"].strip().lower()
-        if (
-            not cells["path"]
-            or action not in ACTIONS
-            or bool(cells["label"]) != (action == "label")
-        ):
-            raise InputError(
-                f"{path}: line {number} must be {','.join(header)}, with an action of "
-                f"{', '.join(ACTIONS)}, and a label for the action label alone"
-            )
-        if cells["path"] in rows:
-            raise InputError(
-                f"{path}: line {number} lists {cells['path']} a second time"
-            )
-        rows[cells["path"]] = Correction(
+        if action not in ACTIONS or bool(cells["label"]) != (action == "label"):
+            return None
+        return Correction(
             cells["path"], action, cells["label"], cells["sha256"].lower()
         )
-    return list(rows.values())
+
+    rule = f"an action of {', '.join(ACTIONS)}, and a label for the action label alone"
+    return read_records(path, _HEADER, parse, what="a file of corrections", rule=rule)
 
 
 def write_corrections(path: Path, rows: Iterable[Correction]) -> None:

@@ -11,9 +11,9 @@ from typing import Annotated
 import numpy as np
 
 from jaxvision.config import Bounds
-from jaxvision.data.csv_file import read_lines
+from jaxvision.data.csv_file import read_records
 from jaxvision.errors import InputError
-from jaxvision.storage import csv_cell, csv_text, write_atomically, writing
+from jaxvision.storage import csv_text, write_atomically, writing
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 Splits = dict[str, np.ndarray]
@@ -362,33 +362,18 @@ def read_splits(path: Path) -> list[SplitRow]:
     Raises:
       InputError: no such CSV, another header, an unknown split, a path twice.
     """
-    (_, first), *lines = read_lines(path, ",".join(_HEADER), any_names=True)
-    header = [name.strip().lower() for name in first]
-    if not {*_HEADER[:3]} <= {*header}:
-        raise InputError(
-            f"{path}: not a splits file: its first line must be {','.join(_HEADER)}"
-        )
-    places = {name: header.index(name) for name in _HEADER if name in header}
-    rows: dict[str, SplitRow] = {}
-    for number, line in lines:
-        cells = dict.fromkeys(_HEADER, "")
-        if len(line) == len(header):
-            cells |= {name: csv_cell(line[place]) for name, place in places.items()}
+
+    def parse(cells: Mapping[str, str]) -> SplitRow | None:
         split = SPLIT_NAMES.get(cells["split"].strip().lower())
-        if not cells["path"] or not cells["label"] or split is None:
-            raise InputError(
-                f"{path}: line {number} must be {','.join(header)}, with a split of "
-                f"{', '.join(SPLITS)}"
-            )
-        if cells["path"] in rows:
-            raise InputError(
-                f"{path}: line {number} lists {cells['path']} a second time"
-            )
-        row = SplitRow(cells["path"], cells["label"], split, cells["sha256"].lower())
-        rows[row.path] = row
+        if not cells["label"] or split is None:
+            return None
+        return SplitRow(cells["path"], cells["label"], split, cells["sha256"].lower())
+
+    rule = f"a split of {', '.join(SPLITS)}"
+    rows = read_records(path, _HEADER, parse, what="a splits file", rule=rule)
     if not rows:
         raise InputError(f"{path}: lists no image")
-    return list(rows.values())
+    return rows
 
 
 def apply_splits(

@@ -26,6 +26,7 @@ from jaxvision.label_errors import (
     suspicion_order,
 )
 from jaxvision.serve.survey import Survey
+from jaxvision.storage import check_replaceable
 
 PAGE = 24
 """Images that are shown at once; a group of copies is not parted."""
@@ -44,8 +45,9 @@ class Review:
             data set does not have are left in it.
 
         Raises:
-          InputError: it is there, and no such CSV.
+          InputError: it is there, and no such CSV; or it cannot be written there.
         """
+        check_replaceable(path)
         self.path = path
         self._marks: dict[str, Correction] = {}
         if path.exists():

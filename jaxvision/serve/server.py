@@ -55,8 +55,8 @@ def serve(
       port: 0: a free one.
 
     Raises:
-      InputError: no checkpoint there, a file of corrections that is none, or nothing
-        can listen there.
+      InputError: no checkpoint there, a file of corrections that is none or has no
+        folder, or nothing can listen there.
     """
     review = Review(corrections)
     listener = listen(host, port)

@@ -5,9 +5,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from drawn_images import write_images
 
 from jaxvision.cli.main import main
-from tests.drawn_images import write_images
 
 
 def test_a_training_whose_reader_goes_is_saved_and_names_the_way_on(

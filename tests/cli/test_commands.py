@@ -8,11 +8,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from drawn_images import write_images
 
 import jaxvision as jv
 from jaxvision.cli.main import main
 from jaxvision.storage import CACHE_VARIABLE
-from tests.drawn_images import write_images
 
 SMALL = (
     *("--network", "mlp", "--option", "hidden=8", "--image-size", "8"),

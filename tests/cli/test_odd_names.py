@@ -7,10 +7,10 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from drawn_images import write_images
 
 from jaxvision.cli.main import main
 from jaxvision.storage import CACHE_VARIABLE
-from tests.drawn_images import write_images
 
 SMALL = (
     *("--network", "mlp", "--option", "hidden=4", "--image-size", "8"),

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
+from drawn_images import write_images
 
 import jaxvision as jv
 from jaxvision.classifier import Classifier, ModelCard
@@ -11,7 +12,6 @@ from jaxvision.cli.main import main
 from jaxvision.data.csv_file import read_lines
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.training.state import init_variables
-from tests.drawn_images import write_images
 
 
 @pytest.fixture(scope="module")

@@ -1,76 +1,31 @@
 """The exported folder: checked before it is written, and of use without JAX."""
 
 import dataclasses
-import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from drawn_images import write_images
+from exported_networks import CLASSES, HOSTILE, load_script, make_classifier
 from PIL import Image
 
-from jaxvision.classifier import Classifier, ModelCard
+from jaxvision.classifier import Classifier
 from jaxvision.cli.main import main
 from jaxvision.data.decode import decode_image
-from jaxvision.data.splits import SplitRow
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.storage import find_damage
 from jaxvision.training.state import init_variables
-from tests.drawn_images import write_images
 
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
 from jaxvision.export import folder as export_folder  # noqa: E402
-
-HOSTILE = ("=1+1", "</script><img src=x onerror=alert(1)>", "\x1b[31m\U0001f600\ud800")
-
-CLASSES = ("blue", "green", "red")
-
-
-def make_classifier(
-    root: Path,
-    preprocessing: Preprocessing | None = None,
-    *,
-    classes: Sequence[str] = CLASSES,
-    **options: Any,
-) -> Classifier:
-    """A perceptron that is not trained, on the images below a folder."""
-    card = ModelCard(
-        network="mlp",
-        options={"hidden": 8, **options},
-        classes=tuple(classes),
-        preprocessing=preprocessing or Preprocessing((12, 12), resize_mode="stretch"),
-        weights="fresh",
-        data={"is_demo": False, "root": str(root)},
-        seed=0,
-        batch_size=4,
-    )
-    model = card.create_model()
-    shape = (*card.preprocessing.size, card.preprocessing.channels)
-    splits = [
-        SplitRow(path.relative_to(root).as_posix(), path.parent.name, split)
-        for path in sorted(root.glob("*/*.png"))
-        for split in ["test" if path.stem < "04" else "train"]
-    ]
-    return Classifier(model, init_variables(model, 0, shape), card, tuple(splits))
-
-
-def load_script(folder: Path) -> ModuleType:
-    """The exported `predict.py`, as a module."""
-    spec = importlib.util.spec_from_file_location("exported", folder / "predict.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import functools
 import http.server
 import io
 import json
-import os
 import shutil
 import subprocess
 import threading
@@ -18,16 +17,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawn_images import write_images
+from exported_networks import HOSTILE, load_script, make_classifier
 from PIL import Image
 
 from jaxvision.data.decode import decode_image
 from jaxvision.preprocessing import Preprocessing
-from tests.drawn_images import write_images
-from tests.export.test_export_folder import HOSTILE, load_script, make_classifier
 
 pytest.importorskip("onnxruntime", reason="needs the extra export")
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 RESIZE = """
 import { readFileSync } from "node:fs";
@@ -127,22 +124,6 @@ def test_the_page_resizes_as_pillow_does(folder: Path, tmp_path: Path) -> None:
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="it drives the browser"
-    )
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no browser on this machine: none of {', '.join(BROWSERS)}")
-    # Chromium's sandbox refuses to run as root.
-    flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=flags)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

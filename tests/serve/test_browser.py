@@ -1,8 +1,6 @@
 """The page in a real browser: the system's, driven by Playwright."""
 
 import base64
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +12,6 @@ sync_api = pytest.importorskip(
     "playwright.sync_api", reason="Playwright drives the browser; it is not installed"
 )
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SECONDS = 30
 """That a busy machine may take for anything."""
 
@@ -29,19 +26,6 @@ DROP = """([type, content]) => {
       : new DragEvent("drop", { ...options, dataTransfer: transfer });
   document.getElementById("stage").dispatchEvent(event);
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no browser on this machine: none of {', '.join(BROWSERS)}")
-    # Chromium's sandbox refuses to run as root.
-    flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=flags)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

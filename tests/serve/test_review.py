@@ -120,8 +120,11 @@ def test_what_there_is_not_is_refused_and_nothing_written(reviewed, corrections)
 
 
 def test_a_file_that_cannot_be_written_is_told(classifier, tmp_path):
-    with open_page(classifier, corrections=tmp_path / "gone" / "c.csv") as page:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    with open_page(classifier, corrections=folder / "c.csv") as page:
         page.wait_for_data()
+        folder.rmdir()
         status, said = page.refusal("review/0", b"action=bad")
         assert status == 400
         assert "gone" in said
@@ -183,3 +186,10 @@ def test_the_command_prints_an_address_and_ends_in_one_line(checkpoint, tmp_path
     assert (out, err) == ("", "ended\n")
     assert process.returncode == 130
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_takes_no_marks_is_said_at_once(tmp_path):
+    with pytest.raises(InputError, match="there is no folder"):
+        Review(tmp_path / "missing" / "corrections.csv")
+    with pytest.raises(InputError, match="no plain file"):
+        Review(tmp_path)
