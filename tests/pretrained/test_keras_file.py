@@ -350,7 +350,8 @@ def test_damage_never_shows_as_another_error(tmp_path):
     whole = (tmp_path / "a.h5").read_bytes()
     rng = np.random.default_rng(0)
     refused = 0
-    for _ in range(300):
+    # Each is read in a process of its own; tests/fuzz has more of them on request.
+    for _ in range(60):
         damaged = bytearray(whole)
         for place in rng.integers(8, len(whole), 3):
             damaged[place] = rng.integers(256)
@@ -359,7 +360,7 @@ def test_damage_never_shows_as_another_error(tmp_path):
             read_weights(tmp_path / "b.h5")
         except InputError:
             refused += 1
-    assert refused > 50
+    assert refused > 10
 
 
 def test_a_file_of_the_other_format_names_the_weights_that_it_may_be(tmp_path):
