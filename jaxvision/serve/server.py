@@ -75,14 +75,17 @@ def serve(
         app = make_app(
             session, data, review, worker, token=token, hosts=host_names(host)
         )
+        server = make_server(app)
         try:
-            worker.submit(session.warm_up)
-            print(f"checkpoint: {folder}")
-            print(f"corrections: {corrections}")
-            if not is_loopback(host):
-                print("others can reach this page, if they know its address")
-            print(f"page: {address(listener, host)}/{token}/", flush=True)
-            make_server(app).run([listener])
+            # Before the address is said: Ctrl-C ends a server that has not begun, too.
+            with server.capture_signals():
+                worker.submit(session.warm_up)
+                print(f"checkpoint: {folder}")
+                print(f"corrections: {corrections}")
+                if not is_loopback(host):
+                    print("others can reach this page, if they know its address")
+                print(f"page: {address(listener, host)}/{token}/", flush=True)
+                server.run([listener])
         finally:
             data.stop()
             worker.stop()
