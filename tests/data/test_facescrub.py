@@ -784,12 +784,13 @@ def start(list_file: Path, out: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_call_that_was_ended_midway_is_completed_by_the_next(server, tmp_path, end):
-    lines = []
+    lines, ended = [], threading.Event()
     for i in range(24):
         content = image(i)
 
-        def slowly(handler: _Handler, content: bytes = content) -> None:
-            handler.server.closing.wait(0.05)
+        def slowly(handler: _Handler, i: int = i, content: bytes = content) -> None:
+            # The later ones leave time to end the process before it is done.
+            ended.wait(0.05 if i < 12 else 1)
             answer(content)(handler)
 
         server.routes[f"/{i}.jpg"] = slowly
@@ -802,6 +803,7 @@ def test_call_that_was_ended_midway_is_completed_by_the_next(server, tmp_path, e
         time.sleep(0.005)
     first.send_signal(end)
     _, errors = first.communicate(timeout=120)
+    ended.set()
     assert first.returncode == -end
     assert ("KeyboardInterrupt" in errors) == (end == signal.SIGINT)
     assert 4 <= len(list((tmp_path / "out").rglob("*.png"))) < 24

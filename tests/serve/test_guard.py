@@ -2,6 +2,7 @@
 
 import itertools
 import socket
+import threading
 import time
 
 import pytest
@@ -137,23 +138,25 @@ def test_what_there_is_not_is_refused(classifier, path, body, status):
 
 
 def test_too_many_questions_are_refused_and_the_others_answered():
-    worker = Worker()
-    first = worker.submit(lambda: time.sleep(0.2))
+    worker, answered = Worker(), threading.Event()
+    first = worker.submit(answered.wait)
     waiting = [worker.submit(lambda: 1) for _ in range(MAX_WAITING - 1)]
     # One of them may run already.
     more = itertools.repeat(lambda: 1, 3)
     with pytest.raises(Busy):
         waiting.extend(map(worker.submit, more))
-    assert first.result() is None
+    answered.set()
+    assert first.result()
     assert {future.result() for future in waiting} == {1}
     worker.stop()
 
 
 def test_people_come_before_the_background():
-    worker, order = Worker(), []
-    blocking = worker.submit(lambda: time.sleep(0.1))
+    worker, order, asked = Worker(), [], threading.Event()
+    blocking = worker.submit(asked.wait)
     late = worker.submit(lambda: order.append("background"), background=True)
     soon = worker.submit(lambda: order.append("person"))
+    asked.set()
     for future in (blocking, late, soon):
         future.result()
     assert order == ["person", "background"]
