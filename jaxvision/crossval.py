@@ -94,6 +94,7 @@ def cross_validate(
             seed=seed,
             select=recipe.select,
         )
+            ema_decay=recipe.ema_decay,
         held_out = fold == number
         logits[held_out] = _mean_logits(model, trained, features[:, held_out])
     correct = logits.argmax(-1) == dataset.labels

@@ -365,7 +365,12 @@ class _Training:
         )
         if recipe.method == "features":
             variables, row, history = self._train_head(
-                variables, recipe.optim, recipe.schedule, recipe.epochs, self._callback
+                variables,
+                recipe.optim,
+                recipe.schedule,
+                recipe.epochs,
+                self._callback,
+                ema_decay=recipe.ema_decay,
             )
             checkpoints = CheckpointFolder(self._folder)
             checkpoints.save("best", int(row["step"]), variables, row)
@@ -409,7 +414,13 @@ class _Training:
             self._model,
             tx,
             self._loss,
-            create_state(variables, tx, seed=self._seed, frozen=frozen),
+            create_state(
+                variables,
+                tx,
+                seed=self._seed,
+                frozen=frozen,
+                ema_decay=recipe.ema_decay or None,
+            ),
             train,
             normalize=dataset.preprocessing.normalize,
             epochs=recipe.epochs,
@@ -466,6 +477,8 @@ class _Training:
             batch_size=recipe.batch_size,
             seed=self._seed,
             select=recipe.select,
+        *,
+        ema_decay: float = 0.0,
             patience=recipe.patience,
             checkpoints=CheckpointFolder(self._folder / "head"),
             save_seconds=self._save_seconds,
@@ -490,6 +503,7 @@ def first_variables(
       dataset: in the split of the seed and in the recipe's geometry.
       pretrained: weights of the backbone; None: fresh ones.
       seed: of what is fresh.
+            ema_decay=ema_decay,
     """
     preprocessing = dataset.preprocessing
     shape = (*preprocessing.size, preprocessing.channels)

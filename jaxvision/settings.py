@@ -110,6 +110,11 @@ class Recipe:
         backbone_lr_multiplier=0.3,
     )
     schedule: ScheduleConfig = ScheduleConfig("cosine", warmup_epochs=1.0)
+    ema_decay: Annotated[float, Bounds(0, 1, below=True)] = 0.0
+    """Share that stays, at each step, of a moving average of the weights and of batch
+    norm's statistics, which is validated and kept in their place: 0.99 averages over
+    about 100 steps; 0: the weights themselves. It rises to its value in the first
+    steps."""
     epochs: Annotated[int, Bounds(1)] = 10
     """Epochs at most."""
     batch_size: Annotated[int, Bounds(1)] = 32

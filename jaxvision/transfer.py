@@ -225,6 +225,7 @@ def fit_head(
     batch_size: int,
     seed: int,
     select: Select = "best",
+    ema_decay: float = 0.0,
     patience: int | None = None,
     checkpoints: CheckpointFolder | None = None,
     save_seconds: float = 30.0,
@@ -242,6 +243,7 @@ def fit_head(
       labels: `[N]` int32.
       splits: "train" and "val" -> indices of images; without validation images the
         last epoch is the result.
+      ema_decay: as of `Recipe`.
 
     The others are those of `fit`.
 
@@ -279,7 +281,7 @@ def fit_head(
         head,
         tx,
         loss,
-        create_state(join({}, variables), tx, seed=seed),
+        create_state(join({}, variables), tx, seed=seed, ema_decay=ema_decay or None),
         train,
         normalize=lambda x: x,
         epochs=epochs,

@@ -162,7 +162,8 @@ class Interrupted(Exception):
 class FitResult:
     """How a run ended.
 
-    state: the last state, with the parameters and statistics of the selected epoch.
+    state: the last state, with the parameters and statistics of the selected epoch;
+        averages, where they were kept, have taken the place of the weights.
     history: one row an epoch.
     best_epoch: the selected epoch, from 1; 0 if no epoch had a finite metric.
     reason: why it ended, in words.
@@ -253,7 +254,7 @@ class _Run:
         self.on_nonfinite = on_nonfinite
         self.diverged = False
         self.progress = _Progress()
-        self.best = {"params": state.params, "batch_stats": state.batch_stats}
+        self.best = state.learned
         self.frozen = state.frozen
         self.saved_best = 0
         self.saved_step = -1
@@ -375,11 +376,7 @@ class _Run:
         score = _score(row, self.select)
         if score > progress.best_score:
             progress.best_score, progress.best_epoch = score, int(row["epoch"])
-            trained = {
-                "params": self.placed.params,
-                "batch_stats": self.placed.batch_stats,
-            }
-            self.best = self.runner.unreplicate(trained)
+            self.best = self.runner.unreplicate(self.placed.learned)
         self.callback.on_epoch_end(row)
 
     def save(self) -> None:
@@ -551,7 +548,7 @@ def fit_steps(
     callback.on_finish(f"{reason}; best: epoch {run.progress.best_epoch}")
     final = runner.unreplicate(run.placed)
     if run.progress.best_epoch:
-        final = final.replace(**run.best)
+        final = final.replace(**run.best, average=None)
     return FitResult(final, run.progress.history, run.progress.best_epoch, reason)
 
 

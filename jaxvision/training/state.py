@@ -14,6 +14,39 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxvision.typing import PyTree
 
 
+class Average(flax.struct.PyTreeNode):
+    """Exponential moving averages of what training changes.
+
+    decay: float32 scalar, the share that stays at each step in the long run.
+    params, batch_stats: the averages, as in `TrainState`.
+    """
+
+    decay: jax.Array
+    params: PyTree
+    batch_stats: PyTree
+
+    def after(self, step: jax.Array, params: PyTree, batch_stats: PyTree) -> "Average":
+        """The averages with those of one step more.
+
+        The decay rises to its value as (1 + n) / (10 + n) at step n, so that the first
+        weights, which know nothing, are soon forgotten.
+
+        Args:
+          step: int32 scalar, steps done, this one too.
+          params, batch_stats: after the step.
+        """
+        steps = step.astype(jnp.float32)
+        share = 1.0 - jnp.minimum(self.decay, (1.0 + steps) / (10.0 + steps))
+
+        def follow(average: PyTree, new: PyTree) -> PyTree:
+            return jax.tree.map(lambda a, n: a + share * (n - a), average, new)
+
+        return self.replace(
+            params=follow(self.params, params),
+            batch_stats=follow(self.batch_stats, batch_stats),
+        )
+
+
 class TrainState(flax.struct.PyTreeNode):
     """All that a training step reads and writes.
 
@@ -24,6 +57,8 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: the optimizer's state.
     key: `[2]` uint32; step n draws from (key, n), so that a resumed run draws what
         the uninterrupted one would have drawn.
+    average: moving averages of `params` and `batch_stats`, which take their place in
+        evaluation and in the result; None: there are none.
     """
 
     step: jax.Array
@@ -32,6 +67,7 @@ class TrainState(flax.struct.PyTreeNode):
     batch_stats: PyTree
     opt_state: PyTree
     key: jax.Array
+    average: Average | None = None
 
     @property
     def variables(self) -> dict[str, PyTree]:
@@ -40,6 +76,18 @@ class TrainState(flax.struct.PyTreeNode):
             "params": {**self.params, **self.frozen},
             "batch_stats": self.batch_stats,
         }
+
+    @property
+    def learned(self) -> dict[str, PyTree]:
+        """`params` (the trained parts) and `batch_stats` to evaluate and to keep."""
+        source = self.average or self
+        return {"params": source.params, "batch_stats": source.batch_stats}
+
+    @property
+    def eval_variables(self) -> dict[str, PyTree]:
+        """As `variables`, to evaluate and to keep."""
+        learned = self.learned
+        return {**learned, "params": {**learned["params"], **self.frozen}}
 
 
 def init_variables(
@@ -92,6 +140,7 @@ def create_state(
     *,
     seed: jax.typing.ArrayLike,
     frozen: Collection[str] = (),
+    ema_decay: jax.typing.ArrayLike | None = None,
 ) -> TrainState:
     """A state at step 0.
 
@@ -100,6 +149,7 @@ def create_state(
       tx: the optimizer; it sees the trained parts only.
       seed: of what training draws (dropout).
       frozen: names of parts (keys of `params`) that are not trained.
+      ema_decay: of the averages of the weights, see `Average`; None: none are kept.
 
     Raises:
       ValueError: `frozen` names a part that the network does not have.
@@ -108,13 +158,20 @@ def create_state(
     if unknown := set(frozen) - set(params):
         raise ValueError(f"frozen: no part {sorted(unknown)}; has {sorted(params)}")
     trained = {name: part for name, part in params.items() if name not in frozen}
+    batch_stats = variables.get("batch_stats", {})
+    average = None
+    if ema_decay is not None:
+        # Copies: a compiled step takes the memory of each array once.
+        copies = jax.tree.map(jnp.copy, (trained, batch_stats))
+        average = Average(jnp.asarray(ema_decay, jnp.float32), *copies)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=trained,
         frozen={name: params[name] for name in params if name in frozen},
-        batch_stats=variables.get("batch_stats", {}),
+        batch_stats=batch_stats,
         opt_state=tx.init(trained),
         key=jax.random.key_data(jax.random.key(seed)),
+        average=average,
     )
 
 

@@ -84,13 +84,16 @@ def make_train_step(
         def keep_if_finite(new: PyTree, old: PyTree) -> PyTree:
             return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
 
+        step, params = state.step + 1, optax.apply_updates(state.params, updates)
+        average = state.average
+        if average is not None:
+            average = keep_if_finite(average.after(step, params, stats), average)
         new_state = state.replace(
-            step=state.step + 1,
-            params=keep_if_finite(
-                optax.apply_updates(state.params, updates), state.params
-            ),
+            step=step,
+            params=keep_if_finite(params, state.params),
             batch_stats=keep_if_finite(stats, state.batch_stats),
             opt_state=keep_if_finite(opt_state, state.opt_state),
+            average=average,
         )
         return new_state, {**sums, "nonfinite": 1.0 - finite.astype(jnp.float32)}
 
@@ -106,14 +109,16 @@ def make_eval_step(
 ) -> EvalStep:
     """(state, batch) -> (sums of `classification_sums`, logits `[B, K]` float32).
 
-    No dropout, moving statistics in batch norm, nothing changes. Arguments as in
+    No dropout, moving statistics in batch norm, nothing changes; averages of the
+    weights in place of the weights, where the state holds them. Arguments as in
     `make_train_step`; under pmap the sums are those of the whole batch and the
     logits those of the device's own part.
     """
 
     def eval_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
         images = normalize(batch["image"])
-        logits = cast(jax.Array, model.apply(state.variables, images, train=False))
+        logits = model.apply(state.eval_variables, images, train=False)
+        logits = cast(jax.Array, logits)
         losses = loss(logits, batch["label"])
         sums = classification_sums(logits, batch["label"], batch["mask"], losses)
         if axis_name is not None:

@@ -258,6 +258,7 @@ class _Trial:
             "label_smoothing": recipe.label_smoothing,
             "class_weights": recipe.class_weights,
             "output_biases": recipe.output_biases,
+            "averages": recipe.ema_decay > 0,
             "counts": counts,
             "augment": recipe.augment != AugmentConfig(),
             "train": self.steps_per_epoch,
@@ -436,7 +437,7 @@ class _Program:
         state = jax.vmap(self._make_state)(seeds, own)
         val = jax.device_put(_stack([_val_rows(trial) for trial in filled]))
         zeros = jax.tree.map(lambda x: jnp.broadcast_to(x, (size,)), _no_sums())
-        selected = _copy(state.variables)
+        selected = _copy(state.eval_variables)
         for epoch in range(max(trial.recipe.epochs for trial in trials)):
             active = [not curve.reason for curve in curves]
             if not any(active):
@@ -455,7 +456,7 @@ class _Program:
                 chosen[m] = curve.end_epoch(_of_model(sums, m), _of_model(val_sums, m))
                 left = curve.trial.recipe.epochs - epoch
                 self._count.add(left if curve.reason else 1)
-            selected = _choose(jnp.asarray(chosen), state.variables, selected)
+            selected = _choose(jnp.asarray(chosen), state.eval_variables, selected)
         seconds = (time.monotonic() - began) / len(trials)
         variables = jax.device_get(selected)
         runs = []
@@ -498,7 +499,8 @@ class _Program:
             classes = len(trial.dataset.classes)
             frequencies = class_frequencies(trial.train_labels, classes)
             variables = set_output_biases(variables, frequencies)
-        state = create_state(variables, self._tx, seed=seed)
+        decay = own["ema_decay"] if trial.recipe.ema_decay else None
+        state = create_state(variables, self._tx, seed=seed, ema_decay=decay)
         return _with_hyperparams(state, weight_decay=own["weight_decay"])
 
     def _own(self, trial: _Trial) -> dict[str, Any]:
@@ -506,6 +508,7 @@ class _Program:
         return {
             "rates": {name: np.float32(trial.rates[name]) for name in self._varied},
             "weight_decay": np.float32(trial.recipe.optim.weight_decay),
+            "ema_decay": np.float32(trial.recipe.ema_decay),
         }
 
     def _batches(self, trial: _Trial, split: str) -> Batches:

@@ -126,7 +126,11 @@ def test_models_at_once_end_as_each_alone(datasets, tmp_path):
     [
         {"augment": AugmentConfig(rotation=10.0)},
         {"select": "best", "patience": 2, "epochs": 8},
-        {"schedule": ScheduleConfig("step", step_epochs=2), "dtype": "bfloat16"},
+        {
+            "schedule": ScheduleConfig("step", step_epochs=2),
+            "dtype": "bfloat16",
+            "ema_decay": 0.7,
+        },
     ],
 )
 def test_a_sweep_ends_as_train_does(dataset, tmp_path, one_device, changes):
@@ -177,7 +181,7 @@ def test_numbers_share_one_program(datasets, monkeypatch, models_at_once):
 
 def test_batch_norm_in_a_sweep(datasets, tmp_path):
     options = {"blocks": 1, "filters": 4, "norm": "batch", "dense_width": 8}
-    start = network(epochs=2, options=options)
+    start = network(epochs=2, options=options, ema_decay=0.7)
     runs = [
         run_sweep(
             [start],
