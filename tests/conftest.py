@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,23 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Shapes of different ranks meet only where the code says how.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
-# Nothing of another run: also not in the experiments that tests start.
-os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+# Nothing of another run in the commands that tests start.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 # What a shell starts in the background ignores Ctrl-C, and so would all that tests send
 # it to.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import jax
 import pytest
+
+# What a test has compiled the next ones of its process find. A killed process would
+# leave half a program.
+_COMPILED = tempfile.TemporaryDirectory(prefix="jaxvision-tests-")
+jax.config.update("jax_enable_compilation_cache", True)
+jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -102,11 +102,14 @@ def test_programs_without_their_hash_and_hashes_alone_are_removed(tmp_path):
 
 @pytest.fixture
 def enable(monkeypatch, tmp_path):
-    """jax's own switch; it is put back."""
+    """jax's own switch, without the folder of the tests; both are put back."""
     monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path))
-    before = jax.config.jax_enable_compilation_cache
+    names = "jax_enable_compilation_cache", "jax_compilation_cache_dir"
+    before = {name: getattr(jax.config, name) for name in names}
+    jax.config.update("jax_compilation_cache_dir", None)
     yield lambda value: jax.config.update("jax_enable_compilation_cache", value)
-    jax.config.update("jax_enable_compilation_cache", before)
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 @pytest.fixture
