@@ -28,11 +28,13 @@ from jaxvision.errors import InputError
 from jaxvision.explain.methods import Explanation, TrainedNetwork, find_method
 from jaxvision.metrics import (
     ClassMetrics,
+    Reliability,
     RocCurve,
     class_logits,
     class_metrics,
     confusion_matrix,
     make_cross_entropy,
+    reliability,
     roc_curve,
 )
 from jaxvision.models import Network, create_model
@@ -94,6 +96,9 @@ class ModelCard:
     """Of the evaluation whose figures are recorded."""
     binary: bool = False
     """Two classes are told apart by one logit, that of the second."""
+    temperature: float = 1.0
+    """What logits are divided by for probabilities, fitted to the validation images;
+    see `metrics.fit_temperature`."""
     recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
     """How it was trained: a `Recipe` as plain values."""
     recorded: dict[str, Row] = dataclasses.field(default_factory=dict)
@@ -138,7 +143,8 @@ class ModelCard:
             for name in (CARD, SPLITS):
                 if found.get(name) != wanted.get(name):
                     raise ValueError(f"{name} has changed since it was written")
-            card = from_plain(cls, plain)
+            # Cards from before there were temperatures have none.
+            card = from_plain(cls, {"temperature": 1.0, **plain})
             card.create_model()
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
@@ -170,8 +176,9 @@ class Evaluation:
       images: paths relative to the data set's root.
       labels: `[N]` int32, true classes.
       logits: `[N, K]` float32.
-      loss: mean cross-entropy, in nats.
+      loss: mean cross-entropy of the logits as they are, in nats.
       accuracy: share of the images that are classified correctly.
+      temperature: what logits are divided by for probabilities.
     """
 
     split: str
@@ -181,6 +188,7 @@ class Evaluation:
     logits: np.ndarray
     loss: float
     accuracy: float
+    temperature: float = dataclasses.field(default=1.0, kw_only=True)
 
     @property
     def predictions(self) -> np.ndarray:
@@ -190,7 +198,21 @@ class Evaluation:
     @property
     def probabilities(self) -> np.ndarray:
         """`[N, K]` float32; rows sum to 1."""
-        return softmax(self.logits)
+        return softmax(self.logits / np.float32(self.temperature))
+
+    @cached_property
+    def reliability(self) -> Reliability:
+        """How sure the predictions are, and how often they are right."""
+        return reliability(self.probabilities, self.labels)
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error of the probabilities."""
+        return self.reliability.error
+
+    def with_temperature(self, temperature: float) -> "Evaluation":
+        """The same logits with other probabilities."""
+        return dataclasses.replace(self, temperature=temperature)
 
     @cached_property
     def per_class(self) -> ClassMetrics:
@@ -228,6 +250,7 @@ class Evaluation:
             "accuracy": self.accuracy,
             "balanced_accuracy": self.balanced_accuracy,
             "macro_f1": self.macro_f1,
+            "calibration_error": self.calibration_error,
         }
 
 
@@ -311,6 +334,7 @@ class Classifier:
                 self._answering(tta),
                 self.card.preprocessing,
                 self.variables,
+                self.card.temperature,
             ),
             self.card.classes,
             self.card.preprocessing,
@@ -434,6 +458,7 @@ class Classifier:
             logits,
             row["loss"],
             row["accuracy"],
+            temperature=self.card.temperature,
         )
 
     def evaluate_batches(
@@ -469,9 +494,14 @@ class Classifier:
         )
         return row, np.asarray(class_logits(jnp.asarray(logits)))
 
-    def record(self, figures: Mapping[str, Row], folder: Path) -> "Classifier":
-        """Writes the card, with figures of each split, into its checkpoint."""
-        card = dataclasses.replace(self.card, recorded=dict(figures))
+    def record(
+        self, figures: Mapping[str, Row], folder: Path, *, temperature: float = 1.0
+    ) -> "Classifier":
+        """Writes the card, with figures of each split and the temperature of the
+        probabilities, into its checkpoint."""
+        card = dataclasses.replace(
+            self.card, recorded=dict(figures), temperature=temperature
+        )
         card.write(folder)
         return dataclasses.replace(self, card=card)
 
@@ -558,6 +588,7 @@ class Classifier:
             decoded(),
             batch=batch,
             dtype=dtype,
+            temperature=self.card.temperature,
             web=web,
             about={"network": self.card.network, "weights": self.card.weights},
         )
@@ -828,8 +859,9 @@ def _probabilities(
     model: Network,
     preprocessing: Preprocessing,
     variables: dict[str, PyTree],
+    temperature: float,
     images: jax.Array,
 ) -> jax.Array:
     images = preprocessing.normalize(images)
     logits = jnp.asarray(model.apply(variables, images, train=False))
-    return jax.nn.softmax(class_logits(logits))
+    return jax.nn.softmax(class_logits(logits) / temperature)

@@ -8,6 +8,7 @@ from jaxvision.classifier import Evaluation
 from jaxvision.data.dataset import DecodedDataset
 from jaxvision.data.splits import make_folds
 from jaxvision.errors import InputError
+from jaxvision.metrics import negative_log_likelihood
 from jaxvision.models import Network
 from jaxvision.pretrained import Pretrained
 from jaxvision.recipe import (
@@ -93,8 +94,8 @@ def cross_validate(
             batch_size=recipe.batch_size,
             seed=seed,
             select=recipe.select,
-        )
             ema_decay=recipe.ema_decay,
+        )
         held_out = fold == number
         logits[held_out] = _mean_logits(model, trained, features[:, held_out])
     correct = logits.argmax(-1) == dataset.labels
@@ -104,7 +105,7 @@ def cross_validate(
         tuple(dataset.images),
         dataset.labels,
         logits,
-        _cross_entropy(logits, dataset.labels),
+        negative_log_likelihood(logits, dataset.labels),
         float(np.mean(correct)),
         fold,
     )
@@ -119,10 +120,3 @@ def _mean_logits(
         join({}, variables), features.reshape(-1, width), train=False
     )
     return np.reshape(np.asarray(logits), (views, count, -1)).mean(0)
-
-
-def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over the images, in nats."""
-    shifted = logits - logits.max(-1, keepdims=True)
-    chosen = np.take_along_axis(shifted, labels[:, None], -1)[:, 0]
-    return float(np.mean(np.log(np.exp(shifted).sum(-1)) - chosen))

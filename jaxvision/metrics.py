@@ -178,6 +178,102 @@ def class_metrics(
     )
 
 
+CALIBRATION_BINS = 15
+"""Of Guo et al., arXiv:1706.04599."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reliability:
+    """How sure predictions are, and how often they are right, bin by bin.
+
+    Bin m of M holds the predictions whose probability p, that of the class that is
+    named, is (m - 1) / M < p <= m / M.
+
+    counts: `[M]` int, predictions in each bin.
+    confidence: `[M]`, their mean probability; 0 for an empty bin.
+    accuracy: `[M]`, the share of them that is right; 0 for an empty bin.
+    """
+
+    counts: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: how far accuracy and confidence lie apart in
+        a bin, weighted by its predictions; from 0 to 1."""
+        apart = np.abs(self.accuracy - self.confidence)
+        return float(np.sum(self.counts * apart) / self.counts.sum())
+
+
+def reliability(
+    probabilities: np.ndarray, labels: np.ndarray, *, bins: int = CALIBRATION_BINS
+) -> Reliability:
+    """Bins of equal width by the probability of the class that is named (Guo et al.
+    2017, https://arxiv.org/abs/1706.04599).
+
+    Args:
+      probabilities: `[N, K]`, N at least 1; rows sum to 1.
+      labels: `[N]` class indices.
+      bins: how many, at least 1.
+    """
+    sure = probabilities.max(-1).astype(np.float64)
+    right = probabilities.argmax(-1) == labels
+    place = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    confidence, accuracy = (
+        np.bincount(place, values, minlength=bins) / np.maximum(counts, 1)
+        for values in (sure, right)
+    )
+    return Reliability(counts, confidence, accuracy)
+
+
+def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean cross-entropy of the softmax, in nats, in float64.
+
+    Args:
+      logits: `[N, K]`, N at least 1.
+      labels: `[N]` class indices.
+    """
+    logits = logits.astype(np.float64)
+    shifted = logits - logits.max(-1, keepdims=True)
+    chosen = np.take_along_axis(shifted, labels[:, None], -1)[:, 0]
+    return float(np.mean(np.log(np.exp(shifted).sum(-1)) - chosen))
+
+
+TEMPERATURES = (0.05, 20.0)
+"""The lowest and the highest that are looked for."""
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """By what to divide logits so that probabilities are as sure as they are right.
+
+    Temperature scaling (Guo et al. 2017): the temperature T with the least negative
+    log-likelihood of the labels, summed over the images, plus (log T)² / 2. That term
+    keeps T near 1 where images are few, and away from 0 where all are right.
+
+    Args:
+      logits: `[N, K]` of images that training has not seen.
+      labels: `[N]` class indices.
+
+    Returns:
+      T; 1 where there is no image, or a logit is not finite.
+    """
+    from scipy.optimize import minimize_scalar
+
+    if not len(labels) or not np.isfinite(logits).all():
+        return 1.0
+
+    def cost(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        loss = negative_log_likelihood(scaled, labels)
+        return len(labels) * loss + log_temperature**2 / 2
+
+    bounds = tuple(map(math.log, TEMPERATURES))
+    found: Any = minimize_scalar(cost, bounds=bounds, method="bounded")
+    return math.exp(float(found.x))
+
+
 def wilson_interval(
     correct: int, count: int, *, confidence: float = 0.95
 ) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from jaxvision.metrics import (
     Loss,
     balanced_class_weights,
     class_frequencies,
+    fit_temperature,
     make_cross_entropy,
 )
 from jaxvision.models import Network, check_fits
@@ -309,9 +310,32 @@ def train_seed(
         if len(indices)
     }
     if not finished:
-        figures = {split: one.row for split, one in evaluations.items()}
-        classifier = classifier.record(figures, folder)
+        classifier, evaluations = calibrate(classifier, evaluations, folder)
     return classifier, evaluations
+
+
+def calibrate(
+    classifier: Classifier, evaluations: Mapping[str, Evaluation], folder: Path
+) -> tuple[Classifier, dict[str, Evaluation]]:
+    """Fits the temperature to the validation images, where there are any, and records
+    what the network does on every split.
+
+    Args:
+      classifier: trained and measured, not yet recorded.
+      evaluations: by split.
+      folder: of its checkpoint.
+
+    Returns:
+      The network and its evaluations, with that temperature.
+    """
+    temperature = 1.0
+    if (val := evaluations.get("val")) is not None:
+        temperature = fit_temperature(val.logits, val.labels)
+    found = {
+        split: one.with_temperature(temperature) for split, one in evaluations.items()
+    }
+    figures = {split: one.row for split, one in found.items()}
+    return classifier.record(figures, folder, temperature=temperature), found
 
 
 def as_begun(dataset: DecodedDataset, folder: Path) -> DecodedDataset:
@@ -453,6 +477,8 @@ class _Training:
         schedule: ScheduleConfig,
         epochs: int,
         callback: Callback | None,
+        *,
+        ema_decay: float = 0.0,
     ) -> tuple[dict[str, PyTree], Row, list[Row]]:
         """Trains the head on features of the frozen backbone, which is run once.
 
@@ -477,8 +503,7 @@ class _Training:
             batch_size=recipe.batch_size,
             seed=self._seed,
             select=recipe.select,
-        *,
-        ema_decay: float = 0.0,
+            ema_decay=ema_decay,
             patience=recipe.patience,
             checkpoints=CheckpointFolder(self._folder / "head"),
             save_seconds=self._save_seconds,
@@ -503,7 +528,6 @@ def first_variables(
       dataset: in the split of the seed and in the recipe's geometry.
       pretrained: weights of the backbone; None: fresh ones.
       seed: of what is fresh.
-            ema_decay=ema_decay,
     """
     preprocessing = dataset.preprocessing
     shape = (*preprocessing.size, preprocessing.channels)

@@ -104,6 +104,7 @@ METRICS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "accuracy",
     "macro_f1": "F1",
+    "calibration_error": "share",
     "loss": "nats",
 }
 """What is measured of every split, and its unit."""

@@ -1,6 +1,8 @@
 """A trained classifier: labels by name, saved and read back, bad files named."""
 
 import contextlib
+import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -10,11 +12,12 @@ import pytest
 from drawn_images import write_images
 
 import jaxvision as jv
-from jaxvision.classifier import CARD, SPLITS, load_training_data
+from jaxvision.classifier import CARD, SPLITS, _hashes, load_training_data, softmax
 from jaxvision.data.dataset import DataConfig
 from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
 from jaxvision.explain.methods import TrainedNetwork, explain_batches
+from jaxvision.metrics import fit_temperature
 from jaxvision.settings import OptimConfig
 
 MLP = jv.Recipe(
@@ -107,6 +110,33 @@ def test_predictions_name_classes(classifier, root):
     assert [p.label for p in many] == [path.parent.name for path in paths]
     with pytest.raises(InputError, match=r"no\.png"):
         list(classifier.predict([root / "no.png"]))
+
+
+def test_the_temperature_of_the_card_is_that_of_all_probabilities(
+    classifier, data, tmp_path
+):
+    val = classifier.evaluate(data, "val")
+    assert classifier.card.temperature == fit_temperature(val.logits, val.labels) != 1
+    warm = dataclasses.replace(
+        classifier, card=dataclasses.replace(classifier.card, temperature=3.0)
+    )
+    warm = jv.load_classifier(warm.save(tmp_path / "warm"))
+    found = warm.evaluate(data, "val")
+    np.testing.assert_array_equal(found.logits, val.logits)
+    np.testing.assert_allclose(found.probabilities, softmax(val.logits / 3), rtol=1e-6)
+    one = warm.predict(data.root / found.images[0])
+    assert one.probability == pytest.approx(found.probabilities[0].max(), abs=1e-6)
+    plain = found.with_temperature(1)
+    np.testing.assert_allclose(plain.probabilities, softmax(val.logits), rtol=1e-6)
+
+
+def test_checkpoints_from_before_temperatures_have_none(classifier, tmp_path):
+    folder = classifier.save(tmp_path / "saved")
+    plain = json.loads((folder / CARD).read_text())
+    del plain["temperature"]
+    plain["sha256"] = _hashes({k: v for k, v in plain.items() if k != "sha256"}, folder)
+    (folder / CARD).write_text(json.dumps(plain))
+    assert jv.load_classifier(folder).card.temperature == 1
 
 
 def test_explains_the_predicted_class_or_the_one_that_is_named(classifier, root):

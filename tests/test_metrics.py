@@ -12,7 +12,10 @@ from jaxvision.metrics import (
     class_metrics,
     classification_sums,
     confusion_matrix,
+    fit_temperature,
     make_cross_entropy,
+    negative_log_likelihood,
+    reliability,
     roc_curve,
     summarize,
     wilson_interval,
@@ -184,3 +187,51 @@ def test_class_metrics_are_scikit_learns(seed):
         assert ours.recall[c] == pytest.approx(theirs["recall"])
         assert ours.f1[c] == pytest.approx(theirs["f1-score"])
         assert ours.support[c] == theirs["support"]
+
+
+@pytest.mark.parametrize("bins", [1, 4, 15])
+def test_calibration_error_is_that_of_a_plain_loop(bins):
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(3, 0.4), 200)
+    probabilities[:2] = [[1, 0, 0], [0.25, 0.25, 0.5]]  # on the edges of bins
+    labels = rng.integers(0, 3, 200)
+    found = reliability(probabilities, labels, bins=bins)
+    error = 0.0
+    for bin in range(bins):
+        members = [
+            (row.max(), row.argmax() == label)
+            for row, label in zip(probabilities, labels, strict=True)
+            if bin / bins < row.max() <= (bin + 1) / bins
+        ]
+        assert found.counts[bin] == len(members)
+        if members:
+            confidence, accuracy = np.mean(members, 0)
+            assert found.confidence[bin] == pytest.approx(confidence)
+            assert found.accuracy[bin] == pytest.approx(accuracy)
+            error += len(members) / 200 * abs(confidence - accuracy)
+    assert found.counts.sum() == 200
+    assert found.error == pytest.approx(error)
+
+
+def test_a_temperature_undoes_what_made_logits_too_sure():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(4000, 4)) * 2
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (chances.cumsum(1) < rng.random((4000, 1))).sum(1)
+    assert fit_temperature(logits, labels) == pytest.approx(1, abs=0.1)
+    assert fit_temperature(logits * 3, labels) == pytest.approx(3, abs=0.3)
+
+    def cost(temperature):
+        loss = negative_log_likelihood(logits / temperature, labels)
+        return 4000 * loss + np.log(temperature) ** 2 / 2
+
+    best = fit_temperature(logits, labels)
+    assert cost(best) < min(cost(best * 1.01), cost(best / 1.01))
+
+
+def test_a_temperature_keeps_its_senses_where_all_are_right_or_none_are_there():
+    labels = np.arange(6) % 3
+    sure = np.eye(3)[labels] * 6
+    assert 0.1 < fit_temperature(sure, labels) < 1
+    assert fit_temperature(sure[:0], labels[:0]) == 1
+    assert fit_temperature(np.full((6, 3), np.nan), labels) == 1

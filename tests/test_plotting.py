@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from jaxvision.metrics import RocCurve
+from jaxvision.metrics import RocCurve, reliability
 from jaxvision.plotting import (
     DEMO_STAMP,
     FieldPanel,
@@ -28,6 +28,7 @@ from jaxvision.plotting import (
     learning_curves,
     prediction_caption,
     receptive_field_maps,
+    reliability_diagram,
     roc_curves,
     transform_curves,
 )
@@ -108,6 +109,17 @@ def test_seeds_have_mean_and_band() -> None:
     band = loss.collections[0].get_paths()[0].get_extents()
     assert band.ymax == pytest.approx(1.1 + 0.2 / math.sqrt(2))
     assert any("mean of 2 seeds" in text for text in texts(figure))
+    drawn(figure)
+
+
+def test_a_reliability_diagram_has_the_bins_that_hold_images() -> None:
+    before = reliability(np.array([[0.99, 0.01], [0.4, 0.6]]), np.array([1, 1]))
+    after = reliability(np.array([[0.8, 0.2], [0.45, 0.55]]), np.array([1, 1]))
+    figure = reliability_diagram(before, after, title="x", demo=True)
+    first, second, _ = figure.axes[0].lines
+    np.testing.assert_allclose(first.get_xdata(), [0.6, 0.99])
+    np.testing.assert_allclose(second.get_ydata(), [1, 0])
+    assert f"after: calibration error {after.error:.3f}" in texts(figure)
     drawn(figure)
 
 

@@ -77,6 +77,7 @@ def export_network(
     *,
     batch: BatchSize,
     dtype: Dtype,
+    temperature: float,
     web: bool,
     about: Mapping[str, str],
 ) -> Exported:
@@ -90,6 +91,7 @@ def export_network(
       images: `[H, W, C]` uint8 each, by which the model is checked.
       batch: images at once; "dynamic": any number.
       dtype: what weights are stored in.
+      temperature: what logits are divided by for probabilities.
       web: whether to add a page that classifies in a browser.
       about: what else the model states of itself.
 
@@ -109,6 +111,7 @@ def export_network(
         preprocessing,
         batch=batch,
         dtype=dtype,
+        temperature=temperature,
         metadata={
             "labels": json.dumps(list(classes)),
             "preprocessing": json.dumps(preprocessing.to_dict()),

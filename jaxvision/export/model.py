@@ -38,6 +38,7 @@ def onnx_model(
     *,
     batch: BatchSize,
     dtype: Dtype,
+    temperature: float = 1.0,
     metadata: Mapping[str, str],
 ) -> onnx.ModelProto:
     """A network in evaluation, normalization included.
@@ -52,6 +53,7 @@ def onnx_model(
       preprocessing: whose normalization the model begins with.
       batch: images at once; "dynamic": any number.
       dtype: what weights are stored in; all is computed in float32.
+      temperature: what logits are divided by for probabilities.
       metadata: what the model states of itself.
 
     Raises:
@@ -75,9 +77,13 @@ def onnx_model(
         # The first class's logit is 0.
         pads = graph.constant(np.array([0, 1, 0, 0], np.int64))
         result = graph.add("Pad", result, pads, rank=2)
+    scaled = result
+    if temperature != 1:
+        divisor = graph.constant(np.float32(temperature))
+        scaled = graph.add("Div", result, divisor, rank=2)
     graph.nodes += [
         Node("Identity", [result], LOGITS, {}, 2),
-        Node("Softmax", [result], PROBABILITIES, {"axis": -1}, 2),
+        Node("Softmax", [scaled], PROBABILITIES, {"axis": -1}, 2),
     ]
     nodes = [written for node in graph.nodes for written in _written(graph, node)]
     weights, casts = _stored(graph, {n for node in nodes for n in node.input}, dtype)

@@ -11,6 +11,7 @@ from jaxvision.plotting.curves import (
     confusion_matrix,
     curves_by_recipe,
     learning_curves,
+    reliability_diagram,
     roc_curves,
     transform_curves,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "learning_curves",
     "prediction_caption",
     "receptive_field_maps",
+    "reliability_diagram",
     "roc_curves",
     "shorten",
     "stamped",

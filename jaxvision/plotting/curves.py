@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from sklearn.metrics import ConfusionMatrixDisplay, DetCurveDisplay, RocCurveDisplay
 
-from jaxvision.metrics import RocCurve
+from jaxvision.metrics import Reliability, RocCurve
 from jaxvision.plotting.style import (
     BLUE,
     GRAY,
@@ -226,6 +226,43 @@ def roc_curves(
     errors.set(xlabel="false positive rate", ylabel="false negative rate")
     for axes in (whole, errors):
         axes.set_aspect("equal")
+        tidy(axes)
+    return figure
+
+
+def reliability_diagram(
+    before: Reliability, after: Reliability, *, title: str, demo: bool = False
+) -> Figure:
+    """Accuracy over confidence, bin by bin, before and after temperature scaling, and
+    below it how many predictions each bin holds.
+
+    Args:
+      before, after: with the same bins.
+    """
+    figure = new_figure(5.4, 5.2, title=title, demo=demo)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    edges = np.linspace(0, 1, len(after.counts) + 1)
+    for found, name, (color, dashes, marker) in zip(
+        (before, after), ("before", "after"), NETWORKS[1::-1], strict=True
+    ):
+        filled = found.counts > 0
+        label = f"{name}: calibration error {found.error:.3f}"
+        upper.plot(
+            found.confidence[filled],
+            found.accuracy[filled],
+            color=color,
+            linestyle=dashes,
+            marker=marker,
+            label=label,
+            linewidth=1.5,
+            markersize=4,
+        )
+        lower.stairs(found.counts, edges, color=color, linestyle=dashes, linewidth=1.5)
+    upper.plot([0, 1], [0, 1], ":", color=GRAY, linewidth=1.2, label="calibrated")
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(-0.02, 1.02))
+    upper.legend(loc="upper left", **LEGEND)
+    lower.set(xlabel="probability of the predicted class", ylabel="images")
+    for axes in (upper, lower):
         tidy(axes)
     return figure
 

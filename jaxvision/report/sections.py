@@ -18,7 +18,13 @@ from jaxvision import plotting
 from jaxvision.config import to_plain
 from jaxvision.data.dataset import DecodedDataset
 from jaxvision.declaration import Table as RecipeTable
-from jaxvision.metrics import RocCurve, wilson_interval
+from jaxvision.metrics import (
+    CALIBRATION_BINS,
+    RocCurve,
+    negative_log_likelihood,
+    reliability,
+    wilson_interval,
+)
 from jaxvision.models import Network
 from jaxvision.models.summary import summarize_model
 from jaxvision.recipe import make_card, make_start
@@ -159,6 +165,7 @@ def _classifier_sections(run: RunFolder, trials: Sequence[Trial]) -> Iterator[Se
     yield _curves(run, trials)
     yield _intervals(trials)
     yield from _roc(run, trials)
+    yield _calibration(run, trials)
     yield _confusion(run, trials)
     yield _classes(trials)
     yield _gallery(run, best)
@@ -289,6 +296,54 @@ def _roc(run: RunFolder, trials: Sequence[Trial]) -> Iterator[Section]:
         "A curve a seed; roc_curve.csv has every point.",
     )
     yield Section("ROC curve", [image])
+
+
+def _calibration(run: RunFolder, trials: Sequence[Trial]) -> Section:
+    """Whether probabilities are as sure as they are right, of all seeds together."""
+    after = [trial.held_out for trial in trials]
+    before = [found.with_temperature(1.0) for found in after]
+    labels = np.concatenate([found.labels for found in after])
+    figure = plotting.reliability_diagram(
+        *(
+            reliability(np.concatenate([one.probabilities for one in several]), labels)
+            for several in (before, after)
+        ),
+        title=f"Reliability, {after[0].split} images",
+        demo=_dataset(trials[0]).is_demo,
+    )
+    run.save_figure("reliability", figure)
+    image = Image(
+        "reliability.png",
+        "Accuracy over the probability of the predicted class, and the number of "
+        "images, before and after temperature scaling.",
+        "All seeds together. The expected calibration error is the mean distance from "
+        f"the diagonal, over {CALIBRATION_BINS} bins of equal width.",
+    )
+    rows = [
+        [
+            str(trial.seed),
+            format_figure(new.temperature),
+            *(format_figure(found.calibration_error) for found in (old, new)),
+            *(
+                format_figure(
+                    negative_log_likelihood(
+                        found.logits / found.temperature, found.labels
+                    )
+                )
+                for found in (old, new)
+            ),
+        ]
+        for trial, old, new in zip(trials, before, after, strict=True)
+    ]
+    header = [
+        "seed", "temperature", "calibration error before", "after", "loss before",
+        "loss after",
+    ]  # fmt: skip
+    note = (
+        f"The {after[0].split} images. Logits are divided by the temperature, which is "
+        "fitted to the validation images."
+    )
+    return Section("Calibration", [image, Table(header, rows), Text(note)])
 
 
 def _confusion(run: RunFolder, trials: Sequence[Trial]) -> Section:

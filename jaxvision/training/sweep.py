@@ -39,7 +39,7 @@ from jaxvision.errors import InputError
 from jaxvision.metrics import class_frequencies
 from jaxvision.models import Network, check_fits, rate_options
 from jaxvision.optim import make_optimizer, schedule_factor
-from jaxvision.recipe import Start, check_classes, make_card, make_loss
+from jaxvision.recipe import Start, calibrate, check_classes, make_card, make_loss
 from jaxvision.settings import AugmentConfig, Recipe
 from jaxvision.storage import write_json, writing
 from jaxvision.training.checkpoint import CheckpointFolder
@@ -344,12 +344,12 @@ class _Trial:
         card = make_card(self.start, self.dataset.classes)
         card.of_training(self.dataset, self.seed).write(folder)
         classifier = load_classifier(folder)
-        figures = {
-            split: classifier.evaluate(self.dataset, split).row
+        evaluations = {
+            split: classifier.evaluate(self.dataset, split)
             for split, indices in self.dataset.splits.items()
             if len(indices)
         }
-        classifier.record(figures, folder)
+        calibrate(classifier, evaluations, folder)
 
     def _splits(self) -> str:
         digest = hashlib.sha256()

@@ -60,6 +60,17 @@ def test_what_is_written(classifier: Classifier, tmp_path: Path) -> None:
         classifier.export(found.folder)
 
 
+def test_probabilities_have_the_temperature(photos: Path, tmp_path: Path) -> None:
+    plain = make_classifier(photos)
+    card = dataclasses.replace(plain.card, temperature=0.25)
+    classifier = dataclasses.replace(plain, card=card)
+    script = load_script(classifier.export(tmp_path / "out").folder)
+    for path in sorted(photos.glob("*/00.png")):
+        ours = list(classifier.predict(path).probabilities.values())
+        np.testing.assert_allclose(script.predict(script.read(path)), ours, atol=1e-4)
+        assert max(ours) > max(plain.predict(path).probabilities.values()) + 0.01
+
+
 def test_the_script_needs_no_jax(photos: Path, tmp_path: Path) -> None:
     classifier = make_classifier(photos, classes=HOSTILE)
     folder = classifier.export(tmp_path / "out", batch=3).folder

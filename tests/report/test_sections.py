@@ -151,8 +151,8 @@ def test_one_recipe_shows_its_classifier(tmp_path, capsys):
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         "## Results", "## Published figures", "## How it was done",
         "## Learning curves", "## Accuracy with its confidence interval",
-        "## ROC curve", "## Confusion matrix", "## Classes", "## Gallery", "## Use it",
-        "## Details",
+        "## ROC curve", "## Calibration", "## Confusion matrix", "## Classes",
+        "## Gallery", "## Use it", "## Details",
     ]  # fmt: skip
     for expected in (
         "Does it write?",
@@ -171,7 +171,8 @@ def test_one_recipe_shows_its_classifier(tmp_path, capsys):
     assert {
         "bad_images.csv", "identical_images.csv", "splits-seed-0.csv",
         "splits-seed-1.csv", "predictions-seed-1.csv", "roc_curve.csv", "gallery.png",
-        "confusion_matrix.png", "learning_curves.png", "results.json",
+        "confusion_matrix.png", "learning_curves.png", "reliability.png",
+        "results.json",
     } <= names(found)  # fmt: skip
     figures = found.run.read_results()["figures"]
     assert {"test_accuracy", "val_macro_f1", "train_loss", "test_auc"} <= set(figures)
