@@ -62,6 +62,7 @@ from jaxvision.training.color import (
 )
 from jaxvision.training.distributed import broadcast, is_main_process
 from jaxvision.training.loop import Callback, Callbacks, fit
+from jaxvision.training.mixing import make_mix
 from jaxvision.training.parallel import Runner
 from jaxvision.training.state import create_state, init_variables, set_output_biases
 from jaxvision.transfer import (
@@ -455,6 +456,7 @@ class _Training:
             save_seconds=self._save_seconds,
             augment=augment,
             learning_rate_at=lambda step: peak * float(factor(step)),
+            mix=make_mix(mixup=recipe.mixup or None, cutmix=recipe.cutmix or None),
             callback=self._callback,
             runner=runner,
         )

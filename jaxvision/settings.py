@@ -94,6 +94,13 @@ class Recipe:
     augment: AugmentConfig = AugmentConfig(
         resized_crop=0.3, horizontal_flip=0.5, brightness=0.2, contrast=0.2
     )
+    mixup: Annotated[float, Bounds(0)] = 0.0
+    """Blend each training image with another one of its batch: the share of it is drawn
+    from a beta distribution with this for both parameters; 0: never."""
+    cutmix: Annotated[float, Bounds(0)] = 0.0
+    """Paste a box of another image of the batch into each one: the part of the area
+    that is left is drawn likewise; 0: never. With `mixup` too, one of the two, at
+    random."""
     label_smoothing: Annotated[float, Bounds(0, 1, below=True)] = 0.0
     """Share of the target that is spread over all classes."""
     class_weights: bool = False
@@ -175,7 +182,7 @@ def idle_settings(recipe: Recipe) -> dict[str, str]:
     else:
         note("with `method` scratch", "weights", "freeze_bn")
     if method == "features":
-        note("with `method` features", "freeze_bn")
+        note("with `method` features", "freeze_bn", "mixup", "cutmix")
         if recipe.views == 1:
             augment = dataclasses.fields(AugmentConfig)
             changes = (f"augment.{field.name}" for field in augment)

@@ -35,7 +35,7 @@ FLOORS = (
     ),
     # What is trained, by which settings; and how it is drawn.
     (
-        "jaxvision.label_errors",
+        "jaxvision.linear_heads",
         "jaxvision.settings",
         "jaxvision.models",
         "jaxvision.plotting",
@@ -43,6 +43,7 @@ FLOORS = (
     (
         "jaxvision.declaration",
         "jaxvision.export",
+        "jaxvision.label_errors",
         "jaxvision.optim",
         "jaxvision.prediction",
         "jaxvision.pretrained",
@@ -50,6 +51,7 @@ FLOORS = (
         "jaxvision.training",
         "jaxvision.training.color",
         "jaxvision.training.distributed",
+        "jaxvision.training.mixing",
         "jaxvision.training.state",
     ),
     (

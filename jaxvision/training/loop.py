@@ -23,6 +23,7 @@ from jaxvision.settings import Select
 from jaxvision.training.checkpoint import CheckpointFolder, flatten, unflatten_like
 from jaxvision.training.distributed import barrier, check_same, is_main_process
 from jaxvision.training.history import WORST, end_reason, val_score
+from jaxvision.training.mixing import Mix
 from jaxvision.training.parallel import SIGNAL, Runner, synchronize
 from jaxvision.training.state import TrainState
 from jaxvision.training.step import (
@@ -215,6 +216,7 @@ class Steps:
         *,
         normalize: Normalize,
         augment: Augment | None = None,
+        mix: Mix | None = None,
         runner: Runner | None = None,
     ) -> "Steps":
         """The steps of a network; arguments as in `fit`."""
@@ -222,7 +224,13 @@ class Steps:
         axis_name = runner.axis_name
         model = synchronize(model, axis_name)
         train_step = make_train_step(
-            model, tx, loss, normalize=normalize, augment=augment, axis_name=axis_name
+            model,
+            tx,
+            loss,
+            normalize=normalize,
+            augment=augment,
+            mix=mix,
+            axis_name=axis_name,
         )
         eval_step = make_eval_step(
             model, loss, normalize=normalize, axis_name=axis_name
@@ -437,6 +445,7 @@ def fit(
     checkpoints: CheckpointFolder | None = None,
     save_seconds: float = 30.0,
     augment: Augment | None = None,
+    mix: Mix | None = None,
     learning_rate_at: Callable[[int], float] | None = None,
     callback: Callback | None = None,
     runner: Runner | None = None,
@@ -469,6 +478,7 @@ def fit(
       save_seconds: time between two saves; there is one more at the end, and on
         Ctrl-C.
       augment: random changes of normalized training images, on the device.
+      mix: how training images are mixed; None: they are not.
       learning_rate_at: step -> rate, for the history.
       callback: is told of every step and epoch; that of process 0 alone.
       runner: on which devices; None: all, those of other processes too.
@@ -481,7 +491,13 @@ def fit(
     """
     return fit_steps(
         Steps.compile(
-            model, tx, loss, normalize=normalize, augment=augment, runner=runner
+            model,
+            tx,
+            loss,
+            normalize=normalize,
+            augment=augment,
+            mix=mix,
+            runner=runner,
         ),
         state,
         train,

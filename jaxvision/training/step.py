@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxvision.metrics import Loss, classification_sums
+from jaxvision.training.mixing import Mix
 from jaxvision.training.state import TrainState
 from jaxvision.typing import Batch, Metrics, PyTree
 
@@ -28,6 +29,7 @@ def make_train_step(
     *,
     normalize: Normalize,
     augment: Augment | None = None,
+    mix: Mix | None = None,
     axis_name: str | None = None,
 ) -> TrainStep:
     """One optimizer step on one batch, as a pure function for jit, scan, pmap, vmap.
@@ -43,6 +45,9 @@ def make_train_step(
       loss: loss of each example; the step minimizes its mean over the mask.
       normalize: the network's preprocessing, applied here and nowhere else.
       augment: random changes after it; None: none.
+      mix: how images are mixed after that, those of each device among themselves, see
+        `make_mix`; None: they are not. The accuracy is that of the label with the
+        larger share.
       axis_name: the mapped axis over which the batch is spread under pmap:
         gradients and metrics are those of the whole batch. None: not spread.
     """
@@ -59,6 +64,12 @@ def make_train_step(
         if augment is not None:
             # Another key than dropout's.
             images = augment(jax.random.fold_in(key, 1), images)
+        labels, loss_of = batch["label"], loss
+        if mix is not None:
+            _, height, width, _ = images.shape
+            mixing = mix(jax.random.fold_in(key, 2), batch["mask"], (height, width))
+            images = mixing.apply(images)
+            labels, loss_of = mixing.larger(labels), mixing.loss(loss, labels)
 
         def mean_loss(params: PyTree) -> tuple[jax.Array, tuple[Metrics, PyTree]]:
             logits, updates = model.apply(
@@ -69,8 +80,8 @@ def make_train_step(
                 rngs={"dropout": key},
                 mutable=["batch_stats"],
             )
-            losses = loss(logits, batch["label"])
-            sums = classification_sums(logits, batch["label"], batch["mask"], losses)
+            losses = loss_of(logits, labels)
+            sums = classification_sums(logits, labels, batch["mask"], losses)
             stats = updates.get("batch_stats", state.batch_stats)
             # This device's share of the mean over the whole batch: the shares of
             # loss and gradient add up to it.

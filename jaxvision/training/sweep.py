@@ -52,6 +52,7 @@ from jaxvision.training.loop import (
     epoch_row,
     fit_steps,
 )
+from jaxvision.training.mixing import make_mix
 from jaxvision.training.parallel import (
     Device,
     Epoch,
@@ -193,6 +194,12 @@ class _Trial:
         return {k: float(v) for k, v in self.recipe.options.items() if k in names}
 
     @property
+    def mixed(self) -> dict[str, float]:
+        """How images are mixed, as `make_mix` takes it; it is data."""
+        values = {"mixup": self.recipe.mixup, "cutmix": self.recipe.cutmix}
+        return {name: value for name, value in values.items() if value}
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         preprocessing = self.dataset.preprocessing
         return (*preprocessing.size, preprocessing.channels)
@@ -259,6 +266,7 @@ class _Trial:
             "class_weights": recipe.class_weights,
             "output_biases": recipe.output_biases,
             "averages": recipe.ema_decay > 0,
+            "mixed": list(self.mixed),
             "counts": counts,
             "augment": recipe.augment != AugmentConfig(),
             "train": self.steps_per_epoch,
@@ -507,6 +515,7 @@ class _Program:
         """The numbers that only this trial has."""
         return {
             "rates": {name: np.float32(trial.rates[name]) for name in self._varied},
+            "mixed": {k: np.float32(v) for k, v in trial.mixed.items()},
             "weight_decay": np.float32(trial.recipe.optim.weight_decay),
             "ema_decay": np.float32(trial.recipe.ema_decay),
         }
@@ -527,7 +536,7 @@ class _Program:
 
     def _make_steps(self) -> tuple[TrainStep, EvalStep]:
         """Training and evaluation, in which what a sweep varies is data: a training
-        batch holds `rates` and `learning_rate` too."""
+        batch holds `rates`, `mixed` and `learning_rate` too."""
         trial, tx, still = self.trials[0], self._tx, self._still
         normalize = trial.dataset.preprocessing.normalize
         classes = len(trial.dataset.classes)
@@ -536,8 +545,9 @@ class _Program:
         def train(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
             images = dict(batch)
             rates, learning_rate = images.pop("rates"), images.pop("learning_rate")
+            mix = make_mix(**images.pop("mixed"))
             model = trial.make_model({**still, **rates})
-            step = make_train_step(model, tx, loss, normalize=normalize)
+            step = make_train_step(model, tx, loss, normalize=normalize, mix=mix)
             state = _with_hyperparams(state, learning_rate=learning_rate)
             return step(state, images)
 
@@ -553,7 +563,11 @@ class _Program:
 
         def train(carry: PyTree, shared: PyTree, own: PyTree, row: PyTree) -> PyTree:
             state, sums = carry
-            varied = {"rates": own["rates"], "learning_rate": row["learning_rate"]}
+            varied = {
+                "rates": own["rates"],
+                "mixed": own["mixed"],
+                "learning_rate": row["learning_rate"],
+            }
             state, metrics = self._train(state, {**batch(shared, row), **varied})
             return state, jax.tree.map(jnp.add, sums, metrics)
 
@@ -575,7 +589,7 @@ class _TrialBatches:
         self.batch_size = batches.batch_size
         self._batches = batches
         self._learning_rates = trial.learning_rates().ravel()
-        self._dropout = own["rates"]
+        self._own = {name: own[name] for name in ("rates", "mixed")}
 
     def iterate(self, start: int = 0) -> Iterator[Any]:
         last = len(self._learning_rates) - 1
@@ -583,7 +597,7 @@ class _TrialBatches:
             for step, batch in enumerate(batches, start):
                 # One batch more is made ahead than is trained on.
                 rate = self._learning_rates[min(step, last)]
-                yield {**batch, "rates": self._dropout, "learning_rate": rate}
+                yield {**batch, **self._own, "learning_rate": rate}
 
 
 class _Curve:

@@ -125,7 +125,7 @@ def test_models_at_once_end_as_each_alone(datasets, tmp_path):
     "changes",
     [
         {"augment": AugmentConfig(rotation=10.0)},
-        {"select": "best", "patience": 2, "epochs": 8},
+        {"select": "best", "patience": 2, "epochs": 8, "mixup": 0.4, "cutmix": 1.0},
         {
             "schedule": ScheduleConfig("step", step_epochs=2),
             "dtype": "bfloat16",
@@ -171,9 +171,9 @@ def test_numbers_share_one_program(datasets, monkeypatch, models_at_once):
 
     monkeypatch.setattr(sweep, "make_train_step", counted)
     starts = [
-        network(0.2),
-        network(0.3, optim=OptimConfig("adam", 1e-2, weight_decay=0.1)),
-        network(0.4, schedule=ScheduleConfig("cosine", warmup_epochs=1)),
+        network(0.2, mixup=0.1),
+        network(0.3, optim=OptimConfig("adam", 1e-2, weight_decay=0.1), mixup=0.2),
+        network(0.4, schedule=ScheduleConfig("cosine", warmup_epochs=1), mixup=0.4),
     ]
     run_sweep(starts, datasets, models_at_once=models_at_once)
     assert made["train"] == 1
