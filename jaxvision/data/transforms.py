@@ -81,6 +81,10 @@ class AugmentConfig:
     """Probability of a negative."""
     gray: Annotated[float, Bounds(0, 1)] = 0.0
     """Probability of losing the colors."""
+    trivial: Annotated[float, Bounds(0, 1)] = 0.0
+    """TrivialAugment: one transform of the table for each image, at a strength between
+    none and this part of the strongest; 1 is the paper's. Flips, `invert` and `gray`
+    have no strength."""
     erasing: Annotated[float, Bounds(0, 0.99)] = 0.0
     """Largest part of the area that is overwritten with noise, 0 to below 1."""
     pca_color: Annotated[float, Bounds(0)] = 0.0
@@ -117,8 +121,8 @@ def augment(
 
     The crop is one antialiased resize of the stored image; rotation, translation,
     scale, shear and perspective together are one more resample; flips are exact. Then
-    colors, sharpness and blur, and at last erasing. What comes in from outside the
-    image is black.
+    colors, sharpness and blur, one transform of the table, and at last erasing. What
+    comes in from outside the image is black.
 
     Args:
       stored: `[h, w, C]` uint8 from `decode.decode_stored`.
@@ -166,9 +170,27 @@ def augment(
         image = _invert(image, 1.0, generator)
     if happens(config.gray):
         image = _gray(image, 1.0, generator)
+    if config.trivial:
+        image = _any_transform(image, config.trivial, generator)
     if config.erasing:
         image = _erase(image, generator.uniform(0, config.erasing), generator)
     return np.ascontiguousarray(image)
+
+
+def _any_transform(image: np.ndarray, most: float, generator: Generator) -> np.ndarray:
+    """One row of the table at one strength, both drawn uniformly
+    (TrivialAugment, https://arxiv.org/abs/2103.10158).
+
+    Args:
+      most: the highest strength, as a part of the row's own highest.
+    """
+    rows = list(TRANSFORMS.values())
+    transform = rows[generator.integers(len(rows))]
+    low, high = transform.identity, transform.strengths[-1]
+    strength = high
+    if len(transform.strengths) > 1:
+        strength = generator.uniform(low, low + most * (high - low))
+    return transform.function(image, strength, generator)
 
 
 # Geometry. Matrices are 3x3, homogeneous, and lead from a place in the new image to

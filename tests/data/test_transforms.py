@@ -4,13 +4,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxvision.config import check
+from jaxvision.data import transforms
 from jaxvision.data.decode import center_crop
 from jaxvision.data.transforms import (
     ON_DEVICE,
     TRANSFORMS,
     AugmentConfig,
+    Transform,
     augment,
     check_on_host,
 )
@@ -36,6 +39,7 @@ EVERYTHING = AugmentConfig(
     blur=1.0,
     invert=0.3,
     gray=0.3,
+    trivial=0.5,
     erasing=0.3,
 )
 
@@ -199,6 +203,38 @@ def test_strengths_that_mean_nothing(field: str, value: float, message: str) -> 
     check(EVERYTHING, "augment.")
     with pytest.raises(InputError, match=message):
         check(AugmentConfig(**{field: value}), "augment.")
+
+
+@pytest.mark.parametrize("most", [0.3, 1.0])
+def test_trivial_augment_draws_one_row_and_one_strength(
+    most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, list[float]] = {name: [] for name in TRANSFORMS}
+    rows = dict(TRANSFORMS)
+
+    def noted(name: str) -> Transform:
+        def function(
+            image: np.ndarray, strength: float, generator: np.random.Generator
+        ) -> np.ndarray:
+            found[name].append(strength)
+            return rows[name].function(image, strength, generator)
+
+        return dataclasses.replace(rows[name], function=function)
+
+    monkeypatch.setattr(transforms, "TRANSFORMS", {name: noted(name) for name in rows})
+    config, count = AugmentConfig(trivial=most), 60 * len(rows)
+    own = Preprocessing(size=(6, 6), resize_mode="stretch")
+    for seed in range(count):
+        augment(random_image(6, 6), config, generator(seed), own)
+    assert sum(map(len, found.values())) == count
+    for name, strengths in found.items():
+        assert 30 < len(strengths) < 90, name
+        highest = rows[name].strengths[-1]
+        if len(rows[name].strengths) == 1:
+            assert set(strengths) == {highest}
+        else:
+            uniform = stats.uniform(0, most * highest)
+            assert stats.kstest(strengths, uniform.cdf).pvalue > 1e-3, name
 
 
 def test_what_is_left_to_the_device() -> None:
