@@ -36,22 +36,35 @@ def make_cross_entropy(
       label_smoothing: share of the target that is spread evenly over all classes
         (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567), in [0, 1).
     """
-    weights = None if class_weights is None else np.asarray(class_weights, np.float32)
+    weights = None if class_weights is None else tuple(map(float, class_weights))
+    return _CrossEntropy(weights, label_smoothing)
 
-    def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+
+@dataclasses.dataclass(frozen=True)
+class _CrossEntropy:
+    """A loss that equals another one of the same values, so that they share programs.
+
+    Arguments as of `make_cross_entropy`.
+    """
+
+    class_weights: tuple[float, ...] | None
+    label_smoothing: float
+
+    def __call__(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
         logits = logits.astype(jnp.float32)
         num_classes = max(logits.shape[-1], 2)
         targets = optax.smooth_labels(
-            jax.nn.one_hot(labels, num_classes, dtype=jnp.float32), label_smoothing
+            jax.nn.one_hot(labels, num_classes, dtype=jnp.float32),
+            self.label_smoothing,
         )
         if logits.shape[-1] == 1:
             # Not the softmax of (0, logit), whose gradient is lost beyond logits of 17.
             losses = optax.sigmoid_binary_cross_entropy(logits[..., 0], targets[..., 1])
         else:
             losses = optax.softmax_cross_entropy(logits, targets)
-        return losses if weights is None else losses * jnp.asarray(weights)[labels]
-
-    return cross_entropy
+        if self.class_weights is None:
+            return losses
+        return losses * jnp.asarray(self.class_weights, jnp.float32)[labels]
 
 
 def class_logits(logits: jax.Array) -> jax.Array:

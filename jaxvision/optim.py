@@ -4,6 +4,7 @@ What a sweep varies (peak learning rate, weight decay) is data in the optimizer'
 state, by `optax.inject_hyperparams`; a schedule is a curve of height one under it.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -53,6 +54,7 @@ def schedule_factor(
     return factor
 
 
+@functools.lru_cache(maxsize=32)
 def make_optimizer(
     config: OptimConfig,
     schedule: ScheduleConfig | None = None,
@@ -60,7 +62,8 @@ def make_optimizer(
     steps_per_epoch: int,
     epochs: int,
 ) -> optax.GradientTransformation:
-    """The optimizer of a config.
+    """The optimizer of a config; the same object for equal arguments, so that programs
+    are shared.
 
     Its state holds `hyperparams["learning_rate"]` (the peak) and
     `hyperparams["weight_decay"]` as arrays, so that a sweep can set one a model.

@@ -64,6 +64,11 @@ class Preprocessing:
         std = _per_channel(self.std, images)
         return (images - mean) / std
 
+    def __call__(self, images: Any) -> Any:
+        """As `normalize`: for programs, which equal preprocessings share; methods of
+        two equal objects are two functions."""
+        return self.normalize(images)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
         return dataclasses.asdict(self)

@@ -71,6 +71,7 @@ from jaxvision.transfer import (
     head_alone,
     init_pretrained,
     join,
+    unchanged,
 )
 from jaxvision.typing import PyTree, Row
 
@@ -447,7 +448,7 @@ class _Training:
                 ema_decay=recipe.ema_decay or None,
             ),
             train,
-            normalize=dataset.preprocessing.normalize,
+            normalize=dataset.preprocessing,
             epochs=recipe.epochs,
             val=val,
             select=recipe.select,
@@ -736,7 +737,7 @@ def _evaluate(
         model=head_alone(classifier.model),
         variables=join({}, classifier.variables),
     )
-    row, logits = head.evaluate_batches(batches, normalize=lambda x: x)
+    row, logits = head.evaluate_batches(batches, normalize=unchanged)
     return classifier.evaluation(dataset, split, indices, row, logits)
 
 

@@ -1,6 +1,7 @@
 """Transfer learning: features of a frozen backbone, computed once; heads on them."""
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -187,8 +188,7 @@ def extract_features(
         if broadcast(found is not None):
             found = {} if found is None else {"features": found}
             return broadcast_arrays(found)["features"]
-    step = make_feature_step(model, normalize=dataset.preprocessing.normalize)
-    compute = runner.compile_eval(step)
+    compute = _feature_program(runner, model, dataset.preprocessing)
     placed = runner.replicate(backbone)
     everything = np.arange(len(dataset.images), dtype=np.int32)
     batches = dataset.batches(
@@ -283,7 +283,7 @@ def fit_head(
         loss,
         create_state(join({}, variables), tx, seed=seed, ema_decay=ema_decay or None),
         train,
-        normalize=lambda x: x,
+        normalize=unchanged,
         epochs=epochs,
         val=val,
         select=select,
@@ -295,6 +295,17 @@ def fit_head(
         runner=runner,
     )
     return join(variables, result.state.variables), result
+
+
+def unchanged(features: jax.Array) -> jax.Array:
+    """The preprocessing of a head's input."""
+    return features
+
+
+@functools.lru_cache(maxsize=1)
+def _feature_program(runner: Runner, model: Network, normalize: Normalize) -> EvalStep:
+    """Kept for the next seed, or for other views of the images."""
+    return runner.compile_eval(make_feature_step(model, normalize=normalize))
 
 
 def make_feature_step(model: Network, *, normalize: Normalize) -> EvalStep:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import signal
 import threading
@@ -34,12 +35,15 @@ from jaxvision.training.step import (
     make_eval_step,
     make_train_step,
 )
-from jaxvision.typing import Batch, Metrics, Row
+from jaxvision.typing import Batch, Metrics, PyTree, Row
 
 NOT_FINITE = "the loss is not finite"
 
 OnNonfinite = Literal["raise", "stop"]
 """What becomes of a training whose loss is not finite."""
+
+_PROGRAMS = 8
+"""Programs that are kept for the next training or evaluation."""
 
 _LAG = 2
 """Fetch metrics this many steps late, so the host never blocks the device."""
@@ -219,25 +223,48 @@ class Steps:
         mix: Mix | None = None,
         runner: Runner | None = None,
     ) -> "Steps":
-        """The steps of a network; arguments as in `fit`."""
+        """The steps of a network, those of before for equal arguments; as in `fit`."""
         runner = runner or Runner.all_devices()
-        axis_name = runner.axis_name
-        model = synchronize(model, axis_name)
-        train_step = make_train_step(
-            model,
-            tx,
-            loss,
-            normalize=normalize,
-            augment=augment,
-            mix=mix,
-            axis_name=axis_name,
-        )
-        eval_step = make_eval_step(
-            model, loss, normalize=normalize, axis_name=axis_name
-        )
         return cls(
-            runner, runner.compile_train(train_step), runner.compile_eval(eval_step)
+            runner,
+            _train_program(runner, model, tx, loss, normalize, augment, mix),
+            _eval_program(runner, model, loss, normalize),
         )
+
+
+@functools.lru_cache(maxsize=_PROGRAMS)
+def _train_program(
+    runner: Runner,
+    model: Network,
+    tx: optax.GradientTransformation,
+    loss: Loss,
+    normalize: Normalize,
+    augment: Augment | None,
+    mix: Mix | None,
+) -> TrainStep:
+    step = make_train_step(
+        synchronize(model, runner.axis_name),
+        tx,
+        loss,
+        normalize=normalize,
+        augment=augment,
+        mix=mix,
+        axis_name=runner.axis_name,
+    )
+    return runner.compile_train(step)
+
+
+@functools.lru_cache(maxsize=_PROGRAMS)
+def _eval_program(
+    runner: Runner, model: Network, loss: Loss, normalize: Normalize
+) -> EvalStep:
+    step = make_eval_step(
+        synchronize(model, runner.axis_name),
+        loss,
+        normalize=normalize,
+        axis_name=runner.axis_name,
+    )
+    return runner.compile_eval(step)
 
 
 class _Run:
@@ -550,7 +577,8 @@ def fit_steps(
             run.train_epoch(batches, stop, save_seconds)
             val_sums = None
             if val is not None:
-                val_sums, _ = _evaluate(steps.evaluate, run.placed, val, runner)
+                variables = run.placed.eval_variables
+                val_sums, _ = _evaluate(steps.evaluate, variables, val, runner)
             rate = None if learning_rate_at is None else learning_rate_at(run.step - 1)
             run.end_epoch(val_sums, rate)
             leaving = stop.due()
@@ -571,7 +599,7 @@ def fit_steps(
 def evaluate(
     model: Network,
     loss: Loss,
-    state: TrainState,
+    variables: dict[str, PyTree],
     batches: Batches,
     *,
     normalize: Normalize,
@@ -581,7 +609,7 @@ def evaluate(
 
     Args:
       model, loss, normalize, runner: as in `fit`.
-      state: whose parameters to use; its optimizer plays no part.
+      variables: `params` and `batch_stats`.
       batches: one pass of evaluation batches.
 
     Returns:
@@ -589,17 +617,16 @@ def evaluate(
     """
     runner = runner or Runner.all_devices()
     runner.check_batch_size(batches.batch_size)
-    axis_name = runner.axis_name
-    step = make_eval_step(
-        synchronize(model, axis_name), loss, normalize=normalize, axis_name=axis_name
-    )
-    placed = runner.replicate(state)
-    sums, logits = _evaluate(runner.compile_eval(step), placed, batches, runner)
+    step = _eval_program(runner, model, loss, normalize)
+    sums, logits = _evaluate(step, runner.replicate(variables), batches, runner)
     return summarize(sums), logits
 
 
 def _evaluate(
-    evaluate_batch: EvalStep, placed: TrainState, batches: Batches, runner: Runner
+    evaluate_batch: EvalStep,
+    placed: dict[str, PyTree],
+    batches: Batches,
+    runner: Runner,
 ) -> tuple[Row, np.ndarray]:
     sums: Row = {}
     logits = []

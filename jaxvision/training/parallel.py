@@ -232,13 +232,15 @@ class Runner:
         return pmap_step(signalling, self.devices)
 
     def compile_eval(self, step: EvalStep) -> EvalStep:
-        """The evaluation step on placed states and batches; logits come as `[B, K]`,
+        """The evaluation step on placed variables and batches; logits are `[B, K]`,
         those of the whole batch in every process."""
         if self.axis_name is None:
             return jax.jit(step)
 
-        def gathered(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
-            metrics, logits = step(state, batch)
+        def gathered(
+            variables: dict[str, PyTree], batch: Batch
+        ) -> tuple[Metrics, jax.Array]:
+            metrics, logits = step(variables, batch)
             return metrics, jax.lax.all_gather(logits, AXIS, tiled=True)
 
         return jax.pmap(

@@ -1,5 +1,6 @@
 """What training changes: arrays only, so that it maps, shards, saves and compares."""
 
+import functools
 from collections.abc import Collection
 from typing import Any
 
@@ -107,25 +108,36 @@ def init_variables(
         values take the others' place; those are given as `jax.ShapeDtypeStruct`s.
         None: all.
     """
-
-    def init(key: jax.Array) -> dict[str, PyTree]:
-        image = jnp.zeros((1, *image_shape), jnp.float32)
-        variables = model.init(key, image, train=False)
-        return {
-            "params": variables["params"],
-            "batch_stats": variables.get("batch_stats", {}),
-        }
-
-    def drawn(key: jax.Array) -> dict[str, Any]:
-        flat = flatten_dict(init(key), sep="/")
-        return {name: x for name, x in flat.items() if _is_in(name, only)}
-
-    key = jax.random.key(seed)
-    # One program: leaf by leaf would compile hundreds. What it leaves out costs
-    # nothing, which matters: a deep backbone's draws take many seconds to compile.
-    fresh, shapes = jax.jit(drawn)(key), jax.eval_shape(init, key)
+    key, shape = jax.random.key(seed), tuple(image_shape)
+    fresh = _draw(key, model, shape, None if only is None else frozenset(only))
+    shapes = jax.eval_shape(lambda: _init(key, model, shape))
     values = unflatten_dict(flatten_dict(shapes, sep="/") | fresh, sep="/")
     return {name: values.get(name, {}) for name in shapes}
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _draw(
+    key: jax.Array,
+    model: nn.Module,
+    image_shape: tuple[int, ...],
+    only: frozenset[str] | None,
+) -> dict[str, Any]:
+    """Leaves by path. One program: leaf by leaf would compile hundreds. What it leaves
+    out costs nothing, which matters: a deep backbone's draws take many seconds to
+    compile."""
+    flat = flatten_dict(_init(key, model, image_shape), sep="/")
+    return {name: x for name, x in flat.items() if _is_in(name, only)}
+
+
+def _init(
+    key: jax.Array, model: nn.Module, image_shape: tuple[int, ...]
+) -> dict[str, PyTree]:
+    image = jnp.zeros((1, *image_shape), jnp.float32)
+    variables = model.init(key, image, train=False)
+    return {
+        "params": variables["params"],
+        "batch_stats": variables.get("batch_stats", {}),
+    }
 
 
 def _is_in(name: str, only: Collection[str] | None) -> bool:

@@ -14,8 +14,8 @@ from jaxvision.training.state import TrainState
 from jaxvision.typing import Batch, Metrics, PyTree
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-EvalStep = Callable[[Any, Batch], tuple[Metrics, jax.Array]]
-"""Of a state; or of what else a network is evaluated with, such as its variables."""
+EvalStep = Callable[[dict[str, PyTree], Batch], tuple[Metrics, jax.Array]]
+"""Of a network's variables, or those of a part of it."""
 Normalize = Callable[[jax.Array], jax.Array]
 """`[B, ...]` as the loader yields it -> `[B, ...]` float32 as the network takes it."""
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
@@ -118,17 +118,18 @@ def make_eval_step(
     normalize: Normalize,
     axis_name: str | None = None,
 ) -> EvalStep:
-    """(state, batch) -> (sums of `classification_sums`, logits `[B, K]` float32).
+    """(variables, batch) -> (sums of `classification_sums`, logits `[B, K]` float32).
 
-    No dropout, moving statistics in batch norm, nothing changes; averages of the
-    weights in place of the weights, where the state holds them. Arguments as in
-    `make_train_step`; under pmap the sums are those of the whole batch and the
-    logits those of the device's own part.
+    No dropout, moving statistics in batch norm. Arguments as in `make_train_step`;
+    under pmap the sums are those of the whole batch and the logits those of the
+    device's own part.
     """
 
-    def eval_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
+    def eval_step(
+        variables: dict[str, PyTree], batch: Batch
+    ) -> tuple[Metrics, jax.Array]:
         images = normalize(batch["image"])
-        logits = model.apply(state.eval_variables, images, train=False)
+        logits = model.apply(variables, images, train=False)
         logits = cast(jax.Array, logits)
         losses = loss(logits, batch["label"])
         sums = classification_sums(logits, batch["label"], batch["mask"], losses)

@@ -573,7 +573,7 @@ class _Program:
 
         def evaluate(carry: PyTree, shared: PyTree, own: PyTree, row: PyTree) -> PyTree:
             state, sums = carry
-            metrics, _ = self._eval(state, batch(shared, row))
+            metrics, _ = self._eval(state.eval_variables, batch(shared, row))
             added = {name: sums[name] + metrics[name] for name in _SUMS}
             return state, {**sums, **added}
 

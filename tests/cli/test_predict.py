@@ -1,6 +1,8 @@
 """`jaxvision predict`: folders, bad files, tables, and where its output goes."""
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,15 @@ def test_full_disk_is_one_line(photos, checkpoint, monkeypatch, capsys):
     # What is no plain file is never replaced.
     assert status(checkpoint, photos, "--csv", "/dev/full") == 2
     assert Path("/dev/full").is_char_device()
+
+
+def test_predicting_loads_what_it_uses_alone(photos, checkpoint):
+    """Each of the rest takes tenths of a second, which one image must not wait for."""
+    unused = {"grain", "matplotlib", "optuna", "orbax", "scipy", "sklearn", "torch"}
+    code = (
+        "import sys; from jaxvision.cli.main import main; main(sys.argv[1:]); "
+        f"print(sorted({unused} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, "predict", checkpoint, photos / "red/00.png"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,8 +1,10 @@
 """Recipes on weights that lack their network's dense layers."""
 
+import contextlib
 import dataclasses
 import hashlib
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -19,6 +21,7 @@ from jaxvision.pretrained import SOURCES, load
 from jaxvision.pretrained.convert import abstract_variables
 from jaxvision.pretrained.tables import TABLES
 from jaxvision.recipe import Recipe, make_start
+from jaxvision.training.parallel import Runner
 from jaxvision.training.state import init_variables
 from jaxvision.transfer import create_model, init_pretrained
 
@@ -150,3 +153,40 @@ def test_dense_layers_begin_anew_where_all_is_trained():
     shorter, variables = create_model("alexnet_features", 3, image_size=64)
     assert shorter.stop_at == "features"
     assert set(variables["params"]["backbone"]) == {f"conv{i}" for i in range(1, 6)}
+
+
+@pytest.mark.usefixtures("installed")
+def test_nothing_is_compiled_twice(tmp_path, monkeypatch):
+    one = Runner((jax.local_devices()[0],))
+    monkeypatch.setattr(Runner, "all_devices", lambda: one)
+    root = write_images(tmp_path / "images")
+    data = jv.load_dataset(DataConfig(root, split=SplitConfig(0.5, 0.25, 0.25)))
+    # A batch of its own, lest another test has compiled the same.
+    recipe = RECIPE.replace(method="full", stop_at="conv1", batch_size=7, head_epochs=2)
+    with compiled() as names:
+        jv.train(data, recipe, progress=False)
+    # The head and the whole network; all three splits with one program.
+    found = {name: names.count(f"jit({name}_step)") for name in STEPS}
+    assert found == {"train": 2, "eval": 2, "feature": 1}
+    with compiled() as names:
+        jv.train(data, recipe, seed=1, progress=False)
+    assert names == []
+
+
+STEPS = ("train", "eval", "feature")
+
+
+@contextlib.contextmanager
+def compiled() -> Iterator[list[str]]:
+    """The names of what is compiled within, or found in the cache on the disk."""
+    names: list[str] = []
+
+    def listen(event: str, _: float, **about: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(str(about["fun_name"]))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

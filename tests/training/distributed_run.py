@@ -108,7 +108,7 @@ def measure(result: FitResult) -> np.ndarray:
     _, logits = evaluate(
         small_model(batch_norm=True),
         make_cross_entropy(),
-        result.state,
+        result.state.variables,
         split_batches("val"),
         normalize=NORMALIZE,
     )

@@ -133,7 +133,7 @@ def test_averages_are_validated_and_are_the_result(whole, states):
         whole.state.variables, states[3 * best].eval_variables, atol=1e-6
     )
     found, _ = evaluate(
-        MODEL, LOSS, whole.state, VAL, normalize=NORMALIZE, runner=ONE_DEVICE
+        MODEL, LOSS, whole.state.variables, VAL, normalize=NORMALIZE, runner=ONE_DEVICE
     )
     assert found["loss"] == pytest.approx(whole.history[best - 1]["val_loss"], abs=1e-6)
 

@@ -94,7 +94,7 @@ def test_state_is_that_of_the_best_epoch():
     summary, logits = evaluate(
         small_model(batch_norm=True),
         LOSS,
-        result.state,
+        result.state.variables,
         val,
         normalize=NORMALIZE,
         runner=ONE_DEVICE,
@@ -295,7 +295,7 @@ def test_damaged_best_is_not_passed_off_as_the_best(tmp_path, damaged):
         summary, _ = evaluate(
             small_model(batch_norm=True),
             LOSS,
-            result.state,
+            result.state.variables,
             RandomBatches(num_examples=13, batch_size=8, train=False),
             normalize=NORMALIZE,
             runner=ONE_DEVICE,

@@ -73,7 +73,7 @@ def test_networks_lower_for_accelerators(name, dtype):
         lambda x: (x.shape, x.dtype), state
     )
     step = make_eval_step(model, LOSS, normalize=NORMALIZE)
-    _, logits = lower(step, state, batch)
+    _, logits = lower(step, state.variables, batch)
     assert (logits.shape, logits.dtype) == ((4, 5), jnp.float32)
 
 

@@ -124,13 +124,13 @@ def test_devices_of_pmap_drop_different_values():
 def test_evaluation_on_devices_is_evaluation_on_one():
     runner = Runner.all_devices()
     model = small_model(batch_norm=True)
-    state, batch = setup(model), batches(3)[-1]
+    variables, batch = setup(model).variables, batches(3)[-1]
     sums, logits = jax.jit(make_eval_step(model, LOSS, normalize=NORMALIZE))(
-        state, batch
+        variables, batch
     )
     step = make_eval_step(model, LOSS, normalize=NORMALIZE, axis_name=AXIS)
     spread_sums, spread_logits = runner.compile_eval(step)(
-        runner.replicate(state), runner.place_batch(batch)
+        runner.replicate(variables), runner.place_batch(batch)
     )
     chex.assert_trees_all_close((spread_sums, spread_logits), (sums, logits), atol=1e-6)
     assert sums["count"] == 6  # 22 = 8 + 8 + 6
