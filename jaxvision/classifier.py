@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -791,12 +791,14 @@ def load_training_data(
     classifier: Classifier,
     root: Path | None = None,
     *,
+    decode: Literal["first", "while_training"] = "first",
     progress: Progress | None = None,
 ) -> DecodedDataset:
     """The images that a network was trained and measured on, in its own splits.
 
     Args:
       root: of the images, where they have moved.
+      decode: all of them here, or each when it is first needed; as `DataConfig.decode`.
       progress: told (images decoded, images in all).
 
     Raises:
@@ -813,6 +815,7 @@ def load_training_data(
     config = DataConfig(
         root=root or Path(card.data["root"]),
         labels=None if labels is None else Path(labels),
+        decode=decode,
     )
     dataset = load_dataset(config)
     if corrections := _corrections(card):

@@ -172,22 +172,20 @@ def class_metrics(
     Args:
       labels, predictions: `[N]` class indices, N at least 1.
     """
-    from sklearn import metrics
+    counts = confusion_matrix(labels, predictions, num_classes)
+    right, support, named = np.diagonal(counts), counts.sum(1), counts.sum(0)
 
-    # scikit-learn's annotations know neither 0 nor arrays here.
-    options: dict[str, Any] = {"zero_division": 0}
-    each: tuple[Any, ...] = metrics.precision_recall_fscore_support(
-        labels, predictions, labels=range(num_classes), **options
-    )
-    precision, recall, f1, support = map(np.asarray, each)
+    def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        return np.divide(part, whole, out=np.zeros(num_classes), where=whole > 0)
+
+    recall, f1 = share(right, support), share(2 * right, named + support)
     return ClassMetrics(
-        precision,
+        share(right, named),
         recall,
         f1,
         support,
-        # Not balanced_accuracy_score, which warns of classes that are only named.
         float(recall[support > 0].mean()),
-        float(metrics.f1_score(labels, predictions, average="macro", **options)),
+        float(f1[named + support > 0].mean()),
     )
 
 

@@ -43,7 +43,10 @@ def evaluate(config: Config) -> None:
     classifier = load_classifier(folder)
     with Progress("reading images", unit="images") as progress:
         if config.root is None:
-            dataset = load_training_data(classifier, progress=progress)
+            # All files are read, and those of one split decoded.
+            dataset = load_training_data(
+                classifier, decode="while_training", progress=progress
+            )
         else:
             dataset = load_dataset(config.root)
         found = classifier.evaluate(
