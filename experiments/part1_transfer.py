@@ -51,6 +51,12 @@ GRAM = {
 }
 """The layer of each network whose Gram matrix is taken."""
 
+LARGE = "efficientnet_lite2"
+"""The network whose Gram matrix is tried in several ways."""
+
+RIDGE = ", ridge"
+"""How the names of rows end whose heads are put together."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -94,6 +100,25 @@ def heads(recipe: Recipe, options: Options) -> dict[str, Table]:
         for name, layer in GRAM.items()
         if name in options.backbones
     }
+    solved = {
+        f"last layer, {solver}": recipe.replace(solver=solver)
+        for solver in ("ridge", "logistic")
+    }
+    solved |= {
+        f"{row}{RIDGE}": one.replace(solver="ridge") for row, one in gram.items()
+    }
+    if (row := f"{LARGE}, Gram of {GRAM[LARGE]}") in gram:
+        ridge = gram[row].replace(solver="ridge")
+        solved |= {
+            f"{row}, logistic": gram[row].replace(solver="logistic"),
+            f"{row}, ridge, 4 views": ridge.replace(views=4),
+            f"{row}, ridge, 320 pixels": ridge.replace(image_size=320),
+        }
+    tables["solved"] = Table(
+        solved,
+        about="Heads that are solved at once, with the penalty that is best on "
+        "left-out training images: ridge and logistic regression.",
+    )
     if layers:
         tables["backbones"] = Table(
             layers, about="Heads on the last layers that the files of others hold."
@@ -105,6 +130,49 @@ def heads(recipe: Recipe, options: Options) -> dict[str, Table]:
             "together, wherever in the image.",
         )
     return tables
+
+
+def sections(results: "Results") -> "Sequence[Section]":
+    return [*together(results), *confusion(results)]
+
+
+def together(results: "Results") -> "Sequence[Section]":
+    """The mean of the logits of all ridge regressions on Gram matrices, where there are
+    several."""
+    from jaxvision.report.formats import format_mean_sd
+    from jaxvision.report.markdown import Section, Text
+    from jaxvision.report.run_folder import Measurement
+
+    rows = [
+        trials
+        for (table, row), trials in results.trials.items()
+        if table == "solved" and "Gram" in row and row.endswith(RIDGE)
+    ]
+    if len(rows) < 2:
+        return []
+    accuracies = [
+        float(
+            np.mean(
+                np.mean([trial.held_out.logits for trial in trials], 0).argmax(-1)
+                == trials[0].held_out.labels
+            )
+        )
+        for trials in zip(*rows, strict=True)
+    ]
+    found = Measurement(
+        "together/fold_accuracy",
+        accuracies,
+        list(results.config.seeds),
+        table="solved",
+        row="together",
+        metric="fold_accuracy",
+        split="fold",
+    )
+    text = (
+        f"The mean of the logits of the {len(rows)} ridge regressions on Gram matrices "
+        f"at the usual image size: accuracy **{format_mean_sd(found.mean, found.sd)}**."
+    )
+    return [Section("Together", [Text(text)], measurements=[found])]
 
 
 def confusion(results: "Results") -> "Sequence[Section]":
@@ -157,7 +225,7 @@ EXPERIMENT = Experiment(
     split=SPLIT,
     seeds=SEEDS,
     folds=5,
-    sections=confusion,
+    sections=sections,
     variants=("network",),
     laptop=("--seeds 0 1 2 --backbones alexnet_features",),
 )

@@ -20,8 +20,7 @@ from jaxvision.recipe import (
     make_loss,
 )
 from jaxvision.settings import Recipe
-from jaxvision.transfer import fit_head, head_alone, join
-from jaxvision.typing import PyTree
+from jaxvision.transfer import fit_head, head_logits, solve_head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,23 +80,34 @@ def cross_validate(
     logits = np.zeros((len(fold), len(dataset.classes)), np.float32)
     for number in range(folds):
         train = np.flatnonzero(fold != number).astype(np.int32)
-        trained, _ = fit_head(
-            model,
-            variables,
-            features,
-            dataset.labels,
-            {"train": train, "val": train[:0]},
-            optim=recipe.optim,
-            schedule=recipe.schedule,
-            loss=make_loss(recipe, dataset.labels[train], len(dataset.classes)),
-            epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
-            seed=seed,
-            select=recipe.select,
-            ema_decay=recipe.ema_decay,
-        )
+        if recipe.solved:
+            trained = solve_head(
+                model,
+                variables,
+                features,
+                dataset,
+                train,
+                solver=recipe.solver,
+                seed=seed,
+            )
+        else:
+            trained, _ = fit_head(
+                model,
+                variables,
+                features,
+                dataset.labels,
+                {"train": train, "val": train[:0]},
+                optim=recipe.optim,
+                schedule=recipe.schedule,
+                loss=make_loss(recipe, dataset.labels[train], len(dataset.classes)),
+                epochs=recipe.epochs,
+                batch_size=recipe.batch_size,
+                seed=seed,
+                select=recipe.select,
+                ema_decay=recipe.ema_decay,
+            )
         held_out = fold == number
-        logits[held_out] = _mean_logits(model, trained, features[:, held_out])
+        logits[held_out] = head_logits(model, trained, features[:, held_out])
     correct = logits.argmax(-1) == dataset.labels
     return FoldEvaluation(
         "fold",
@@ -109,14 +119,3 @@ def cross_validate(
         float(np.mean(correct)),
         fold,
     )
-
-
-def _mean_logits(
-    model: Network, variables: dict[str, PyTree], features: np.ndarray
-) -> np.ndarray:
-    """`[N, K]`, over the views `[V, N, F]` of each image."""
-    views, count, width = features.shape
-    logits = head_alone(model).apply(
-        join({}, variables), features.reshape(-1, width), train=False
-    )
-    return np.reshape(np.asarray(logits), (views, count, -1)).mean(0)

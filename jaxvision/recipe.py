@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import sys
 import tempfile
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from jaxvision.metrics import (
     class_frequencies,
     fit_temperature,
     make_cross_entropy,
+    negative_log_likelihood,
 )
 from jaxvision.models import Network, check_fits
 from jaxvision.optim import make_optimizer, schedule_factor
@@ -69,8 +71,10 @@ from jaxvision.transfer import (
     extract_features,
     fit_head,
     head_alone,
+    head_logits,
     init_pretrained,
     join,
+    solve_head,
     unchanged,
 )
 from jaxvision.typing import PyTree, Row
@@ -131,6 +135,12 @@ def make_start(recipe: Recipe) -> Start:
         small for the network, or settings that exclude each other.
     """
     config.check(recipe)
+    if recipe.solved and recipe.options.get("head_hidden"):
+        raise InputError(
+            "solves one dense layer: drop `head_hidden`, or take gradient",
+            setting="solver",
+            value=recipe.solver,
+        )
     size = (recipe.image_size, recipe.image_size)
     if not recipe.pretrained:
         if recipe.weights is not None:
@@ -390,14 +400,18 @@ class _Training:
             recipe, self._model, self._dataset, self._pretrained, self._seed
         )
         if recipe.method == "features":
-            variables, row, history = self._train_head(
-                variables,
-                recipe.optim,
-                recipe.schedule,
-                recipe.epochs,
-                self._callback,
-                ema_decay=recipe.ema_decay,
-            )
+            if recipe.solved:
+                variables, row = self._solve_head(variables)
+                history = [row]
+            else:
+                variables, row, history = self._train_head(
+                    variables,
+                    recipe.optim,
+                    recipe.schedule,
+                    recipe.epochs,
+                    self._callback,
+                    ema_decay=recipe.ema_decay,
+                )
             checkpoints = CheckpointFolder(self._folder)
             checkpoints.save("best", int(row["step"]), variables, row)
             checkpoints.wait()
@@ -514,6 +528,44 @@ class _Training:
         )
         row = result.history[max(result.best_epoch, 1) - 1]
         return variables, row, result.history
+
+    def _solve_head(
+        self, variables: dict[str, PyTree]
+    ) -> tuple[dict[str, PyTree], Row]:
+        """Solves the head on features of the frozen backbone, which is run once.
+
+        Returns:
+          The whole network's variables, and a row that stands for the only epoch.
+        """
+        recipe, dataset = self._recipe, self._dataset
+        features = extract_views(
+            recipe, self._model, variables, dataset, progress=self._progress
+        )
+        train = dataset.splits["train"]
+        callback = self._callback if is_main_process() else Callbacks()
+        callback.on_start(1, 1, 0, len(train))
+        began = time.monotonic()
+        variables = solve_head(
+            self._model,
+            variables,
+            features,
+            dataset,
+            train,
+            solver=recipe.solver,
+            seed=self._seed,
+        )
+        seconds = max(time.monotonic() - began, 1e-9)
+        row: Row = {"epoch": 1, "step": 1}
+        for split in ("train", "val"):
+            if len(indices := dataset.splits[split]):
+                logits = head_logits(self._model, variables, features[:1, indices])
+                labels = dataset.labels[indices]
+                row[f"{split}_loss"] = negative_log_likelihood(logits, labels)
+                row[f"{split}_accuracy"] = float(np.mean(logits.argmax(-1) == labels))
+        row |= {"seconds": seconds, "images_per_second": len(train) / seconds}
+        callback.on_epoch_end(row)
+        callback.on_finish("solved")
+        return variables, row
 
 
 def first_variables(

@@ -17,6 +17,9 @@ Method = Literal["scratch", "features", "head", "full"]
 
 Scaling = Literal["signed", "half", "unit", "standardize"]
 
+Solver = Literal["gradient", "ridge", "logistic"]
+"""How a head on features is fitted."""
+
 Select = Literal["best", "last"]
 """Which epoch's parameters a training ends with."""
 
@@ -131,6 +134,10 @@ class Recipe:
     select: Select = "best"
     """Which epoch's parameters are the result: the best one on the validation images,
     or the last."""
+    solver: Solver = "gradient"
+    """With method features: train the head over the epochs, or solve it at once as a
+    ridge or logistic regression, whose penalty is chosen on left-out training images.
+    What is solved is one dense layer."""
     views: Annotated[int, Bounds(1)] = 1
     """With method features: versions of each image to learn from, the image itself and
     random ones (`augment`), in as many fewer epochs."""
@@ -164,6 +171,11 @@ class Recipe:
         """Whether it begins with published weights."""
         return self.method != "scratch"
 
+    @property
+    def solved(self) -> bool:
+        """Whether the head is solved, not trained."""
+        return self.method == "features" and self.solver != "gradient"
+
 
 def idle_settings(recipe: Recipe) -> dict[str, str]:
     """The settings that play no part in a recipe.
@@ -188,7 +200,18 @@ def idle_settings(recipe: Recipe) -> dict[str, str]:
             changes = (f"augment.{field.name}" for field in augment)
             note("with `method` features and one view", *changes)
     else:
-        note(f"with `method` {method}", "views")
+        note(f"with `method` {method}", "views", "solver")
+    if recipe.solved:
+        fields = {"optim": OptimConfig, "schedule": ScheduleConfig}
+        of_training = (
+            f"{name}.{field.name}"
+            for name, group in fields.items()
+            for field in dataclasses.fields(group)
+        )
+        note(
+            f"with `solver` {recipe.solver}", *of_training, "epochs", "patience",
+            "select", "label_smoothing", "class_weights", "output_biases", "ema_decay",
+        )  # fmt: skip
     if method in ("features", "head"):
         note("where the backbone is not trained", "optim.backbone_lr_multiplier")
     if method != "full":

@@ -1,7 +1,6 @@
 """Transfer learning: features of a frozen backbone, computed once; heads on them."""
 
 import dataclasses
-import functools
 import hashlib
 import io
 import json
@@ -11,13 +10,16 @@ from typing import Any, cast
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxvision import models
 from jaxvision.data.dataset import DecodedDataset
 from jaxvision.data.loader import Batches
+from jaxvision.data.splits import deal_folds
 from jaxvision.data.transforms import AugmentConfig, check_on_host
-from jaxvision.metrics import Loss
+from jaxvision.linear_heads import fit_logistic, fit_ridge
+from jaxvision.metrics import Loss, class_logits
 from jaxvision.models import Backbone, Network, pool_features
 from jaxvision.optim import (
     OptimConfig,
@@ -26,6 +28,7 @@ from jaxvision.optim import (
     schedule_factor,
 )
 from jaxvision.pretrained import Pretrained, fit_into, fresh_layers, load
+from jaxvision.settings import Solver
 from jaxvision.storage import (
     file_sha256,
     remove_leftovers,
@@ -35,10 +38,13 @@ from jaxvision.storage import (
 from jaxvision.training.checkpoint import CheckpointFolder, flatten
 from jaxvision.training.distributed import broadcast, broadcast_arrays, is_main_process
 from jaxvision.training.loop import Callback, FitResult, Select, fit
-from jaxvision.training.parallel import Runner
+from jaxvision.training.parallel import Runner, keep_programs
 from jaxvision.training.state import create_state, init_variables
 from jaxvision.training.step import EvalStep, Normalize
 from jaxvision.typing import Batch, PyTree
+
+INNER_FOLDS = 5
+"""Of the training images, by which logistic regression chooses its penalty."""
 
 
 def create_model(
@@ -302,10 +308,101 @@ def unchanged(features: jax.Array) -> jax.Array:
     return features
 
 
-@functools.lru_cache(maxsize=1)
+@keep_programs
 def _feature_program(runner: Runner, model: Network, normalize: Normalize) -> EvalStep:
     """Kept for the next seed, or for other views of the images."""
     return runner.compile_eval(make_feature_step(model, normalize=normalize))
+
+
+def solve_head(
+    model: Network,
+    variables: dict[str, PyTree],
+    features: np.ndarray,
+    dataset: DecodedDataset,
+    indices: np.ndarray,
+    *,
+    solver: Solver,
+    seed: int,
+) -> dict[str, PyTree]:
+    """Fits a network's head to features at once, in closed form or to convergence.
+
+    Several processes all get what the first of them computes.
+
+    Args:
+      model: the whole network, whose head is one dense layer.
+      variables: of the whole network.
+      features: `[V, N, F]` float32, views of every image; an image is left out with all
+        of its views, and with its copies or the other of its pair.
+      dataset: the N images.
+      indices: `[n]` of those to learn from.
+      solver: "ridge" or "logistic", see `linear_heads`.
+      seed: of the folds by which logistic regression chooses its penalty.
+
+    Returns:
+      The variables of the whole network with the head.
+    """
+    found = {}
+    if is_main_process():
+        views, _, width = features.shape
+        rows = features[:, indices].reshape(-1, width)
+        labels = np.tile(dataset.labels[indices], views)
+        groups = _groups_within(dataset, indices)
+        if solver == "ridge":
+            blocks = np.arange(len(indices))
+            for group in groups:
+                blocks[group] = group[0]
+            blocks = np.tile(blocks, views)
+            head = fit_ridge(rows, labels, len(dataset.classes), blocks=blocks)
+        else:
+            fold = deal_folds(
+                INNER_FOLDS,
+                seed=seed,
+                images=[dataset.images[index] for index in indices],
+                labels=dataset.labels[indices].tolist(),
+                groups=groups,
+            )
+            fold = np.tile(fold, views)
+            head = fit_logistic(rows, labels, len(dataset.classes), fold=fold)
+        kernel, bias = head.kernel, head.bias
+        if model.num_classes == 1:
+            kernel, bias = kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]
+        found = {
+            "kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)
+        }  # fmt: skip
+    dense = broadcast_arrays(found)
+    return join(variables, {"params": {"head": {"logits": dense}}})
+
+
+def _groups_within(dataset: DecodedDataset, indices: np.ndarray) -> list[list[int]]:
+    """Copies and pairs among some images, by their places in `indices`."""
+    place_of = {int(index): place for place, index in enumerate(indices)}
+    groups = (
+        [place_of[index] for index in group if index in place_of]
+        for group in dataset.groups
+    )
+    return [group for group in groups if len(group) > 1]
+
+
+def head_logits(
+    model: Network, variables: dict[str, PyTree], features: np.ndarray
+) -> np.ndarray:
+    """What a network's head makes of features: the mean over the views of each image.
+
+    Args:
+      model: the whole network.
+      variables: of the whole network.
+      features: `[V, N, F]` float32.
+
+    Returns:
+      `[N, K]` float32 logits; of a network of one logit two, see
+      `metrics.class_logits`.
+    """
+    views, count, width = features.shape
+    logits = head_alone(model).apply(
+        join({}, variables), features.reshape(-1, width), train=False
+    )
+    logits = np.asarray(class_logits(jnp.asarray(logits)))
+    return logits.reshape(views, count, -1).mean(0)
 
 
 def make_feature_step(model: Network, *, normalize: Normalize) -> EvalStep:

@@ -197,6 +197,10 @@ def test_a_recipe_survives_json():
             {"schedule": ScheduleConfig("cosine", warmup_epochs=float("nan"))},
             r"`schedule.warmup_epochs` nan",
         ),
+        (
+            {"method": "features", "solver": "ridge", "head_hidden": (8,)},
+            r"`solver` ridge: solves one dense layer: drop `head_hidden`",
+        ),
         ({"network": "no_such"}, r"no_such"),
         ({"no_such_option": 1}, r"no_such_option"),
         ({"method": "full", "network": "no_such"}, r"no_such"),

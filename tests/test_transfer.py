@@ -16,7 +16,14 @@ from jaxvision.preprocessing import Preprocessing
 from jaxvision.training.loop import fit
 from jaxvision.training.parallel import Runner
 from jaxvision.training.state import create_state, init_variables
-from jaxvision.transfer import extract_features, fit_head, head_alone, join
+from jaxvision.transfer import (
+    extract_features,
+    fit_head,
+    head_alone,
+    head_logits,
+    join,
+    solve_head,
+)
 
 LOSS = make_cross_entropy()
 
@@ -185,3 +192,31 @@ def test_pooled_features_are_cached_apart(dataset, convolutions, tmp_path):
     ]  # fmt: skip
     assert widths == [6 * 6 * 4, 10, 4, 10]
     assert len(list(tmp_path.glob("*.npy"))) == 3
+
+
+@pytest.mark.parametrize("solver", ["ridge", "logistic"])
+@pytest.mark.parametrize("num_logits", [1, 2])
+def test_a_solved_head_is_that_of_its_images(dataset, solver, num_logits):
+    """Two views of every image: the second is the first, a little brighter."""
+    model = create_model("mlp", num_logits, hidden=6)
+    variables = init_variables(model, 0, (8, 8, 3))
+    features = extract_features(model, variables, dataset, batch_size=12)
+    views = np.stack([features, features + np.float32(0.01)])
+    train = dataset.splits["train"]
+
+    def solve(views):
+        return solve_head(
+            model, variables, views, dataset, train, solver=solver, seed=0
+        )
+
+    solved = solve(views)
+    chex.assert_trees_all_equal_shapes_and_dtypes(solved, variables)
+    chex.assert_trees_all_equal(
+        solved["params"]["backbone"], variables["params"]["backbone"]
+    )
+    logits = head_logits(model, solved, views)
+    assert logits.shape == (22, 2)
+    assert np.mean(logits.argmax(-1) == dataset.labels) > 0.9
+    # What it was not given plays no part.
+    views[:, np.setdiff1d(np.arange(22), train)] = 9
+    chex.assert_trees_all_equal(solve(views), solved)

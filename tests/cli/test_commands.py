@@ -68,13 +68,18 @@ def test_train_gives_the_numbers_of_the_python_api(photos, checkpoint):
     ]
 
 
+@pytest.mark.parametrize(
+    ("own", "own_flags"),
+    [({"epochs": 2}, "--epochs 2"), ({"solver": "ridge"}, "--solver ridge")],
+    ids=["trained", "solved"],
+)
 def test_finetune_gives_the_numbers_of_the_python_api(
-    photos, tmp_path, monkeypatch, capsys
+    own, own_flags, photos, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    settings = {"method": "features", "image_size": 32, "epochs": 2, "batch_size": 8}
-    flags = "--method features --image-size 32 --epochs 2 --batch-size 8"
+    settings = {"method": "features", "image_size": 32, "batch_size": 8, **own}
+    flags = f"--method features --image-size 32 --batch-size 8 {own_flags}"
     main(["finetune", str(photos), *flags.split()])
     printed = capsys.readouterr().out.splitlines()
     (checkpoint,) = Path("checkpoints/finetune").iterdir()
@@ -84,6 +89,8 @@ def test_finetune_gives_the_numbers_of_the_python_api(
     theirs = jv.load_classifier(checkpoint)
     jax.tree.map(np.testing.assert_array_equal, mine.variables, theirs.variables)
     assert mine.card.recorded == theirs.card.recorded
+    found = theirs.evaluate(jv.load_dataset(photos), "test")
+    assert found.accuracy == theirs.card.recorded["test"]["accuracy"]
 
 
 def test_evaluate_prints_what_was_recorded_and_every_class(checkpoint, capsys):

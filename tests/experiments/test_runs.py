@@ -158,12 +158,18 @@ def test_cross_validation_classifies_every_image_once(run):
     folder, figures = run(
         "part1_transfer", *TINY, "--folds", "3", "--epochs", "20",
         "--optim.learning-rate", "0.03", "--rows", "last layer", "last layer, 4 views",
+        "last layer, ridge", "last layer, logistic",
     )  # fmt: skip
-    for head in ("last layer", "last layer, 4 views"):
-        assert figures[f"transfer/{head}/fold_accuracy"]["mean"] > 0.8
+    heads = {
+        "transfer": ("last layer", "last layer, 4 views"),
+        "solved": ("last layer, ridge", "last layer, logistic"),
+    }
+    for table, rows in heads.items():
+        for row in rows:
+            assert figures[f"{table}/{row}/fold_accuracy"]["mean"] > 0.8
     with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * 36
+    assert len(rows) == 4 * 36
     one = [row for row in rows if row["head"] == "last layer"]
     assert len({row["image"] for row in one}) == 36
     for name in ("blue", "green", "red"):
