@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from jaxvision.data.dataset import load_dataset
     from jaxvision.errors import InputError
+    from jaxvision.rate_finder import find_learning_rate
     from jaxvision.recipe import finetune, train
     from jaxvision.settings import (
         AugmentConfig,
@@ -43,6 +44,7 @@ __all__ = [
     "Recipe",
     "ScheduleConfig",
     "create_model",
+    "find_learning_rate",
     "finetune",
     "load_classifier",
     "load_dataset",
@@ -61,6 +63,7 @@ _MODULES = {
     "Recipe": "settings",
     "ScheduleConfig": "settings",
     "create_model": "transfer",
+    "find_learning_rate": "rate_finder",
     "finetune": "recipe",
     "load_classifier": "classifier",
     "load_dataset": "data.dataset",

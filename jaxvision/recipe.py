@@ -11,7 +11,7 @@ import dataclasses
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from jaxvision.metrics import (
     fit_temperature,
     make_cross_entropy,
     negative_log_likelihood,
+    summarize,
 )
 from jaxvision.models import Network, check_fits
 from jaxvision.optim import make_optimizer, schedule_factor
@@ -66,7 +67,13 @@ from jaxvision.training.distributed import broadcast, is_main_process
 from jaxvision.training.loop import Callback, Callbacks, fit
 from jaxvision.training.mixing import make_mix
 from jaxvision.training.parallel import Runner
-from jaxvision.training.state import create_state, init_variables, set_output_biases
+from jaxvision.training.state import (
+    TrainState,
+    create_state,
+    init_variables,
+    set_output_biases,
+)
+from jaxvision.training.step import make_train_step
 from jaxvision.transfer import (
     extract_features,
     fit_head,
@@ -77,7 +84,7 @@ from jaxvision.transfer import (
     solve_head,
     unchanged,
 )
-from jaxvision.typing import PyTree, Row
+from jaxvision.typing import Batch, Metrics, PyTree, Row
 
 COLORS = "colors.json"
 """Principal colors of a seed's training images, in its checkpoint folder."""
@@ -364,6 +371,36 @@ def as_begun(dataset: DecodedDataset, folder: Path) -> DecodedDataset:
     return dataset
 
 
+def losses_at_rates(
+    start: Start,
+    dataset: DecodedDataset,
+    pretrained: Pretrained | None,
+    rates: Iterable[float],
+    *,
+    seed: int,
+    folder: Path,
+    progress: bool = True,
+) -> Generator[float]:
+    """Begins the training of a seed, each step at another learning rate.
+
+    Args:
+      start, dataset, pretrained, seed, progress: as of `train_seed`.
+      rates: of the steps; schedule and learning rate of the recipe play no part.
+      folder: an empty one, for what training writes before its first step.
+
+    Yields:
+      The mean loss of each batch before its step, not finite where it has diverged; on
+      one device.
+
+    Raises:
+      InputError: as `train`.
+    """
+    run = _Training(
+        start, dataset, pretrained, seed, folder, Callbacks(), 30.0, progress
+    )
+    yield from run.losses_at(rates)
+
+
 class _Training:
     """The training of one seed."""
 
@@ -416,20 +453,80 @@ class _Training:
             checkpoints.save("best", int(row["step"]), variables, row)
             checkpoints.wait()
         else:
-            if recipe.method == "full" and recipe.head_epochs:
-                optim = OptimConfig("adam", recipe.head_learning_rate)
-                schedule = ScheduleConfig("cosine")
-                variables, _, _ = self._train_head(
-                    variables, optim, schedule, recipe.head_epochs, None
-                )
-            frozen = ("backbone",) if recipe.method == "head" else ()
-            history = self._train_all(variables, frozen)
+            history = self._train_all(self._with_head(variables))
         classifier = load_classifier(self._folder)
         return dataclasses.replace(classifier, history=tuple(history))
 
-    def _train_all(
-        self, variables: dict[str, PyTree], frozen: Collection[str]
-    ) -> list[Row]:
+    def losses_at(self, rates: Iterable[float]) -> Iterator[float]:
+        """See `losses_at_rates`."""
+        recipe, dataset = self._recipe, self._dataset
+        variables = first_variables(
+            recipe, self._model, dataset, self._pretrained, self._seed
+        )
+        options: dict[str, Any] = {
+            "batch_size": recipe.batch_size, "seed": self._seed, "train": True,
+        }  # fmt: skip
+        if recipe.method == "features":
+            features = extract_views(
+                recipe, self._model, variables, dataset, progress=self._progress
+            )
+            model, variables = head_alone(self._model), join({}, variables)
+            normalize, changes = unchanged, {}
+            train = Batches.of_arrays(
+                features[0], dataset.labels, dataset.splits["train"], **options
+            )
+        else:
+            variables = self._with_head(variables)
+            model, normalize = self._model, dataset.preprocessing.normalize
+            changes = self._changes()
+            train = dataset.batches("train", augment=recipe.augment, **options)
+        tx = make_optimizer(recipe.optim, steps_per_epoch=1, epochs=1)
+        step = make_train_step(model, tx, self._loss, normalize=normalize, **changes)
+
+        def at_rate(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            images = dict(batch)
+            rate = images.pop("learning_rate")
+            return step(state.with_hyperparams(learning_rate=rate), images)
+
+        runner = Runner(tuple(jax.local_devices()[:1]))
+        update = runner.compile_train(at_rate)
+        state = create_state(variables, tx, seed=self._seed, frozen=self._frozen)
+        state = runner.replicate(state)
+        with train.iterate() as batches:
+            for rate, batch in zip(rates, batches, strict=False):
+                batch = {**batch, "learning_rate": np.float32(rate)}
+                state, sums = update(state, runner.place_batch(batch))
+                yield summarize(jax.device_get(sums))["loss"]
+
+    @property
+    def _frozen(self) -> tuple[str, ...]:
+        return ("backbone",) if self._recipe.method == "head" else ()
+
+    def _with_head(self, variables: dict[str, PyTree]) -> dict[str, PyTree]:
+        """The variables that all is trained from: with method full, with a trained
+        head."""
+        recipe = self._recipe
+        if recipe.method == "full" and recipe.head_epochs:
+            optim = OptimConfig("adam", recipe.head_learning_rate)
+            schedule = ScheduleConfig("cosine")
+            variables, _, _ = self._train_head(
+                variables, optim, schedule, recipe.head_epochs, None
+            )
+        return variables
+
+    def _changes(self) -> dict[str, Any]:
+        """What the training step does to images, as its arguments."""
+        recipe, augment = self._recipe, None
+        if recipe.augment.pca_color:
+            augment = make_color_augment(
+                self._training_colors(),
+                recipe.augment.pca_color,
+                per_pixel=recipe.augment.pca_per_pixel,
+            )
+        mix = make_mix(mixup=recipe.mixup or None, cutmix=recipe.cutmix or None)
+        return {"augment": augment, "mix": mix}
+
+    def _train_all(self, variables: dict[str, PyTree]) -> list[Row]:
         """Trains on images, augmented anew in every epoch."""
         recipe, dataset, runner = self._recipe, self._dataset, Runner.all_devices()
         options: dict[str, Any] = {
@@ -443,13 +540,6 @@ class _Training:
         tx = make_optimizer(recipe.optim, recipe.schedule, **lengths)
         factor = schedule_factor(recipe.schedule, **lengths)
         peak = recipe.optim.learning_rate
-        augment = None
-        if recipe.augment.pca_color:
-            augment = make_color_augment(
-                self._training_colors(),
-                recipe.augment.pca_color,
-                per_pixel=recipe.augment.pca_per_pixel,
-            )
         result = fit(
             self._model,
             tx,
@@ -458,7 +548,7 @@ class _Training:
                 variables,
                 tx,
                 seed=self._seed,
-                frozen=frozen,
+                frozen=self._frozen,
                 ema_decay=recipe.ema_decay or None,
             ),
             train,
@@ -469,9 +559,8 @@ class _Training:
             patience=recipe.patience,
             checkpoints=CheckpointFolder(self._folder),
             save_seconds=self._save_seconds,
-            augment=augment,
+            **self._changes(),
             learning_rate_at=lambda step: peak * float(factor(step)),
-            mix=make_mix(mixup=recipe.mixup or None, cutmix=recipe.cutmix or None),
             callback=self._callback,
             runner=runner,
         )

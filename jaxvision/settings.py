@@ -295,6 +295,18 @@ class RunConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class RateConfig:
+    """Which learning rates are tried, a step each."""
+
+    lowest: Annotated[float, Bounds(0, above=True)] = 1e-6
+    """Learning rate of the first step."""
+    highest: Annotated[float, Bounds(0, above=True)] = 10.0
+    """Learning rate of the last one; a loss that explodes ends it before."""
+    steps: Annotated[int, Bounds(20)] = 140
+    """Steps in all; the rate rises by the same factor at each."""
+
+
+@dataclasses.dataclass(frozen=True)
 class TuneConfig:
     """How the settings of a recipe are searched."""
 

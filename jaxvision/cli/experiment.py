@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from jaxvision.cli.process import command, keep_compiled
 from jaxvision.config import to_plain
 from jaxvision.declaration import Analysis, Experiment, default_config
 from jaxvision.errors import with_names
-from jaxvision.settings import TuneConfig, idle_settings
+from jaxvision.settings import Recipe, TuneConfig, idle_settings
 
 
 def main(
@@ -103,8 +103,16 @@ def run(
         )
 
 
-def idle_lines(experiment: Experiment, settings: Settings) -> list[str]:
-    """A line for each setting that was given and plays no part in any recipe."""
+def idle_lines(
+    experiment: Experiment,
+    settings: Settings,
+    idle: Callable[[Recipe], Mapping[str, str]] = idle_settings,
+) -> list[str]:
+    """A line for each setting that was given and plays no part in any recipe.
+
+    Args:
+      idle: recipe -> the settings that play no part, and why.
+    """
     from jaxvision.report.run_folder import flatten
 
     if settings.recipe is None or experiment.recipe is None:
@@ -114,12 +122,12 @@ def idle_lines(experiment: Experiment, settings: Settings) -> list[str]:
     )
     tables = experiment.tables_of(settings.recipe, settings.options).values()
     recipes = [recipe for table in tables for recipe in table.recipes.values()]
-    first, *rest = map(idle_settings, recipes)
+    first, *rest = map(idle, recipes)
     return [
         f"`{setting}` plays no part {why}"
         for setting, why in first.items()
         if given.get(setting) != own.get(setting)
-        and all(setting in idle for idle in rest)
+        and all(setting in other for other in rest)
     ]
 
 

@@ -195,6 +195,7 @@ class ExperimentFlags:
         sweep: bool = False,
         photos: bool = False,
         tune: TuneConfig | None = None,
+        hide: Sequence[str] = (),
     ) -> None:
         """
         Args:
@@ -207,6 +208,7 @@ class ExperimentFlags:
           photos: whether the images' folder and any option of a network can be given:
             for a command that is not made for one network or data set.
           tune: how to search where nothing is given; None: it is no tuning.
+          hide: further settings of the run that are no flags.
         """
         aliases = {"network": "backbone", **(aliases or {})}
         self._default = Settings(config, recipe, options)
@@ -216,7 +218,7 @@ class ExperimentFlags:
             for name, alias in aliases.items()
             if "." in name
         }
-        hide = [] if tables else ["rows"]
+        hide = [*hide, *([] if tables else ["rows"])]
         if sweep or tune is not None:
             hide += ["distributed", "resume", "tensorboard"]
         if sweep:
@@ -278,12 +280,13 @@ class ExperimentFlags:
         *,
         photos: bool = False,
         tune: TuneConfig | None = None,
+        hide: Sequence[str] = (),
     ) -> "ExperimentFlags":
         """The flags of a declared experiment.
 
         Args:
           config: of the run, where nothing is given.
-          photos, tune: as above.
+          photos, tune, hide: as above.
         """
         return cls(
             config,
@@ -295,6 +298,7 @@ class ExperimentFlags:
             sweep=experiment.sweep,
             photos=photos,
             tune=tune,
+            hide=hide,
         )
 
     def name_of(self, setting: str) -> str | None:

@@ -50,6 +50,10 @@ COMMANDS = {
         "jaxvision.cli.tune:main",
         "search for good settings of a training",
     ),
+    "find-lr": (
+        "jaxvision.cli.find_lr:main",
+        "suggest a learning rate, by one short sweep",
+    ),
     "report": (
         "jaxvision.cli.report:main",
         "gather runs on one page",

@@ -336,6 +336,40 @@ def transform_curves(
     return figure
 
 
+def learning_rate_curve(
+    rates: np.ndarray,
+    losses: np.ndarray,
+    smoothed: np.ndarray,
+    suggestion: float | None,
+    *,
+    title: str,
+    demo: bool = False,
+) -> Figure:
+    """The loss over the learning rate, as it rises from step to step.
+
+    Args:
+      rates, losses, smoothed: `[n]`, of each step.
+      suggestion: marked by a line; None: there is none.
+    """
+    figure = new_figure(7.2, 4.0, title=title, demo=demo)
+    axes = figure.subplots()
+    axes.plot(rates, losses, color=GRAY, linewidth=0.7, label="each batch")
+    axes.plot(rates, smoothed, color=BLUE, linewidth=1.8, label="smoothed")
+    if suggestion is not None:
+        label = f"suggestion: {suggestion:.2g}"
+        axes.axvline(suggestion, color=VERMILION, linestyle="--", label=label)
+    axes.set_xscale("log")
+    # What explodes at the end would flatten all else.
+    low, start = float(losses.min()), float(smoothed[0])
+    room = max(start - low, 0.1 * abs(start))
+    axes.set_ylim(low - 0.1 * room, start + room)
+    axes.set_xlabel("Learning rate")
+    axes.set_ylabel(METRICS["loss"])
+    axes.legend(framealpha=0.9, **LEGEND)
+    tidy(axes)
+    return figure
+
+
 def _mean_curve(
     axes: Axes, places: np.ndarray, values: np.ndarray, label: str, style: Style
 ) -> None:

@@ -90,6 +90,12 @@ class TrainState(flax.struct.PyTreeNode):
         learned = self.learned
         return {**learned, "params": {**learned["params"], **self.frozen}}
 
+    def with_hyperparams(self, **values: Any) -> "TrainState":
+        """The state with other numbers in its optimizer, see `make_optimizer`."""
+        hyperparams = {**self.opt_state.hyperparams, **values}
+        opt_state = self.opt_state._replace(hyperparams=hyperparams)
+        return self.replace(opt_state=opt_state)
+
 
 def init_variables(
     model: nn.Module,

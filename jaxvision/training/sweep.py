@@ -509,7 +509,7 @@ class _Program:
             variables = set_output_biases(variables, frequencies)
         decay = own["ema_decay"] if trial.recipe.ema_decay else None
         state = create_state(variables, self._tx, seed=seed, ema_decay=decay)
-        return _with_hyperparams(state, weight_decay=own["weight_decay"])
+        return state.with_hyperparams(weight_decay=own["weight_decay"])
 
     def _own(self, trial: _Trial) -> dict[str, Any]:
         """The numbers that only this trial has."""
@@ -548,8 +548,7 @@ class _Program:
             mix = make_mix(**images.pop("mixed"))
             model = trial.make_model({**still, **rates})
             step = make_train_step(model, tx, loss, normalize=normalize, mix=mix)
-            state = _with_hyperparams(state, learning_rate=learning_rate)
-            return step(state, images)
+            return step(state.with_hyperparams(learning_rate=learning_rate), images)
 
         return train, make_eval_step(trial.make_model({}), loss, normalize=normalize)
 
@@ -742,13 +741,6 @@ def _key(start: Start, datasets: Mapping[int, DecodedDataset]) -> str:
     facts = to_plain({"recipe": start.recipe, "data": fingerprint})
     content = json.dumps(facts, sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _with_hyperparams(state: TrainState, **values: Any) -> TrainState:
-    """The state with other numbers in its optimizer, see `make_optimizer`."""
-    hyperparams = {**state.opt_state.hyperparams, **values}
-    opt_state = state.opt_state._replace(hyperparams=hyperparams)
-    return state.replace(opt_state=opt_state)
 
 
 def _no_sums() -> dict[str, jax.Array]:
