@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import signal
 import threading
@@ -25,7 +24,7 @@ from jaxvision.training.checkpoint import CheckpointFolder, flatten, unflatten_l
 from jaxvision.training.distributed import barrier, check_same, is_main_process
 from jaxvision.training.history import WORST, end_reason, val_score
 from jaxvision.training.mixing import Mix
-from jaxvision.training.parallel import SIGNAL, Runner, synchronize
+from jaxvision.training.parallel import SIGNAL, Runner, keep_programs, synchronize
 from jaxvision.training.state import TrainState
 from jaxvision.training.step import (
     Augment,
@@ -41,9 +40,6 @@ NOT_FINITE = "the loss is not finite"
 
 OnNonfinite = Literal["raise", "stop"]
 """What becomes of a training whose loss is not finite."""
-
-_PROGRAMS = 8
-"""Programs that are kept for the next training or evaluation."""
 
 _LAG = 2
 """Fetch metrics this many steps late, so the host never blocks the device."""
@@ -232,7 +228,7 @@ class Steps:
         )
 
 
-@functools.lru_cache(maxsize=_PROGRAMS)
+@keep_programs
 def _train_program(
     runner: Runner,
     model: Network,
@@ -254,7 +250,7 @@ def _train_program(
     return runner.compile_train(step)
 
 
-@functools.lru_cache(maxsize=_PROGRAMS)
+@keep_programs
 def _eval_program(
     runner: Runner, model: Network, loss: Loss, normalize: Normalize
 ) -> EvalStep:

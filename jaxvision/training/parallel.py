@@ -85,6 +85,18 @@ def compile_once(function: Function) -> Function:
     return cast(Function, call)
 
 
+_PROGRAMS = 8
+"""Programs of a kind that are kept."""
+
+
+def keep_programs(make: Function) -> Function:
+    """A function that makes a compiled step; for equal arguments, that of before.
+
+    So what is compiled for one training or evaluation serves the next ones.
+    """
+    return cast(Function, functools.lru_cache(maxsize=_PROGRAMS)(make))
+
+
 def sweep_epoch(step: SweepStep) -> Epoch:
     """M models at once, the epoch as one program.
 

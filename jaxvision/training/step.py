@@ -1,7 +1,7 @@
 """The one pure step, (state, batch) -> (state, metrics), and its evaluation."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import flax.linen as nn
 import jax

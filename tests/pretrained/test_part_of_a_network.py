@@ -181,7 +181,8 @@ def compiled() -> Iterator[list[str]]:
     """The names of what is compiled within, or found in the cache on the disk."""
     names: list[str] = []
 
-    def listen(event: str, _: float, **about: str | int) -> None:
+    def listen(event: str, duration_secs: float, **about: str | int) -> None:
+        del duration_secs
         if event == "/jax/core/compile/backend_compile_duration":
             names.append(str(about["fun_name"]))
 
