@@ -9,7 +9,9 @@ head that was trained on the other folds. 2 cores: 3 min or less with 3 seeds an
 of a hidden layer of 300 on 4 views (5 seeds).
 
 Beside it other networks whose weights come inside packages (extra `classics`), their
-last layers and Gram matrices of a convolution: style tells painters apart.
+last layers and Gram matrices of a convolution: style tells painters apart. Ridge
+regression on Lite2's Gram matrix: .954 ± .007 (5 seeds). The layers were chosen on
+folds of other seeds, but of the same paintings, so this is slightly optimistic.
 """
 
 import dataclasses
