@@ -109,18 +109,21 @@ def heads(recipe: Recipe, options: Options) -> dict[str, Table]:
     solved |= {
         f"{row}{RIDGE}": one.replace(solver="ridge") for row, one in gram.items()
     }
-    if (row := f"{LARGE}, Gram of {GRAM[LARGE]}") in gram:
-        ridge = gram[row].replace(solver="ridge")
-        solved |= {
-            f"{row}, logistic": gram[row].replace(solver="logistic"),
-            f"{row}, ridge, 4 views": ridge.replace(views=4),
-            f"{row}, ridge, 320 pixels": ridge.replace(image_size=320),
-        }
     tables["solved"] = Table(
         solved,
         about="Heads that are solved at once, with the penalty that is best on "
         "left-out training images: ridge and logistic regression.",
     )
+    if (row := f"{LARGE}, Gram of {GRAM[LARGE]}") in gram:
+        tables["variants"] = Table(
+            {
+                f"{row}, logistic": gram[row].replace(solver="logistic"),
+                f"{row}{RIDGE}, 320 pixels": gram[row].replace(
+                    solver="ridge", image_size=320
+                ),
+            },
+            about="The best of these Gram matrices in other ways.",
+        )
     if layers:
         tables["backbones"] = Table(
             layers, about="Heads on the last layers that the files of others hold."
