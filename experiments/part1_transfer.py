@@ -56,9 +56,6 @@ GRAM = {
 LARGE = "efficientnet_lite2"
 """The network whose Gram matrix is tried in several ways."""
 
-RIDGE = ", ridge"
-"""How the names of rows end whose heads are put together."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -107,7 +104,7 @@ def heads(recipe: Recipe, options: Options) -> dict[str, Table]:
         for solver in ("ridge", "logistic")
     }
     solved |= {
-        f"{row}{RIDGE}": one.replace(solver="ridge") for row, one in gram.items()
+        f"{row}, ridge": one.replace(solver="ridge") for row, one in gram.items()
     }
     tables["solved"] = Table(
         solved,
@@ -118,7 +115,7 @@ def heads(recipe: Recipe, options: Options) -> dict[str, Table]:
         tables["variants"] = Table(
             {
                 f"{row}, logistic": gram[row].replace(solver="logistic"),
-                f"{row}{RIDGE}, 320 pixels": gram[row].replace(
+                f"{row}, ridge, 320 pixels": gram[row].replace(
                     solver="ridge", image_size=320
                 ),
             },
@@ -150,8 +147,8 @@ def together(results: "Results") -> "Sequence[Section]":
 
     rows = [
         trials
-        for (table, row), trials in results.trials.items()
-        if table == "solved" and "Gram" in row and row.endswith(RIDGE)
+        for (table, _), trials in results.trials.items()
+        if table == "solved" and trials[0].recipe.options.get("pooling") == "gram"
     ]
     if len(rows) < 2:
         return []

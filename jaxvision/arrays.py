@@ -1,7 +1,7 @@
 """Nested dicts of arrays in folders: the only module that writes and reads them.
 
 Orbax writes them. TensorStore, which Orbax stands on, reads them: importing Orbax and
-restoring by it takes most of a second, and TensorStore a tenth of that.
+restoring Lite0 by it takes .6 s of processor time, by TensorStore .14 s.
 """
 
 import errno

@@ -731,7 +731,7 @@ def _all_serve(classifier: Classifier) -> bool:
     """Whether the network takes the arrays, and each plays a part in its answer.
 
     That is traced here, and need not be traced again when the first image is there;
-    tracing an initialization for the arrays' shapes takes three times as long.
+    tracing an initialization for the arrays' shapes takes longer.
     """
     preprocessing = classifier.card.preprocessing
     shape = (1, *preprocessing.size, preprocessing.channels)

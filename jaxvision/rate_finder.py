@@ -1,4 +1,4 @@
-"""Which learning rate? One short sweep: each step of a training at a higher one.
+"""Which learning rate? A range test: each step of a short training at a higher one.
 
     found = find_learning_rate(data, recipe)
     recipe = recipe.replace(optim=replace(recipe.optim, learning_rate=found.suggestion))
@@ -24,7 +24,7 @@ from jaxvision.report.progress import Progress
 from jaxvision.settings import RateConfig, Recipe
 
 EXPLODED = 4.0
-"""The sweep ends where the smoothed loss is this many times the lowest one."""
+"""The test ends where the smoothed loss is this many times the lowest one."""
 
 SMOOTHING = 0.05
 """Standard deviation of the Gaussian that smooths the loss, as a part of all steps."""
@@ -32,13 +32,13 @@ SMOOTHING = 0.05
 LEAST_FALL = 0.02
 """Part of the first loss by which it has to fall, or nothing is suggested."""
 
-IDLE = "in a search for the learning rate"
-"""Why the settings of a recipe play no part that `idle_in_search` lists."""
+IDLE = "in a learning-rate range test"
+"""Why the settings of a recipe play no part that `idle_in_range_test` lists."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FoundRate:
-    """A sweep of the learning rate.
+    """A learning-rate range test.
 
     Attributes:
       rates: `[n]` float64, rising; those after the loss had exploded are left out.
@@ -72,7 +72,7 @@ class FoundRate:
 
 
 def smooth(losses: np.ndarray) -> np.ndarray:
-    """`[n]` losses of a sweep, smoothed by a Gaussian; what explodes at the end is cut
+    """`[n]` losses of a test, smoothed by a Gaussian; what explodes at the end is cut
     off, or it would reach far back."""
     cut = np.minimum(losses, EXPLODED * max(losses[0], np.median(losses)))
     width = max(SMOOTHING * len(losses), 1.0)
@@ -113,11 +113,11 @@ def find_learning_rate(
     config.check_number("seed", seed, Bounds(0, 2**32 - 1))
     with Progress("reading images", unit="images", enabled=progress) as report:
         dataset = data.with_seed(seed).decode(start.preprocessing, progress=report)
-    return sweep_rates(start, dataset, options, seed=seed, progress=progress)
+    return range_test(start, dataset, options, seed=seed, progress=progress)
 
 
 def check(options: RateConfig, recipe: Recipe) -> None:
-    """Raises `InputError` for a search that means nothing."""
+    """Raises `InputError` for a test that means nothing."""
     config.check(options)
     if options.lowest >= options.highest:
         raise InputError(
@@ -133,7 +133,7 @@ def check(options: RateConfig, recipe: Recipe) -> None:
         )
 
 
-def sweep_rates(
+def range_test(
     start: Start,
     dataset: DecodedDataset,
     options: RateConfig,
@@ -141,7 +141,7 @@ def sweep_rates(
     seed: int,
     progress: bool = True,
 ) -> FoundRate:
-    """The sweep itself; see `find_learning_rate`.
+    """The test itself; see `find_learning_rate`.
 
     Args:
       start: of the recipe.
@@ -181,8 +181,8 @@ def sweep_rates(
     return FoundRate.of(rates[: len(losses)], np.array(losses))
 
 
-def idle_in_search(recipe: Recipe) -> dict[str, str]:
-    """Settings of a recipe that play no part in a search, and why."""
+def idle_in_range_test(recipe: Recipe) -> dict[str, str]:
+    """Settings of a recipe that play no part in a range test, and why."""
     names = ["optim.learning_rate", "epochs", "patience", "select", "ema_decay"]
     names += [f"schedule.{f.name}" for f in dataclasses.fields(recipe.schedule)]
     if recipe.method == "features":

@@ -477,7 +477,7 @@ class _Training:
             )
         else:
             variables = self._with_head(variables)
-            model, normalize = self._model, dataset.preprocessing.normalize
+            model, normalize = self._model, dataset.preprocessing
             changes = self._changes()
             train = dataset.batches("train", augment=recipe.augment, **options)
         tx = make_optimizer(recipe.optim, steps_per_epoch=1, epochs=1)

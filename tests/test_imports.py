@@ -74,7 +74,7 @@ FLOORS = (
         "jaxvision.training.sweep",
     ),
     ("jaxvision.experiment", "jaxvision.explain.saliency", "jaxvision.serve"),
-    ("jaxvision.rate_search", "jaxvision.tuning"),
+    ("jaxvision.rate_report", "jaxvision.tuning"),
     ("jaxvision.cli",),
     ("jaxvision.__main__",),
 )

@@ -138,7 +138,7 @@ def test_the_command_leaves_a_run_folder(photos, tmp_path, monkeypatch, capsys):
     )
     main(["find-lr", str(photos), *arguments.split()])
     printed = capsys.readouterr()
-    assert "--epochs plays no part in a search for the learning rate" in printed.err
+    assert "--epochs plays no part in a learning-rate range test" in printed.err
     run = Path(printed.out.splitlines()[-1])
     assert run.parent == Path("runs/find_lr")
     assert (run / "learning_rates.png").is_file()

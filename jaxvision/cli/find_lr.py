@@ -22,7 +22,7 @@ FIND = dataclasses.replace(
 HIDDEN = (
     "distributed", "folds", "checkpoints", "save_seconds", "resume", "tensorboard",
 )  # fmt: skip
-"""Settings of a run that a search has no use for."""
+"""Settings of a run that a range test has no use for."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -38,12 +38,16 @@ def main(arguments: Sequence[str]) -> None:
         settings = flags.parse(
             arguments, prog="jaxvision find-lr", description=main.__doc__ or ""
         )
-        from jaxvision.rate_finder import idle_in_search
-        from jaxvision.rate_search import search
+        from jaxvision.rate_finder import idle_in_range_test
+        from jaxvision.rate_report import report_learning_rate
 
         for line in idle_lines(
-            FIND, settings, lambda one: {**idle_settings(one), **idle_in_search(one)}
+            FIND,
+            settings,
+            lambda one: {**idle_settings(one), **idle_in_range_test(one)},
         ):
             print(with_names(line, flags.name_of), file=sys.stderr)
         keep_compiled()
-        search(settings.config, settings.recipe or Recipe(), settings.options)
+        report_learning_rate(
+            settings.config, settings.recipe or Recipe(), settings.options
+        )

@@ -52,7 +52,7 @@ COMMANDS = {
     ),
     "find-lr": (
         "jaxvision.cli.find_lr:main",
-        "suggest a learning rate, by one short sweep",
+        "suggest a learning rate, by a range test",
     ),
     "report": (
         "jaxvision.cli.report:main",

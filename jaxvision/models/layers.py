@@ -100,8 +100,10 @@ def parameter(
     module: nn.Module, name: str, init: Initializer, shape: tuple[int, ...]
 ) -> jax.Array:
     """`module.param(name, init, shape)`, in a fraction of the time where the parameter
-    is there: that traces `init` with a key for its shape alone, each time, which is
-    two fifths of tracing a forward pass.
+    is there: that traces `init` with a key for its shape alone, each time.
+
+    Args:
+      init: (key, shape) -> the parameter, float32.
 
     Raises:
       ScopeParamShapeError: the parameter that is there has another shape.

@@ -1,6 +1,6 @@
-"""A search for the learning rate as a run: its folder, with the curve and a report.
+"""A learning-rate range test as a run: its folder, with the curve and a report.
 
-run = search(RunConfig(seeds=(0,)), Recipe(), RateConfig())
+run = report_learning_rate(RunConfig(seeds=(0,)), Recipe(), RateConfig())
 """
 
 import time
@@ -11,7 +11,7 @@ from jaxvision.data.config import DemoKind
 from jaxvision.data.dataset import DecodedDataset, load_dataset
 from jaxvision.errors import InputError
 from jaxvision.experiment import announce, draw_demo
-from jaxvision.rate_finder import FoundRate, check, sweep_rates
+from jaxvision.rate_finder import FoundRate, check, range_test
 from jaxvision.recipe import make_start
 from jaxvision.report import markdown
 from jaxvision.report.progress import Progress
@@ -36,7 +36,9 @@ DEMO: DemoKind = "faces"
 """What is drawn where no images are given."""
 
 
-def search(run_config: RunConfig, recipe: Recipe, options: RateConfig) -> Path:
+def report_learning_rate(
+    run_config: RunConfig, recipe: Recipe, options: RateConfig
+) -> Path:
     """Suggests a learning rate, and writes a run folder with the curve.
 
     Args:
@@ -61,7 +63,7 @@ def search(run_config: RunConfig, recipe: Recipe, options: RateConfig) -> Path:
     with Progress("reading images", unit="images") as progress:
         dataset = data.decode(start.preprocessing, progress=progress)
     announce(dataset)
-    found = sweep_rates(start, dataset, options, seed=seed)
+    found = range_test(start, dataset, options, seed=seed)
     run = RunFolder.create("find_lr", root=run_config.runs)
     run.write_config(
         {"data": run_config.data, "seed": seed, "recipe": start.recipe, **vars(options)}
