@@ -38,13 +38,11 @@ from jaxvision.metrics import (
     roc_curve,
 )
 from jaxvision.models import Network, create_model
-from jaxvision.models.network import MirroredNetwork
 from jaxvision.prediction import (
     BATCH_SIZE,
     OnBad,
     Prediction,
     Source,
-    Tta,
     decode_source,
     predictions,
 )
@@ -60,6 +58,7 @@ from jaxvision.training.checkpoint import (
 from jaxvision.training.loop import evaluate
 from jaxvision.training.parallel import Runner
 from jaxvision.training.step import Normalize
+from jaxvision.tta import MeanNetwork, Tta, Versions
 from jaxvision.typing import Progress, PyTree, Row
 
 if TYPE_CHECKING:
@@ -178,6 +177,7 @@ class Evaluation:
       loss: mean cross-entropy of the logits as they are, in nats.
       accuracy: share of the images that are classified correctly.
       temperature: what logits are divided by for probabilities.
+      tta: test-time augmentation, by which the logits were found.
     """
 
     split: str
@@ -188,6 +188,7 @@ class Evaluation:
     loss: float
     accuracy: float
     temperature: float = dataclasses.field(default=1.0, kw_only=True)
+    tta: Tta | None = dataclasses.field(default=None, kw_only=True)
 
     @property
     def predictions(self) -> np.ndarray:
@@ -306,12 +307,16 @@ class Classifier:
                 print(prediction.path, prediction.label)
 
         Args:
-          images: a file, or a uint8 array `[H, W, C]` in the card's geometry; or any
-            number of them, also an iterator.
-          tta: "flip" averages the probabilities of an image and its mirror image.
+          images: a file, or a uint8 array `[H, W, C]` in the card's geometry, with
+            crops in the larger one of `tta.Versions.source`; or any number of them,
+            also an iterator.
+          tta: test-time augmentation, the mean of the probabilities of several versions
+            of an image: "flip" of it and its mirror image, "five-crops" of its center
+            and its corners, "ten-crops" of those and their mirror images. None: the
+            image as it is.
           on_bad: called with a `BadImage` (`path`, `reason`) for each file that cannot
             be read, which then gets no prediction; None: it is an error.
-          batch_size: images at once, 1 or more.
+          batch_size: images at once, 1 or more; crops count as images.
 
         Returns:
           A prediction; or of several images an iterator that gives predictions in
@@ -326,17 +331,18 @@ class Classifier:
                 "must be at least 1", setting="batch_size", value=batch_size
             )
         single = isinstance(images, (str, Path, np.ndarray))
+        card, source = self.card, self.card.preprocessing
+        model, normalize, temperature = self.model, source, card.temperature
+        if tta is not None:
+            versions = Versions(tta, source)
+            model, normalize, temperature = self._averaging(versions), versions, 1.0
+            source = versions.source
+            batch_size = max(1, batch_size // versions.crops)
         found = predictions(
             [images] if single else images,
-            partial(
-                _probabilities,
-                self._answering(tta),
-                self.card.preprocessing,
-                self.variables,
-                self.card.temperature,
-            ),
-            self.card.classes,
-            self.card.preprocessing,
+            partial(_probabilities, model, normalize, self.variables, temperature),
+            card.classes,
+            source,
             batch_size=batch_size,
             on_bad=None if single else on_bad,
         )
@@ -412,27 +418,39 @@ class Classifier:
           split: "train", "val" or "test", or "all" images. None: "test" of the data
             set that it was trained on, or "val" where no image was set aside for the
             test; all images of another data set.
-          tta: as of `predict`.
+          tta: as of `predict`; the logits are then logarithms of probabilities.
           progress: told (images decoded, images in all).
 
         Raises:
           InputError: a class that the network does not know, or a split without
             images.
         """
-        decoded = self._relabeled(
-            dataset.decode(self.card.preprocessing, progress=progress)
-        )
+        card, runner, batch_size = self.card, Runner.all_devices(), self.card.batch_size
+        answering, normalize, source = self, None, card.preprocessing
+        if tta is not None:
+            normalize = Versions(tta, source)
+            source = normalize.source
+            # The probabilities that are averaged have the card's temperature.
+            answering = dataclasses.replace(
+                self,
+                model=self._averaging(normalize),
+                card=dataclasses.replace(card, temperature=1.0),
+            )
+            # As many crops at once as there are images otherwise.
+            devices = len(runner.devices)
+            batch_size = -(-batch_size // (devices * normalize.crops)) * devices
+        decoded = self._relabeled(dataset.decode(source, progress=progress))
         name, indices = self._chosen(decoded, split)
-        shard = Runner.all_devices().shard
         batches = decoded.batches(
             indices,
-            batch_size=self.card.batch_size,
+            batch_size=batch_size,
             train=False,
-            process_index=shard["process_index"],
-            process_count=shard["process_count"],
+            process_index=runner.shard["process_index"],
+            process_count=runner.shard["process_count"],
         )
-        row, logits = self.evaluate_batches(batches, tta=tta)
-        return self.evaluation(decoded, name, indices, row, logits)
+        row, logits = answering.evaluate_batches(batches, normalize=normalize)
+        found = answering.evaluation(decoded, name, indices, row, logits)
+        return dataclasses.replace(found, tta=tta)
 
     def evaluation(
         self,
@@ -464,7 +482,6 @@ class Classifier:
         self,
         batches: Batches,
         *,
-        tta: Tta | None = None,
         normalize: Normalize | None = None,
     ) -> tuple[Row, np.ndarray]:
         """Mean loss and accuracy over one pass of batches, and logits `[N, K]`.
@@ -473,11 +490,10 @@ class Classifier:
         are those of the batches: indices into the card's classes.
 
         Args:
-          tta: as of `predict`; the logits are then logarithms of probabilities.
           normalize: what makes the network's input of them; None: its preprocessing.
         """
         row, logits = evaluate(
-            self._answering(tta),
+            self.model,
             make_cross_entropy(),
             self.variables,
             batches,
@@ -656,9 +672,11 @@ class Classifier:
         split_of = {row.sha256: row.split for row in self.splits if row.sha256}
         return [split_of.pop(digest, "") for _, digest in pairs]
 
-    def _answering(self, tta: Tta | None) -> Network:
-        """The network that is run."""
-        return self.model if tta is None else MirroredNetwork.of(self.model)
+    def _averaging(self, versions: Versions) -> MeanNetwork:
+        """The network that answers by several versions of an image."""
+        return MeanNetwork.of(
+            self.model, versions=versions.count, temperature=self.card.temperature
+        )
 
 
 def _hashes(plain: Mapping[str, Any], folder: Path) -> dict[str, str]:
@@ -879,11 +897,10 @@ def _listed(names: Sequence[str]) -> str:
 @jax.jit(static_argnums=(0, 1))
 def _probabilities(
     model: Network,
-    preprocessing: Preprocessing,
+    normalize: Normalize,
     variables: dict[str, PyTree],
     temperature: float,
     images: jax.Array,
 ) -> jax.Array:
-    images = preprocessing.normalize(images)
-    logits = jnp.asarray(model.apply(variables, images, train=False))
+    logits = jnp.asarray(model.apply(variables, normalize(images), train=False))
     return jax.nn.softmax(class_logits(logits) / temperature)

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
 
 import jax
 import numpy as np
@@ -21,10 +20,6 @@ Source = str | Path | np.ndarray
 """An image: a file, or uint8 `[H, W, C]` in the network's geometry."""
 
 OnBad = Callable[[BadImage], object]
-
-Tta = Literal["flip"]
-"""Test-time augmentation: flip averages the probabilities of an image and its mirror
-image."""
 
 BATCH_SIZE = 32
 

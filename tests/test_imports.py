@@ -53,6 +53,7 @@ FLOORS = (
         "jaxvision.training.distributed",
         "jaxvision.training.mixing",
         "jaxvision.training.state",
+        "jaxvision.tta",
     ),
     (
         "jaxvision.explain",

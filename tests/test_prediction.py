@@ -17,6 +17,7 @@ from jaxvision.errors import InputError
 from jaxvision.prediction import predictions
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.training.state import init_variables
+from jaxvision.tta import Versions
 
 SMALL = Preprocessing((6, 6), resize_mode="stretch")
 CLASSES = ("dark", "light")
@@ -50,15 +51,17 @@ def root(tmp_path_factory) -> Path:
 
 def untrained(classes: tuple[str, ...], **options) -> Classifier:
     card = ModelCard(
-        network="simple_cnn",
-        options={},
-        classes=classes,
-        preprocessing=Preprocessing((32, 32), resize_mode="stretch"),
-        weights="fresh",
-        data={"is_demo": False},
-        seed=0,
-        batch_size=4,
-        **options,
+        **{
+            "network": "simple_cnn",
+            "options": {},
+            "classes": classes,
+            "preprocessing": Preprocessing((32, 32), resize_mode="stretch"),
+            "weights": "fresh",
+            "data": {"is_demo": False},
+            "seed": 0,
+            "batch_size": 4,
+            **options,
+        }
     )
     model = card.create_model()
     return Classifier(model, init_variables(model, 0, (32, 32, 3)), card)
@@ -155,10 +158,47 @@ def test_flip_averages_probabilities(binary):
     assert again.probabilities == pytest.approx(both.probabilities, abs=1e-6)
 
 
-def test_flip_is_measured_as_it_is_predicted(classifier, root):
+@pytest.mark.parametrize("tta", ["five-crops", "ten-crops"])
+@pytest.mark.parametrize("mode", ["crop", "stretch"])
+def test_crops_average_calibrated_probabilities(tta, mode):
+    """Against NumPy, one crop after the other."""
+    preprocessing = Preprocessing((32, 32), resize_mode=mode, resize=40)
+    classifier = untrained(("a", "b"), preprocessing=preprocessing, temperature=1.7)
+    side = {"crop": 40, "stretch": 37}[mode]
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    edge, middle = side - 32, round((side - 32) / 2)
+    places = [(middle, middle), (0, 0), (0, edge), (edge, 0), (edge, edge)]
+    crops = [image[y : y + 32, x : x + 32] for y, x in places]
+    if tta == "ten-crops":
+        crops += [crop[:, ::-1] for crop in crops]
+    found = classifier.predict(crops)
+    expected = np.mean([list(one.probabilities.values()) for one in found], axis=0)
+    one = classifier.predict(image, tta=tta)
+    np.testing.assert_allclose(list(one.probabilities.values()), expected, atol=1e-6)
+    with pytest.raises(InputError, match=rf"or uint8 \[{side}, {side}, 3\]"):
+        classifier.predict(crops[0], tta=tta)
+
+
+def test_each_crop_is_standardized_by_itself():
+    versions = Versions("five-crops", Preprocessing((8, 8), standardize=True))
+    side = versions.source.size[0]
+    images = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
+    made = np.asarray(versions(jnp.asarray(images)))
+    assert made.shape == (10, 8, 8, 3)
+    np.testing.assert_allclose(made.mean((1, 2, 3)), 0, atol=1e-6)
+
+
+def test_an_unknown_augmentation_is_named(classifier):
+    with pytest.raises(InputError, match="`tta` six: there are: flip, five-crops, ten"):
+        classifier.predict([], tta="six")
+
+
+@pytest.mark.parametrize("tta", ["flip", "ten-crops"])
+def test_tta_is_measured_as_it_is_predicted(classifier, root, tta):
     data = load_dataset(root)
-    found = classifier.evaluate(data, tta="flip")
-    answers = list(classifier.predict([root / i for i in found.images], tta="flip"))
+    found = classifier.evaluate(data, tta=tta)
+    assert found.tta == tta
+    answers = list(classifier.predict([root / i for i in found.images], tta=tta))
     rows = [[one.probabilities[name] for name in found.classes] for one in answers]
     np.testing.assert_allclose(found.probabilities, rows, atol=1e-6)
     right = [

@@ -25,8 +25,10 @@ class Config:
     split: Literal["train", "val", "test", "all"] | None = None
     """Which of the images, as training had divided them; none: those set aside for the
     test, and all of a folder that training did not see."""
-    tta: Literal["flip"] | None = None
-    """flip: the mean of the probabilities of an image and its mirror image."""
+    tta: Literal["flip", "five-crops", "ten-crops"] | None = None
+    """Test-time augmentation, the mean of the probabilities of several versions of an
+    image: flip: it and its mirror image; five-crops: its center and its corners, cut
+    from a larger one; ten-crops: these and their mirror images."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -54,6 +56,8 @@ def evaluate(config: Config) -> None:
         )
     demo = " (demo data)" if dataset.is_demo else ""
     print(f"checkpoint: {folder}")
+    if found.tta is not None:
+        print(f"test-time augmentation: {found.tta}")
     recorded = classifier.card.recorded.get(found.split)
     if recorded is not None and config.root is None and config.tta is None:
         print(f"recorded {found.split} accuracy: {recorded['accuracy']}")

@@ -45,8 +45,10 @@ class Config:
     such as efficientnet_lite0; `jaxvision weights list` shows all."""
     top: Annotated[int, Bounds(1)] = 1
     """Classes an image, the most probable first."""
-    tta: Literal["flip"] | None = None
-    """flip: the mean of the probabilities of an image and its mirror image."""
+    tta: Literal["flip", "five-crops", "ten-crops"] | None = None
+    """Test-time augmentation, the mean of the probabilities of several versions of an
+    image: flip: it and its mirror image; five-crops: its center and its corners, cut
+    from a larger one; ten-crops: these and their mirror images."""
     csv: Path | None = None
     """A file to write in place of the lines: path, label, probability, and the further
     classes of --top. One that is there is replaced when all is done."""

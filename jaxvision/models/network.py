@@ -1,6 +1,5 @@
 """A backbone with a head that gives logits: the form of every network here."""
 
-import math
 from collections.abc import Collection
 from typing import Any, ClassVar, Literal, get_args
 
@@ -10,7 +9,6 @@ import numpy as np
 from flax import linen as nn
 
 from jaxvision.errors import InputError
-from jaxvision.metrics import class_logits
 from jaxvision.models.backbone import Backbone
 from jaxvision.models.layers import BatchNorm, Dropout, Initializer, ReLU
 
@@ -141,29 +139,3 @@ class Network(nn.Module):
         )
         x = pool_features(x, self.pooling)
         return head(x, train=train and "head" not in frozen)
-
-
-class MirroredNetwork(Network):
-    """A network that answers by the mean of its probabilities for an image and for its
-    mirror image: their logarithms `[B, K]` are its logits."""
-
-    @classmethod
-    def of(cls, network: Network) -> "MirroredNetwork":
-        """With the layers, and so with the parameters, of another network."""
-        return cls(
-            network.backbone,
-            network.num_classes,
-            network.stop_at,
-            network.head_hidden,
-            network.head_dropout,
-            network.pooling,
-        )
-
-    def __call__(
-        self, x: jax.Array, *, train: bool, frozen: Collection[str] = ()
-    ) -> jax.Array:
-        """As of `Network`; two classes have two logits also where it gives one."""
-        both = jnp.concatenate([x, x[:, :, ::-1]])
-        logits = class_logits(super().__call__(both, train=train, frozen=frozen))
-        plain, mirrored = jnp.split(jax.nn.log_softmax(logits), 2)
-        return jnp.logaddexp(plain, mirrored) - math.log(2)

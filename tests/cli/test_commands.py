@@ -113,6 +113,10 @@ def test_evaluate_takes_another_folder_by_the_names_of_its_classes(
     accuracy = jv.load_classifier(checkpoint).evaluate(jv.load_dataset(other)).accuracy
     assert f"all accuracy: {accuracy}\n" in printed
     assert "recorded" not in printed
+    main(["evaluate", str(checkpoint), "--tta", "ten-crops"])
+    printed = capsys.readouterr().out
+    assert "test-time augmentation: ten-crops\n" in printed
+    assert "recorded" not in printed
 
 
 def test_predict_answers_files_and_folders(photos, checkpoint, capsys):
