@@ -141,8 +141,7 @@ class ModelCard:
             for name in (CARD, SPLITS):
                 if found.get(name) != wanted.get(name):
                     raise ValueError(f"{name} has changed since it was written")
-            # Cards from before there were temperatures have none.
-            card = from_plain(cls, {"temperature": 1.0, **plain})
+            card = from_plain(cls, plain)
             card.create_model()
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(

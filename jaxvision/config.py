@@ -139,7 +139,8 @@ def from_plain(kind: Any, value: Any) -> Any:
 
     Args:
       kind: a dataclass of plain values, or the type of one of its fields.
-      value: what `to_plain` made of it.
+      value: what `to_plain` made of it, in this version or an earlier one: a setting
+        that is missing has its default, which is what was done before there was one.
 
     Raises:
       KeyError, TypeError, ValueError: it is not of that kind.
@@ -151,7 +152,14 @@ def from_plain(kind: Any, value: Any) -> Any:
         names = {field.name for field in dataclasses.fields(kind)}
         if unknown := set(value) - names:
             raise KeyError(f"no setting {sorted(unknown)[0]}")
-        fields = {name: from_plain(hints[name], value[name]) for name in names}
+        defaults = {
+            field.name for field in dataclasses.fields(kind) if _has_default(field)
+        }
+        fields = {
+            name: from_plain(hints[name], value[name])
+            for name in names
+            if name in value or name not in defaults
+        }
         return typing.cast(Any, kind)(**fields)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
@@ -189,6 +197,11 @@ def from_plain(kind: Any, value: Any) -> Any:
     if value is None or (accepted is not None and not isinstance(value, accepted)):
         raise TypeError(f"{value!r} where {kind.__name__} is expected")
     return kind(value)
+
+
+def _has_default(field: dataclasses.Field) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is not missing or field.default_factory is not missing
 
 
 def _check_value(hint: Any, value: Any, name: str, bounds: Bounds | None) -> None:

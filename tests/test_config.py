@@ -38,6 +38,21 @@ def test_what_is_no_config_is_refused(change):
         from_plain(Recipe, values)
 
 
+def test_a_setting_that_an_earlier_version_did_not_have_has_its_default():
+    recipe = Recipe("mlp", method="scratch", epochs=3)
+    values = to_plain(recipe)
+    del values["mixup"], values["optim"]["clip_norm"]
+    wanted = recipe.replace(optim=dataclasses.replace(recipe.optim, clip_norm=None))
+    assert from_plain(Recipe, values) == wanted
+    with pytest.raises(KeyError):
+        from_plain(NoDefault, {})
+
+
+@dataclasses.dataclass(frozen=True)
+class NoDefault:
+    number: int
+
+
 def test_preprocessing_survives_json():
     preprocessing = Preprocessing((28, 30), gray=True, mean=(1.5,), std=(2.5,))
     values = json.loads(json.dumps(preprocessing.to_dict()))
