@@ -47,6 +47,12 @@ def hidden(kind: Any) -> Any:
 Checkpoint = Annotated[
     Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT"), Shown("CHECKPOINT")
 ]
+OptionalCheckpoint = Annotated[
+    Path | None,
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="[CHECKPOINT]"),
+    Shown("CHECKPOINT"),
+]
 Images = Annotated[
     tuple[Path, ...],
     tyro.conf.Positional,

@@ -8,9 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
-
-from jaxvision.cli.flags import Images, Shown, run
+from jaxvision.cli.flags import Images, OptionalCheckpoint, run
 from jaxvision.cli.process import keep_compiled
 from jaxvision.config import Bounds, check
 from jaxvision.errors import InputError
@@ -20,13 +18,6 @@ if TYPE_CHECKING:
     from jaxvision.classifier import Classifier
     from jaxvision.data.decode import BadImage
     from jaxvision.prediction import Prediction
-
-OptionalCheckpoint = Annotated[
-    Path | None,
-    tyro.conf.Positional,
-    tyro.conf.arg(metavar="[CHECKPOINT]"),
-    Shown("CHECKPOINT"),
-]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -118,6 +118,21 @@ def test_error_names_flags(capsys):
     assert capsys.readouterr().err == said
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("", "CHECKPOINT: give the folder that training printed, or --pretrained"),
+        ("C --pretrained vgg16", "CHECKPOINT: give the folder that training printed"),
+        ("--pretrained vgg16", "--images: give some to check the model by"),
+    ],
+)
+def test_export_takes_a_checkpoint_or_pretrained_weights(given, said, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["export", "--out", "new", *given.split()])
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_ctrl_c_ends_with_one_line(capsys):
     with (
         pytest.raises(SystemExit) as caught,
