@@ -55,9 +55,15 @@ def main(config: Config) -> None:
         experiment = collect()[name]
         assert isinstance(experiment, Experiment)
         print(f"\n{experiment.name}", flush=True)
+        own = default_config(experiment)
+        data = dataclasses.replace(
+            config.data,
+            split=own.data.split if config.data.split == SPLIT else config.data.split,
+            folds=config.data.folds or own.data.folds,
+        )
         settings = dataclasses.replace(
-            default_config(experiment),
-            data=config.data,
+            own,
+            data=data,
             seeds=config.seeds,
             max_epochs=config.epochs,
             runs=config.runs,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         load_classifier,
         load_pretrained_classifier,
     )
+    from jaxvision.crossval import cross_validate
     from jaxvision.data.dataset import load_dataset
     from jaxvision.errors import InputError
     from jaxvision.rate_finder import find_learning_rate
@@ -44,6 +45,7 @@ __all__ = [
     "Recipe",
     "ScheduleConfig",
     "create_model",
+    "cross_validate",
     "find_learning_rate",
     "finetune",
     "load_classifier",
@@ -63,6 +65,7 @@ _MODULES = {
     "Recipe": "settings",
     "ScheduleConfig": "settings",
     "create_model": "transfer",
+    "cross_validate": "crossval",
     "find_learning_rate": "rate_finder",
     "finetune": "recipe",
     "load_classifier": "classifier",

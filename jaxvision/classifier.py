@@ -197,7 +197,12 @@ class Evaluation:
     @property
     def probabilities(self) -> np.ndarray:
         """`[N, K]` float32; rows sum to 1."""
-        return softmax(self.logits / np.float32(self.temperature))
+        return softmax(self.scaled_logits)
+
+    @property
+    def scaled_logits(self) -> np.ndarray:
+        """`[N, K]` float32, divided by the temperature."""
+        return self.logits / np.float32(self.temperature)
 
     @cached_property
     def reliability(self) -> Reliability:

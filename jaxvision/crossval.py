@@ -1,121 +1,426 @@
-"""Cross-validation: every image is classified by a head that has not seen it."""
+"""Cross-validation: every image is classified by a network that has not seen it.
 
+    found = cross_validate(data, Recipe("efficientnet_lite0"), folds=5, seed=0)
+    print(found.accuracy)
+
+The images are divided into folds. For each, a network is trained on the others, some of
+which are left out to validate by, and classifies the images of the fold.
+"""
+
+import contextlib
 import dataclasses
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxvision.classifier import Evaluation
-from jaxvision.data.dataset import DecodedDataset
-from jaxvision.data.splits import make_folds
+from jaxvision.config import Bounds, check_number, to_plain
+from jaxvision.data.dataset import Dataset, DecodedDataset
+from jaxvision.data.splits import SplitRow, Splits
 from jaxvision.errors import InputError
-from jaxvision.metrics import negative_log_likelihood
+from jaxvision.metrics import (
+    class_frequencies,
+    fit_temperature,
+    negative_log_likelihood,
+)
 from jaxvision.models import Network
 from jaxvision.pretrained import Pretrained
 from jaxvision.recipe import (
     Start,
-    check_batch_size,
+    check_classes,
+    doubts,
+    evaluate_split,
     extract_views,
     first_variables,
     make_card,
     make_loss,
+    make_start,
+    train_seed,
 )
+from jaxvision.report.progress import Progress, TrainingProgress
 from jaxvision.settings import Recipe
+from jaxvision.storage import write_json, writing
+from jaxvision.training.distributed import broadcast, is_main_process
+from jaxvision.training.state import set_output_biases
 from jaxvision.transfer import fit_head, head_logits, solve_head
+
+FOLDS = 5
+"""How many, where nothing is said."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FoldEvaluation(Evaluation):
-    """All images, each by the head that was trained on the other folds.
+    """All images, each by the network that was trained on the other folds.
 
-    fold: `[N]` int32, of each image.
+    fold: `[N]` int32, of each image, from 0.
+    temperatures: `[N]` float32, what the logits of each image are divided by for
+        probabilities: each network's is fitted to its own validation images.
+        `temperature` is their mean.
     """
 
     fold: np.ndarray
+    temperatures: np.ndarray
 
+    @property
+    def scaled_logits(self) -> np.ndarray:
+        """`[N, K]` float32, each divided by its own temperature."""
+        return self.logits / self.temperatures[:, None]
 
-def check_folds(recipe: Recipe) -> None:
-    """Raises `InputError` for a recipe that cannot be cross-validated."""
-    if recipe.method != "features":
-        raise InputError("needs `method` features", setting="folds")
+    def with_temperature(self, temperature: float) -> "FoldEvaluation":
+        """The same logits with other probabilities: one temperature for all."""
+        temperatures = np.full(len(self.labels), temperature, np.float32)
+        return dataclasses.replace(
+            self, temperatures=temperatures, temperature=temperature
+        )
+
+    @property
+    def columns(self) -> list[str]:
+        """What stands in each of `rows`; the last ones are the classes'."""
+        return ["image", "true", "fold", "predicted", *self.classes]
+
+    @property
+    def rows(self) -> list[list[Any]]:
+        """An image each: path, true class, fold, predicted class, probabilities as the
+        float32 they are, so that every figure of classes can be computed again."""
+        return [
+            [image, self.classes[label], int(fold), self.classes[predicted], *row]
+            for image, label, fold, predicted, row in zip(
+                self.images,
+                self.labels,
+                self.fold,
+                self.predictions,
+                # The shortest text that is this float32 again.
+                self.probabilities.astype(str).tolist(),
+                strict=True,
+            )
+        ]
 
 
 def cross_validate(
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    folds: int | None = None,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> FoldEvaluation:
+    """Measures a recipe on all images, each by a network that has not seen it.
+
+    Args:
+      data: labeled images; how they are divided otherwise does not matter, but for the
+        ratio of `data.split.train` to `data.split.val`.
+      recipe: how to train.
+      folds: how many; None: those of the data set's config, or 5.
+      seed: of the folds, and of each training.
+      folder: of what is done so far: a cross-validation that was stopped is continued
+        from there, exactly. None: nothing is kept.
+      progress: whether to show bars on stderr.
+
+    Returns:
+      The evaluation, whose logits are those of all networks, each on its fold.
+
+    Raises:
+      InputError: bad settings, images or weights; a class that is too small for the
+        folds; images that have changed since it was begun.
+      Interrupted: on Ctrl-C or SIGTERM, after saving into `folder`.
+    """
+    start = make_start(recipe)
+    check_number("seed", seed, Bounds(0, 2**32 - 1))
+    data = data.with_folds(folds or data.config.folds or FOLDS)
+    with Progress("reading images", unit="images", enabled=progress) as report:
+        dataset = data.with_seed(seed).decode(start.preprocessing, progress=report)
+    check_folds(recipe, dataset)
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="jaxvision-")
+            )
+        return cross_validate_seed(
+            start,
+            dataset,
+            start.load_weights(),
+            seed=seed,
+            folder=Path(folder),
+            progress=progress,
+        )
+
+
+def check_folds(recipe: Recipe, dataset: DecodedDataset) -> None:
+    """Raises `InputError` where a fold leaves too little to train by the recipe."""
+    for number in range(dataset.config.folds or 0):
+        part = in_fold(dataset, number)
+        try:
+            check_classes(recipe, part)
+        except InputError as error:
+            raise InputError(f"fold {number + 1}: {error}") from None
+
+
+def doubts_of_folds(start: Start, dataset: DecodedDataset) -> list[str]:
+    """As `doubts`, with the folds that a sentence is true of, if not of all."""
+    count = dataset.config.folds or 0
+    found: dict[str, list[int]] = {}
+    if dataset.parts:
+        text = "the images come divided, and the folds are made of all of them"
+        found[text] = list(range(count))
+    for number in range(count):
+        for doubt in doubts(start, in_fold(dataset, number)):
+            found.setdefault(doubt, []).append(number + 1)
+    return [
+        doubt
+        if len(numbers) == count
+        else f"fold {', '.join(map(str, numbers))}: {doubt}"
+        for doubt, numbers in found.items()
+    ]
+
+
+def in_fold(dataset: DecodedDataset, number: int) -> DecodedDataset:
+    """The images in the split of a fold, which is its test."""
+    rows = [
+        SplitRow(
+            dataset.images[index],
+            dataset.classes[dataset.labels[index]],
+            split,
+            dataset.digests[index],
+        )
+        for split, indices in dataset.fold_splits(number).items()
+        for index in map(int, indices)
+    ]
+    return dataset.with_splits(rows)
+
+
+def cross_validate_seed(
     start: Start,
     dataset: DecodedDataset,
     pretrained: Pretrained | None,
     *,
-    folds: int,
     seed: int,
+    folder: Path,
+    save_seconds: float = 30.0,
     progress: bool = True,
 ) -> FoldEvaluation:
-    """Trains a head for each fold, on the others, and classifies all images.
+    """Trains a network for each fold, on the others, and classifies all images.
 
-    With several views of an image, its logits are their mean.
+    What each fold gave is kept in `folder`, its network is not.
 
     Args:
-      start: of a recipe with method features.
-      dataset: in the start's preprocessing; its splits do not matter.
+      start: of the recipe.
+      dataset: in the start's preprocessing, with `config.folds`.
       pretrained: the weights of the start.
-      folds: how many; classes are spread evenly over them.
       seed: of the folds, the initialization, the order of the images and dropout.
+      folder: of what is done so far; see `cross_validate`.
+      save_seconds: time between two saves while training.
       progress: whether to show bars.
 
     Raises:
-      InputError: more folds than images in a class.
+      InputError: as `cross_validate`.
     """
-    recipe = start.recipe
-    check_folds(recipe)
-    check_batch_size(recipe, len(dataset.images))
-    fold = make_folds(
-        folds,
-        seed=seed,
-        images=dataset.images,
-        labels=dataset.labels.tolist(),
-        groups=dataset.groups,
-    )
-    model = make_card(start, dataset.classes).create_model()
-    assert isinstance(model, Network)
-    variables = first_variables(recipe, model, dataset, pretrained, seed)
-    features = extract_views(recipe, model, variables, dataset, progress=progress)
-    logits = np.zeros((len(fold), len(dataset.classes)), np.float32)
-    for number in range(folds):
-        train = np.flatnonzero(fold != number).astype(np.int32)
-        if recipe.solved:
-            trained = solve_head(
-                model,
-                variables,
-                features,
-                dataset,
-                train,
-                solver=recipe.solver,
-                seed=seed,
-            )
-        else:
-            trained, _ = fit_head(
-                model,
-                variables,
-                features,
-                dataset.labels,
-                {"train": train, "val": train[:0]},
-                optim=recipe.optim,
-                schedule=recipe.schedule,
-                loss=make_loss(recipe, dataset.labels[train], len(dataset.classes)),
-                epochs=recipe.epochs,
-                batch_size=recipe.batch_size,
-                seed=seed,
-                select=recipe.select,
-                ema_decay=recipe.ema_decay,
-            )
-        held_out = fold == number
-        logits[held_out] = head_logits(model, trained, features[:, held_out])
-    correct = logits.argmax(-1) == dataset.labels
+    count = dataset.config.folds
+    assert count is not None
+    if start.recipe.method == "features":
+        learn = _Heads(start, dataset, pretrained, seed, progress).learn
+    else:
+        learn = _Networks(
+            start, dataset, pretrained, seed, save_seconds, progress
+        ).learn
+    facts = {"recipe": to_plain(start.recipe), "folds": count, "seed": seed}
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    logits = np.zeros((len(dataset.images), len(dataset.classes)), np.float32)
+    temperatures = np.ones(len(dataset.images), np.float32)
+    for number in range(count):
+        held_out = np.flatnonzero(dataset.fold == number)
+        images = [[dataset.images[i], dataset.digests[i]] for i in held_out]
+        about = {**facts, "images": images}
+        path, place = folder / f"fold-{number}.json", folder / f"fold-{number}"
+        found = _Fold.read(path, about)
+        if found is None:
+            found = learn(number, place)
+            if is_main_process():
+                found.write(path, about)
+        shutil.rmtree(place, ignore_errors=True)
+        logits[held_out], temperatures[held_out] = found.logits, found.temperature
     return FoldEvaluation(
         "fold",
         dataset.classes,
-        tuple(dataset.images),
+        dataset.images,
         dataset.labels,
         logits,
         negative_log_likelihood(logits, dataset.labels),
-        float(np.mean(correct)),
-        fold,
+        float(np.mean(logits.argmax(-1) == dataset.labels)),
+        dataset.fold,
+        temperatures,
+        temperature=float(temperatures.mean()),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fold:
+    """What one network says of its fold.
+
+    logits: `[n, K]` float32, in the order of the data set.
+    temperature: fitted to its validation images; 1 without any.
+    """
+
+    logits: np.ndarray
+    temperature: float = 1.0
+
+    @classmethod
+    def calibrated(
+        cls, logits: np.ndarray, val_logits: np.ndarray, val_labels: np.ndarray
+    ) -> "_Fold":
+        return cls(logits, fit_temperature(val_logits, val_labels))
+
+    def write(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Writes it with what it is of: plain values, of which "images" are the paths
+        and the SHA-256 of the images."""
+        found = {"logits": self.logits.tolist(), "temperature": self.temperature}
+        write_json(path, {**about, **found})
+
+    @classmethod
+    def read(cls, path: Path, about: Mapping[str, Any]) -> "_Fold | None":
+        """What was written, bit by bit; None: nothing yet. Of several processes, the
+        first one reads for all.
+
+        Raises:
+          InputError: it is damaged, or of something else.
+        """
+        plain: Mapping[str, Any] | None = None
+        try:
+            if is_main_process() and path.is_file():
+                plain = json.loads(path.read_text("utf-8"))
+            plain = broadcast(plain)
+            if plain is None:
+                return None
+            known = {name: plain[name] for name in about}
+            found = cls(
+                np.array(plain["logits"], np.float32), float(plain["temperature"])
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: damaged ({error}); remove it") from error
+        wanted = json.loads(json.dumps(about))
+        if changed := [name for name in wanted if known[name] != wanted[name]]:
+            raise InputError(
+                f"{path}: measured with other {changed[0]}; take the same again, or "
+                "another folder"
+            )
+        return found
+
+
+class _Networks:
+    """Networks of their own, each trained as any other."""
+
+    def __init__(
+        self,
+        start: Start,
+        dataset: DecodedDataset,
+        pretrained: Pretrained | None,
+        seed: int,
+        save_seconds: float,
+        progress: bool,
+    ) -> None:
+        self._start, self._dataset, self._seed = start, dataset, seed
+        self._pretrained = pretrained
+        self._save_seconds, self._progress = save_seconds, progress
+
+    def learn(self, number: int, place: Path) -> _Fold:
+        """Trains the network of a fold, or what is left of it."""
+        start, part = self._start, in_fold(self._dataset, number)
+        title = f"seed {self._seed}, fold {number + 1} of {part.config.folds}"
+        with TrainingProgress(title=title, enabled=self._progress) as bars:
+            classifier, _ = train_seed(
+                start,
+                part,
+                self._pretrained,
+                seed=self._seed,
+                folder=place,
+                callback=bars,
+                save_seconds=self._save_seconds,
+                progress=self._progress,
+                measure=False,
+            )
+        test = evaluate_split(start, classifier, part, "test")
+        if not len(part.splits["val"]):
+            return _Fold(test.logits)
+        val = evaluate_split(start, classifier, part, "val")
+        return _Fold.calibrated(test.logits, val.logits, val.labels)
+
+
+class _Heads:
+    """Heads on the features of one frozen backbone, which is run once for all folds."""
+
+    def __init__(
+        self,
+        start: Start,
+        dataset: DecodedDataset,
+        pretrained: Pretrained | None,
+        seed: int,
+        progress: bool,
+    ) -> None:
+        self._recipe, self._dataset, self._seed = start.recipe, dataset, seed
+        model = make_card(start, dataset.classes).create_model()
+        assert isinstance(model, Network)
+        self._model = model
+        # Of the output's biases, each fold has its own.
+        fresh = start.recipe.replace(output_biases=False)
+        self._variables = first_variables(fresh, model, dataset, pretrained, seed)
+        self._features = extract_views(
+            start.recipe, model, self._variables, dataset, progress=progress
+        )
+
+    def learn(self, number: int, place: Path) -> _Fold:
+        """Trains or solves the head of a fold; of several views of an image, the logits
+        are their mean."""
+        dataset = self._dataset
+        splits = dataset.fold_splits(number)
+        variables = self._solve(splits) if self._recipe.solved else self._fit(splits)
+
+        def logits(split: str) -> np.ndarray:
+            features = self._features[:, splits[split]]
+            return head_logits(self._model, variables, features)
+
+        if not len(splits["val"]):
+            return _Fold(logits("test"))
+        labels = dataset.labels[splits["val"]]
+        return _Fold.calibrated(logits("test"), logits("val"), labels)
+
+    def _solve(self, splits: Splits) -> dict[str, Any]:
+        return solve_head(
+            self._model,
+            self._variables,
+            self._features,
+            self._dataset,
+            splits["train"],
+            solver=self._recipe.solver,
+            seed=self._seed,
+        )
+
+    def _fit(self, splits: Splits) -> dict[str, Any]:
+        recipe, labels = self._recipe, self._dataset.labels
+        classes = len(self._dataset.classes)
+        variables = self._variables
+        if recipe.output_biases:
+            frequencies = class_frequencies(labels[splits["train"]], classes)
+            variables = set_output_biases(variables, frequencies)
+        variables, _ = fit_head(
+            self._model,
+            variables,
+            self._features,
+            labels,
+            splits,
+            optim=recipe.optim,
+            schedule=recipe.schedule,
+            loss=make_loss(recipe, labels[splits["train"]], classes),
+            epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
+            seed=self._seed,
+            select=recipe.select,
+            ema_decay=recipe.ema_decay,
+            patience=recipe.patience,
+        )
+        return variables

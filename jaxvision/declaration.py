@@ -155,5 +155,5 @@ class Experiment(Question):
 
 def default_config(experiment: Experiment) -> RunConfig:
     """The settings of an experiment where none is given."""
-    data = DataConfig(split=experiment.split)
-    return RunConfig(data=data, seeds=experiment.seeds, folds=experiment.folds)
+    data = DataConfig(split=experiment.split, folds=experiment.folds)
+    return RunConfig(data=data, seeds=experiment.seeds)

@@ -21,9 +21,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxvision import config as config_module
 from jaxvision.config import from_plain, to_plain
-from jaxvision.crossval import check_folds, cross_validate
+from jaxvision.crossval import check_folds, cross_validate_seed, doubts_of_folds
 from jaxvision.data.config import DataConfig, DemoKind
 from jaxvision.data.dataset import DecodedDataset, load_dataset
 from jaxvision.declaration import DEMO_SETS, Experiment, Table, default_config
@@ -143,10 +145,6 @@ class _Engine:
         if len(set(config.seeds)) != len(config.seeds):
             raise InputError("names one twice", setting="seeds", value=config.seeds)
         tables = self._tables()
-        if config.folds is not None:
-            for table in tables.values():
-                for recipe in table.recipes.values():
-                    check_folds(recipe)
         with main_process_first():
             starts = {
                 (name, row): make_start(recipe)
@@ -167,7 +165,8 @@ class _Engine:
         )
         if experiment.check is not None:
             experiment.check(self._dataset, self._options)
-        train = self._sweep if experiment.sweep else self._one_by_one
+        folds = config.data.folds is not None
+        train = self._sweep if experiment.sweep and not folds else self._one_by_one
         trials = train(tables, starts)
         run, folder = self._open_folders()
         dataset = self._decode(
@@ -235,7 +234,8 @@ class _Engine:
     def _doubted(self, start: Start, dataset: DecodedDataset) -> DecodedDataset:
         """The data set with what is doubtful about training on it among its notes;
         printed the first time."""
-        found = doubts(start, dataset)
+        folds = dataset.config.folds is not None
+        found = doubts_of_folds(start, dataset) if folds else doubts(start, dataset)
         for doubt in found:
             if doubt not in self._doubts and is_main_process():
                 print(f"warning: {doubt}", file=sys.stderr)
@@ -255,18 +255,20 @@ class _Engine:
                 pretrained = start.load_weights()
             # Folders are made when all that was given is known to be usable.
             dataset = self._decode_begun(start, label, self._config.seeds[0])
-            if self._config.folds is None:
-                check_classes(start.recipe, dataset)
-                _check_held_out(dataset, "val", "test")
-            run, folder = self._open_folders()
-            trials[key] = []
-            if self._config.folds is not None:
-                with self._stoppable(None):
+            if self._config.data.folds is not None:
+                for seed in self._config.seeds:
+                    check_folds(start.recipe, self._decode(start.preprocessing, seed))
+                _, folder = self._open_folders()
+                with self._stoppable(folder):
                     trials[key] = [
-                        self._cross_validate(start, pretrained, seed)
+                        self._cross_validate(start, pretrained, folder, label, seed)
                         for seed in self._config.seeds
                     ]
                 continue
+            check_classes(start.recipe, dataset)
+            _check_held_out(dataset, "val", "test")
+            run, folder = self._open_folders()
+            trials[key] = []
             part = _part(run, label, start.recipe, self._config.tensorboard)
             for seed in self._config.seeds:
                 with self._stoppable(folder):
@@ -275,12 +277,18 @@ class _Engine:
                     )
         return trials
 
-    def _cross_validate(self, start: Start, pretrained: Any, seed: int) -> Trial:
-        assert self._config.folds is not None
+    def _cross_validate(
+        self, start: Start, pretrained: Any, checkpoint: Path, label: str, seed: int
+    ) -> Trial:
         began = time.monotonic()
-        dataset = self._decode(start.preprocessing, seed)
-        found = cross_validate(
-            start, dataset, pretrained, folds=self._config.folds, seed=seed
+        dataset = self._doubted(start, self._decode(start.preprocessing, seed))
+        found = cross_validate_seed(
+            start,
+            dataset,
+            pretrained,
+            seed=seed,
+            folder=checkpoint / folder_name(label) / f"seed-{seed}",
+            save_seconds=self._config.save_seconds,
         )
         print(f"seed {seed}: {found.accuracy:.3f}")
         seconds = time.monotonic() - began
@@ -389,7 +397,7 @@ class _Engine:
             name,
             root=config.runs,
             name=config.resume.name if config.resume is not None else None,
-            networks=own if config.resume is None and self._keeps_networks else None,
+            networks=own if config.resume is None and self._resumable else None,
             tensorboard=tensorboard,
         )
         folder = config.resume or own / run.path.name
@@ -397,15 +405,15 @@ class _Engine:
         return run, folder
 
     @property
-    def _keeps_networks(self) -> bool:
+    def _resumable(self) -> bool:
         """Whether the run has a checkpoint folder, by which it can be continued."""
-        return not self._experiment.sweep and self._config.folds is None
+        return not self._experiment.sweep or self._config.data.folds is not None
 
     def _write_settings(self, run: RunFolder, folder: Path) -> None:
         """Writes the settings into the run folder and into that of the networks."""
         settings = self._settings()
         run.write_config(settings)
-        if self._keeps_networks:
+        if self._resumable:
             # Which processes trained it does not matter to those that continue it.
             write_json(
                 folder / CONFIG,
@@ -484,6 +492,12 @@ def _grown(
     Raises:
       InputError: no run is resumed, or it has more epochs already.
     """
+    if config.data.folds is not None:
+        raise InputError(
+            "a cross-validation keeps no network to train on; start a new run",
+            setting="epochs",
+            value=epochs,
+        )
     before = config.max_epochs if recipe is None else recipe.epochs
     if config.resume is None or before is None:
         raise InputError(
@@ -564,8 +578,12 @@ def announce(dataset: DecodedDataset) -> None:
         + (" — demo data, drawn by code" if dataset.is_demo else "")
     )
     print(f"classes: {format_names(dataset.classes)}")
-    sizes = (f"{name} {len(part)}" for name, part in dataset.splits.items())
-    print(f"images per split: {', '.join(sizes)}")
+    if dataset.config.folds is None:
+        sizes = (f"{name} {len(part)}" for name, part in dataset.splits.items())
+        print(f"images per split: {', '.join(sizes)}")
+    else:
+        folds = map(str, np.bincount(dataset.fold))
+        print(f"images per fold: {', '.join(folds)}")
     for note in dataset.notes:
         print(format_line(note))
     for kind, count in dataset.ignored.items():
@@ -576,15 +594,16 @@ def announce(dataset: DecodedDataset) -> None:
         print(dataset.pairs_note)
     if dataset.duplicates:
         print(
-            f"{len(dataset.duplicates)} groups of identical images, each kept in "
-            f"one split; {len(dataset.conflicts)} of them in several classes",
+            f"{len(dataset.duplicates)} groups of identical images, each kept "
+            f"together; {len(dataset.conflicts)} of them in several classes",
             file=sys.stderr,
         )
     if dataset.similar:
         apart = sum(pair.split != pair.other_split for pair in dataset.similar)
+        parts = "splits" if dataset.config.folds is None else "folds"
         print(
             f"{len(dataset.similar)} pairs of nearly identical images, {apart} of them "
-            "in different splits (similar_images.csv in the run folder)",
+            f"in different {parts} (similar_images.csv in the run folder)",
             file=sys.stderr,
         )
 

@@ -226,6 +226,13 @@ def train(
     """
     start = make_start(recipe)
     config.check_number("seed", seed, Bounds(0, 2**32 - 1))
+    if data.config.folds is not None:
+        raise InputError(
+            "a training gives one network: call cross_validate, or load the images "
+            "without folds",
+            setting="data.folds",
+            value=data.config.folds,
+        )
     with Progress("reading images", unit="images", enabled=progress) as report:
         dataset = data.with_seed(seed).decode(start.preprocessing, progress=report)
     if progress:
@@ -324,7 +331,7 @@ def train_seed(
     if not measure:
         return classifier, {}
     evaluations = {
-        split: _evaluate(start, classifier, dataset, split)
+        split: evaluate_split(start, classifier, dataset, split)
         for split, indices in dataset.splits.items()
         if len(indices)
     }
@@ -813,7 +820,8 @@ def doubts(start: Start, dataset: DecodedDataset) -> list[str]:
             "images, and filled up with images that do not count"
         )
     if not val:
-        found.append("no validation images: the last epoch is the result")
+        if recipe.select == "best" and not recipe.solved:
+            found.append("no validation images: the last epoch is the result")
     elif val < FEW_IMAGES:
         found.append(
             f"only {val} validation images: each is {100 / val:.0f} points of accuracy"
@@ -851,7 +859,7 @@ def make_loss(recipe: Recipe, labels: np.ndarray, num_classes: int) -> Loss:
     )
 
 
-def _evaluate(
+def evaluate_split(
     start: Start, classifier: Classifier, dataset: DecodedDataset, split: str
 ) -> Evaluation:
     """The network on a split; where its backbone is frozen and its features are cached,

@@ -80,6 +80,16 @@ class Results:
     checkpoint: Path
 
     @property
+    def folds(self) -> int | None:
+        """Of a cross-validation, how many; else None."""
+        return self.config.data.folds
+
+    @property
+    def swept(self) -> bool:
+        """Whether its networks were trained all at once, as a sweep."""
+        return self.experiment.sweep and self.folds is None
+
+    @property
     def single(self) -> bool:
         """Whether one recipe was trained, whose figures have no row's name."""
         return list(self.trials) == [("", "")]

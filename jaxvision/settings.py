@@ -272,9 +272,6 @@ class RunConfig:
     seeds: tuple[Annotated[int, Bounds(0, 2**32 - 1)], ...] = (0, 1, 2)
     """One training each: seed of the split, the initialization, the order of the images
     and dropout."""
-    folds: Annotated[int, Bounds(2)] | None = None
-    """Cross-validation with method features: parts of the images, each classified by a
-    head that was trained on the others; none: the splits."""
     rows: tuple[str, ...] = ()
     """Only these rows of the tables, by name; none: all."""
     max_epochs: Annotated[int, Bounds(1)] | None = None

@@ -65,8 +65,8 @@ FLOORS = (
     # The nouns.
     ("jaxvision.classifier", "jaxvision.transfer"),
     ("jaxvision.recipe", "jaxvision.results"),
+    ("jaxvision.crossval",),
     (
-        "jaxvision.crossval",
         "jaxvision.explain.report",
         "jaxvision.explain.weights_report",
         "jaxvision.rate_finder",

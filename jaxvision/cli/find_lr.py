@@ -20,7 +20,7 @@ FIND = dataclasses.replace(
 )
 
 HIDDEN = (
-    "distributed", "folds", "checkpoints", "save_seconds", "resume", "tensorboard",
+    "distributed", "data.folds", "checkpoints", "save_seconds", "resume", "tensorboard",
 )  # fmt: skip
 """Settings of a run that a range test has no use for."""
 

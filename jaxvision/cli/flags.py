@@ -226,18 +226,28 @@ class ExperimentFlags:
         }
         hide = [*hide, *([] if tables else ["rows"])]
         if sweep or tune is not None:
-            hide += ["distributed", "resume", "tensorboard"]
+            hide += ["distributed", "tensorboard"]
+        if tune is not None:
+            hide += ["resume"]
         if sweep:
-            hide += ["save_seconds", "folds"]
+            hide += ["save_seconds"]
         hints = typing.get_type_hints(RunConfig, include_extras=True)
-        changes: dict[str, Any] = {name: hidden(hints[name]) for name in hide}
+        of_data = typing.get_type_hints(DataConfig, include_extras=True)
+        data_changes = {
+            name: hidden(of_data[name]) for name in of_data if f"data.{name}" in hide
+        }
+        changes: dict[str, Any] = {
+            name: hidden(hints[name]) for name in hide if name in hints
+        }
         changes["max_epochs"] = (
             named(hints["max_epochs"], "epochs")
             if recipe is None
             else hidden(hints["max_epochs"])
         )
         if photos:
-            changes["data"] = variant(DataConfig, {"root": Photos})
+            data_changes["root"] = Photos
+        if data_changes:
+            changes["data"] = variant(DataConfig, data_changes)
         self._config = variant(RunConfig, {**changes, **_aliased(RunConfig, aliases)})
         parts: dict[str, Any] = {"config": cast(self._config, config)}
         if recipe is not None:

@@ -23,6 +23,10 @@ class DataConfig:
     """CSV with the columns path and label, and perhaps split, of images anywhere below
     `root`; that is the CSV's own folder if it is not given."""
     split: SplitConfig = SplitConfig()
+    folds: Annotated[int, Bounds(2)] | None = None
+    """Cross-validation: so many parts of the images, each classified by a network that
+    was trained on the others. Of those, some are left out to validate by, in the ratio
+    of `split.train` to `split.val`. None: the splits alone."""
     splits: Path | None = None
     """A splits.csv of an earlier run, to be used again exactly, in place of `split`."""
     corrections: Path | None = None

@@ -39,6 +39,7 @@ from jaxvision.data.splits import (
     find_identical,
     find_pairs,
     is_paired,
+    make_folds,
     make_splits,
     merge_groups,
     pair_name,
@@ -132,6 +133,39 @@ class Dataset:
         )
 
     @cached_property
+    def fold(self) -> np.ndarray:
+        """`[N]` int32, the fold of each image, from 0 to `config.folds` - 1.
+
+        Raises:
+          InputError: a class that is too small.
+        """
+        assert self.config.folds is not None
+        return make_folds(
+            self.config.folds,
+            seed=self.config.split.seed,
+            images=self.images,
+            labels=self.labels.tolist(),
+            classes=self.classes,
+            groups=self.groups,
+        )
+
+    def fold_splits(self, number: int) -> Splits:
+        """Of a fold: it is the test, and the other images are divided between training
+        and validation in the ratio of `config.split`.
+
+        Raises:
+          InputError: a class that is too small.
+        """
+        return make_splits(
+            self.config.split,
+            images=self.images,
+            labels=self.labels.tolist(),
+            classes=self.classes,
+            groups=self.groups,
+            parts=["test" if fold == number else "train" for fold in self.fold],
+        )
+
+    @cached_property
     def digests(self) -> tuple[str, ...]:
         """SHA-256 of each image's file; empty for one that can't be read."""
         return tuple(self._reader.digests(self.images))
@@ -167,15 +201,14 @@ class Dataset:
         """What the splits did with the pairs of a paired set; empty for other sets."""
         if not self.pairs:
             return ""
-        split_of = {
-            self.images[index]: name
-            for name, indices in self.splits.items()
-            for index in indices
-        }
-        sides = [{split_of[p] for p in pair if p in split_of} for pair in self.pairs]
+        side_of = {self.images[index]: name for index, name in self._sides().items()}
+        sides = [{side_of[p] for p in pair if p in side_of} for pair in self.pairs]
         apart = sum(len(names) > 1 for names in sides)
         found = f"{len(self.pairs)} pairs of images of the same name, "
-        return found + (f"{apart} of them apart" if apart else "each within one split")
+        part = "fold" if self.config.folds else "split"
+        return found + (
+            f"{apart} of them apart" if apart else f"each within one {part}"
+        )
 
     def with_seed(self, seed: int) -> "Dataset":
         """The same images in the split of another seed; unchanged where a splits file
@@ -186,6 +219,21 @@ class Dataset:
         return dataclasses.replace(
             self, config=dataclasses.replace(self.config, split=split)
         )
+
+    def with_folds(self, count: int) -> "Dataset":
+        """The same images for a cross-validation; see `DataConfig.folds`.
+
+        Raises:
+          InputError: their splits are given.
+        """
+        if self._rows is not None:
+            raise InputError(
+                "the splits of these images are given; load them without",
+                setting="folds",
+            )
+        config = dataclasses.replace(self.config, folds=count)
+        check(config, "data.")
+        return dataclasses.replace(self, config=config)
 
     def with_splits(self, rows: Sequence[SplitRow]) -> "Dataset":
         """The images that rows list, in their splits; the others are left out.
@@ -266,8 +314,17 @@ class Dataset:
         decoded = _decoded(self, files, preprocessing)
         if self._rows is None:
             check_classes(self._index, decoded.labels.tolist(), decoded.bad)
-        _ = decoded.splits  # for its errors, before training starts
+        # For its errors, before training starts.
+        _ = decoded.splits if self.config.folds is None else decoded.fold
         return decoded
+
+    def _sides(self) -> dict[int, str]:
+        """The split of each image that is in one, or its fold."""
+        if self.config.folds is not None:
+            return {i: f"fold {fold + 1}" for i, fold in enumerate(self.fold)}
+        return {
+            int(index): name for name, part in self.splits.items() for index in part
+        }
 
     def _find_pairs(self) -> list[list[int]]:
         return find_pairs(self.images, self.labels.tolist()) if self._paired else []
@@ -316,9 +373,7 @@ class DecodedDataset(Dataset):
         hashes = self._files.hashes
         known = [i for i, path in enumerate(self.images) if path in hashes]
         found = find_similar([hashes[self.images[index]] for index in known])
-        split_of = {
-            int(index): name for name, part in self.splits.items() for index in part
-        }
+        split_of = self._sides()
         return tuple(
             SimilarImages(
                 self.images[a], split_of[a], self.images[b], split_of[b], bits
@@ -398,6 +453,10 @@ class DecodedDataset(Dataset):
     def with_seed(self, seed: int) -> "DecodedDataset":
         """As `Dataset.with_seed`; decodes nothing."""
         return self._of(self._undecoded.with_seed(seed))
+
+    def with_folds(self, count: int) -> "DecodedDataset":
+        """As `Dataset.with_folds`; decodes nothing."""
+        return self._of(self._undecoded.with_folds(count))
 
     def with_splits(self, rows: Sequence[SplitRow]) -> "DecodedDataset":
         """As `Dataset.with_splits`; decodes nothing, and finds what has changed.
@@ -488,13 +547,13 @@ def load_dataset(
         rows = correct_splits(read_splits(config.splits), corrections)
         return dataset._with_rows(rows, config.splits)
     # For its errors: they need not wait for the decoding.
-    make_splits(
-        config.split,
-        images=index.images,
-        labels=index.labels,
-        classes=index.classes,
-        parts=index.parts,
-    )
+    listed = {
+        "images": index.images, "labels": index.labels, "classes": index.classes,
+    }  # fmt: skip
+    if config.folds is None:
+        make_splits(config.split, parts=index.parts, **listed)
+    else:
+        make_folds(config.folds, seed=config.split.seed, **listed)
     return dataset
 
 
@@ -509,6 +568,10 @@ def _checked(config: DataConfig | str | Path) -> DataConfig:
             "`data.num_workers` at 0",
             setting="data.decode",
             value=config.decode,
+        )
+    if config.folds is not None and config.splits is not None:
+        raise InputError(
+            "`data.folds` and `data.splits` exclude each other: drop one of them"
         )
     for name in ("limit", "largest_classes"):
         if getattr(config, name) is not None and config.splits is not None:

@@ -202,6 +202,7 @@ def make_folds(
     seed: int,
     images: Sequence[str],
     labels: Sequence[int],
+    classes: Sequence[str],
     groups: Sequence[Sequence[int]] = (),
 ) -> np.ndarray:
     """For each image its fold, `[N]` int32 from 0 to `count` - 1; deterministic.
@@ -211,16 +212,22 @@ def make_folds(
     Args:
       count: of folds, at least 2.
       seed: another seed is another division.
-      images, labels, groups: as in `make_splits`; a group stays in one fold.
+      images, labels, classes, groups: as in `make_splits`; a group stays in one fold.
 
     Raises:
-      InputError: fewer than 2 folds, or more than there are images in a class.
+      InputError: fewer than 2 folds, or a class with fewer images, of which those of a
+        group count as one.
     """
-    smallest = min(Counter(labels).values())
-    if not 2 <= count <= smallest:
+    first = {index: min(group) for group in groups for index in group}
+    apart = {(label, first.get(i, i)) for i, label in enumerate(labels)}
+    sizes = Counter(label for label, _ in apart)
+    smallest = min(range(len(classes)), key=lambda label: sizes[label])
+    if not 2 <= count <= sizes[smallest]:
         raise InputError(
-            f"{count} folds: must be at least 2 and at most {smallest}, the number of "
-            "images in the smallest class"
+            f"must be at least 2 and at most {sizes[smallest]}: so many images has the "
+            f"class {classes[smallest]!r}, where those that stay together count as one",
+            setting="data.folds",
+            value=count,
         )
     return deal_folds(count, seed=seed, images=images, labels=labels, groups=groups)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxvision import plotting
 from jaxvision.config import to_plain
+from jaxvision.crossval import FoldEvaluation
 from jaxvision.data.dataset import DecodedDataset
 from jaxvision.declaration import Table as RecipeTable
 from jaxvision.metrics import (
@@ -71,6 +72,9 @@ METHODS = {
     "full": "the head is trained first, then everything",
 }
 
+OUT_OF_FOLD = "out_of_fold"
+"""CSV of a cross-validation's probabilities, in the run folder."""
+
 NEUTRAL = Recipe(
     augment=AugmentConfig(), optim=OptimConfig(momentum=0), schedule=ScheduleConfig()
 )
@@ -99,10 +103,12 @@ def write_run(
     run, experiment = results.run, results.experiment
     headline = [found[results.headline] for found in results.measurements.values()]
     everything = [m for found in results.measurements.values() for m in found.values()]
-    own = list(experiment.sections(results)) if experiment.sections else []
+    # Those of an experiment that is made for networks show what no fold keeps.
+    shown = experiment.sections if results.folds is None or experiment.folds else None
+    own = list(shown(results)) if shown is not None else []
     # Whether networks were kept as checkpoints of the run, with a split each.
     trained = all(trials[0].classifier for trials in results.trials.values())
-    single = results.single and trained
+    single = results.single and (trained or results.folds is not None)
     run.write_results(
         [*everything, *(m for section in own for m in section.measurements)],
         data=DataSummary.of(results.dataset),
@@ -117,7 +123,16 @@ def write_run(
     resume = None
     if resume_command is not None and trained:
         resume = resume_command(results.checkpoint)
-    if single:
+    if results.folds is not None:
+        _write_out_of_fold(results)
+    if single and not trained:
+        (trials,) = results.trials.values()
+        sections = [
+            *_published_sections(results),
+            *_fold_sections(results, trials),
+            *_image_sections(run, _dataset(trials[0])),
+        ]
+    elif single:
         (trials,) = results.trials.values()
         sections = [
             *_published_sections(results),
@@ -181,6 +196,46 @@ def _classifier_sections(run: RunFolder, trials: Sequence[Trial]) -> Iterator[Se
         f"splits-seed-{best.seed}.csv",
         note=dataset.pairs_note,
     )
+
+
+def _fold_sections(results: Results, trials: Sequence[Trial]) -> Iterator[Section]:
+    """What a cross-validation of one recipe shows."""
+    run, folds = results.run, results.folds
+    assert folds is not None
+    best = max(trials, key=lambda trial: trial.held_out.accuracy)
+    text = f"{how_it_was_done(trials)} {_crossed(folds)}"
+    yield Section("How it was done", [Text(text)])
+    yield _intervals(trials)
+    yield from _roc(run, trials)
+    yield _calibration(run, trials)
+    yield _confusion(run, trials)
+    yield _classes(trials)
+    yield _gallery(run, best)
+
+
+def _crossed(folds: int) -> str:
+    """How a cross-validation measures, in Markdown."""
+    return (
+        f"Each image is classified by a network that was trained on the other "
+        f"{folds - 1} of {folds} folds. The probabilities of all stand in "
+        f"[{OUT_OF_FOLD}.csv]({OUT_OF_FOLD}.csv)."
+    )
+
+
+def _write_out_of_fold(results: Results) -> None:
+    """Every image's probabilities by the network that had not seen it."""
+    evaluations = [
+        (key, trial.seed, trial.held_out)
+        for key, trials in results.trials.items()
+        for trial in trials
+    ]
+    rows: list[list[Any]] = []
+    header: list[str] = []
+    for key, seed, found in evaluations:
+        assert isinstance(found, FoldEvaluation)
+        header = ["table", "row", "seed", *found.columns]
+        rows += [[*key, seed, *row] for row in found.rows]
+    results.run.write_csv(OUT_OF_FOLD, header, rows)
 
 
 def _dataset(trial: Trial) -> DecodedDataset:
@@ -326,9 +381,7 @@ def _calibration(run: RunFolder, trials: Sequence[Trial]) -> Section:
             *(format_figure(found.calibration_error) for found in (old, new)),
             *(
                 format_figure(
-                    negative_log_likelihood(
-                        found.logits / found.temperature, found.labels
-                    )
+                    negative_log_likelihood(found.scaled_logits, found.labels)
                 )
                 for found in (old, new)
             ),
@@ -341,7 +394,8 @@ def _calibration(run: RunFolder, trials: Sequence[Trial]) -> Section:
     ]  # fmt: skip
     note = (
         f"The {after[0].split} images. Logits are divided by the temperature, which is "
-        "fitted to the validation images."
+        "fitted to the validation images"
+        + ("." if trials[0].classifier else "; the mean over the folds is shown.")
     )
     return Section("Calibration", [image, Table(header, rows), Text(note)])
 
@@ -536,7 +590,7 @@ def _table_section(
         row: [trial.history for trial in results.trials[name, row]]
         for row in rows[:LINES]
     }
-    metrics = ("accuracy",) if results.experiment.sweep else ("loss", "accuracy")
+    metrics = ("accuracy",) if results.swept else ("loss", "accuracy")
     if not results.trials[name, rows[0]][0].history:
         metrics = ()
     images: list[markdown.Block] = []
@@ -651,17 +705,14 @@ def _caption(results: Results, table: RecipeTable, rows: Sequence[str]) -> str:
     """How the figures came about, and the settings that all rows share."""
     config = results.config
     shared, _ = shared_settings({row: table.recipes[row] for row in rows})
-    last = results.experiment.sweep or table.recipes[rows[0]].select == "last"
+    last = results.swept or table.recipes[rows[0]].select == "last"
     epoch = "the last epoch" if last else "the epoch that was best in validation"
     text = (
         f"Mean ± sample standard deviation over {len(config.seeds)} seed(s) "
         f"({', '.join(map(str, config.seeds))}), after {epoch}."
     )
-    if config.folds is not None:
-        text += (
-            f" Each image is classified by a head that was trained on the other "
-            f"{config.folds - 1} of {config.folds} folds."
-        )
+    if results.folds is not None:
+        text += f" {_crossed(results.folds)}"
     if shared:
         text += f" All rows: {escape(_listed(shared))}."
     if config.max_epochs:
@@ -737,7 +788,7 @@ def _effects(results: Results) -> Iterator[Section]:
 
 def _sweep_files(results: Results) -> Iterator[Section]:
     """Splits and curves of a sweep, whose rows have no folders of their own."""
-    if not results.experiment.sweep:
+    if not results.swept:
         return
     run = results.run
     for seed in results.config.seeds:

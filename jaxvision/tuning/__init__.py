@@ -35,7 +35,9 @@ __all__ = ["TuneConfig", "tune", "tuning_config", "tuning_of", "with_tuned"]
 
 def tuning_config(experiment: Experiment) -> RunConfig:
     """The settings of a tuning where none is given: trials train one network each."""
-    return dataclasses.replace(default_config(experiment), seeds=(0,), folds=None)
+    default = default_config(experiment)
+    data = dataclasses.replace(default.data, folds=None)
+    return dataclasses.replace(default, data=data, seeds=(0,))
 
 
 def tuning_of(experiment: Experiment) -> Experiment:
@@ -148,8 +150,8 @@ def _check(config: RunConfig, search: TuneConfig) -> None:
     config_module.check(search, "tune.")
     if config.resume is not None:
         raise InputError("a tuning is continued by its own command", setting="resume")
-    for name in ("rows", "folds"):
-        if getattr(config, name):
+    for name, value in {"rows": config.rows, "data.folds": config.data.folds}.items():
+        if value:
             raise InputError("a tuning has none; drop it", setting=name)
     if config.distributed.wanted:
         raise InputError(

@@ -111,7 +111,7 @@ def test_fixed_tables_have_rows_and_epochs_at_most():
     assert found.recipe is None
     assert flags.name_of("max_epochs") == "--epochs"
     # A sweep has no use of them.
-    assert flags.name_of("resume") is None
+    assert flags.name_of("tensorboard") is None
     assert flags.name_of("distributed.detect") is None
 
 

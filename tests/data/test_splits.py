@@ -349,7 +349,9 @@ def test_folds_spread_every_class_and_keep_groups_together():
     labels = [0] * 13 + [1] * 7
     images = [f"{label}/{i}.png" for i, label in enumerate(labels)]
     groups = [[0, 1, 2], [15, 16]]
-    make = functools.partial(make_folds, 3, images=images, labels=labels)
+    make = functools.partial(
+        make_folds, 3, images=images, labels=labels, classes=["a", "b"]
+    )
     fold = make(seed=0, groups=groups)
     assert fold.dtype == np.int32
     for group in groups:
@@ -362,10 +364,23 @@ def test_folds_spread_every_class_and_keep_groups_together():
     assert (make(seed=1) != alone).any()
 
 
-@pytest.mark.parametrize("count", [0, 1, 4])
-def test_impossible_folds_are_refused(count):
-    with pytest.raises(InputError, match=f"{count} folds"):
-        make_folds(count, seed=0, images=["a", "b", "c"], labels=[0, 0, 0])
+@pytest.mark.parametrize(
+    ("count", "groups"), [(0, ()), (1, ()), (4, ()), (3, [[0, 1]])]
+)
+def test_impossible_folds_are_refused(count, groups):
+    """Images of a group count as one; the class is named."""
+    most = 2 if groups else 3
+    message = f"`data.folds` {count}: must be at least 2 and at most {most}.* class 'x'"
+    images = ["a", "b", "c", "d", "e", "f", "g"]
+    with pytest.raises(InputError, match=message):
+        make_folds(
+            count,
+            seed=0,
+            images=images,
+            labels=[0, 0, 0, 1, 1, 1, 1],
+            classes=["x", "y"],
+            groups=groups,
+        )
 
 
 # Pairs.

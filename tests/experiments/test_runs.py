@@ -156,7 +156,7 @@ def test_weights_are_shown_as_images(run):
 @pytest.mark.usefixtures("small_networks")
 def test_cross_validation_classifies_every_image_once(run):
     folder, figures = run(
-        "part1_transfer", *TINY, "--folds", "3", "--epochs", "20",
+        "part1_transfer", *TINY, "--data.folds", "3", "--epochs", "20",
         "--optim.learning-rate", "0.03", "--rows", "last layer", "last layer, 4 views",
         "last layer, ridge", "last layer, logistic",
     )  # fmt: skip
@@ -167,16 +167,16 @@ def test_cross_validation_classifies_every_image_once(run):
     for table, rows in heads.items():
         for row in rows:
             assert figures[f"{table}/{row}/fold_accuracy"]["mean"] > 0.8
-    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+    with (folder / "out_of_fold.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4 * 36
-    one = [row for row in rows if row["head"] == "last layer"]
+    one = [row for row in rows if row["row"] == "last layer"]
     assert len({row["image"] for row in one}) == 36
     for name in ("blue", "green", "red"):
         folds = [int(row["fold"]) for row in one if row["true"] == name]
         assert np.bincount(folds).tolist() == [4, 4, 4]
     assert "trained on the other 2 of 3 folds" in report_of(folder)
-    assert not Path("checkpoints").exists()
+    assert not list(Path("checkpoints").rglob("*.npz"))
 
 
 def test_one_recipe_writes_a_whole_run_folder_and_is_not_trained_again(

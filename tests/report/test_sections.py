@@ -11,6 +11,7 @@ from PIL import Image
 
 from jaxvision.classifier import Classifier, Evaluation
 from jaxvision.config import to_plain
+from jaxvision.crossval import FoldEvaluation
 from jaxvision.data.dataset import DataConfig, DecodedDataset, load_dataset
 from jaxvision.data.splits import SplitConfig
 from jaxvision.declaration import Experiment, Table
@@ -91,7 +92,8 @@ def results(
 ) -> Results:
     images = dataset(tmp_path / "images", classes)
     run = RunFolder.create("try", root=tmp_path / "runs", command="jaxvision train x")
-    config = RunConfig(seeds=SEEDS, folds=5 if kind == "folds" else None)
+    data = DataConfig(folds=5 if kind == "folds" else None)
+    config = RunConfig(data, seeds=SEEDS)
     run.write_config({**to_plain(config), "recipe": to_plain(PLAIN)})
     trials = {}
     for key in rows:
@@ -116,8 +118,12 @@ def results(
                     },
                 }  # fmt: skip
             elif kind == "folds":
-                found = evaluation(split, "train", seed)
-                found = dataclasses.replace(found, split="fold")
+                one = evaluation(split, "train", seed)
+                found = FoldEvaluation(
+                    "fold", one.classes, one.images, one.labels, one.logits, one.loss,
+                    one.accuracy, np.arange(len(one.labels), dtype=np.int32) % 5,
+                    np.ones(len(one.labels), np.float32),
+                )  # fmt: skip
                 given = {
                     "history": (),
                     "dataset": split,
@@ -241,7 +247,16 @@ def test_folds_have_figures_and_no_curves(tmp_path):
     write_run(found, 12.0)
     assert "on the other 4 of 5 folds" in report(found)
     assert "heads.png" not in names(found)
+    assert "out_of_fold.csv" in names(found)
     assert found.run.read_results()["headline"] == ["heads/plain/fold_accuracy"]
+
+
+def test_folds_of_one_recipe_show_what_is_confused(tmp_path):
+    found = results(tmp_path, kind="folds")
+    write_run(found, 12.0)
+    for heading in ("How it was done", "Calibration", "Confusion matrix", "Classes"):
+        assert f"# {heading}" in report(found)
+    assert "learning_curves.png" not in names(found)
 
 
 def test_many_classes_list_what_is_confused_most(tmp_path):
