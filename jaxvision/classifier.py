@@ -97,6 +97,10 @@ class ModelCard:
     temperature: float = 1.0
     """What logits are divided by for probabilities, fitted to the validation images;
     see `metrics.fit_temperature`."""
+    threshold: float = 0.0
+    """An image whose most probable class is less probable may be of none of them. 95 %
+    of the validation images reach it, see `metrics.fit_threshold`; 0: there were none.
+    """
     recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
     """How it was trained: a `Recipe` as plain values."""
     recorded: dict[str, Row] = dataclasses.field(default_factory=dict)
@@ -177,6 +181,8 @@ class Evaluation:
       accuracy: share of the images that are classified correctly.
       temperature: what logits are divided by for probabilities.
       tta: test-time augmentation, by which the logits were found.
+      threshold: an image whose most probable class is less probable is turned away,
+        where "unknown" is an answer; 0: none is.
     """
 
     split: str
@@ -188,6 +194,7 @@ class Evaluation:
     accuracy: float
     temperature: float = dataclasses.field(default=1.0, kw_only=True)
     tta: Tta | None = dataclasses.field(default=None, kw_only=True)
+    threshold: float = dataclasses.field(default=0.0, kw_only=True)
 
     @property
     def predictions(self) -> np.ndarray:
@@ -217,6 +224,11 @@ class Evaluation:
     def with_temperature(self, temperature: float) -> "Evaluation":
         """The same logits with other probabilities."""
         return dataclasses.replace(self, temperature=temperature)
+
+    @property
+    def turned_away(self) -> np.ndarray:
+        """`[N]` bool, whether "unknown" would be the answer."""
+        return self.probabilities.max(-1) < self.threshold
 
     @cached_property
     def per_class(self) -> ClassMetrics:
@@ -283,7 +295,12 @@ class Classifier:
 
     @overload
     def predict(
-        self, images: Source, *, tta: Tta | None = ..., batch_size: int = ...
+        self,
+        images: Source,
+        *,
+        tta: Tta | None = ...,
+        unknown: bool = ...,
+        batch_size: int = ...,
     ) -> Prediction: ...
 
     @overload
@@ -292,6 +309,7 @@ class Classifier:
         images: Iterable[Source],
         *,
         tta: Tta | None = ...,
+        unknown: bool = ...,
         on_bad: OnBad | None = ...,
         batch_size: int = ...,
     ) -> Iterator[Prediction]: ...
@@ -301,6 +319,7 @@ class Classifier:
         images: Source | Iterable[Source],
         *,
         tta: Tta | None = None,
+        unknown: bool = False,
         on_bad: OnBad | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> Prediction | Iterator[Prediction]:
@@ -318,6 +337,8 @@ class Classifier:
             of an image: "flip" of it and its mirror image, "five-crops" of its center
             and its corners, "ten-crops" of those and their mirror images. None: the
             image as it is.
+          unknown: whether an image may be of none of the classes: its label is
+            `UNKNOWN` where the highest probability is below the card's threshold.
           on_bad: called with a `BadImage` (`path`, `reason`) for each file that cannot
             be read, which then gets no prediction; None: it is an error.
           batch_size: images at once, 1 or more; crops count as images.
@@ -328,11 +349,17 @@ class Classifier:
 
         Raises:
           InputError: a file cannot be read as an image; where the predictions come one
-            by one, when it is its turn.
+            by one, when it is its turn. `unknown`, and the card has no threshold.
         """
         if batch_size < 1:
             raise InputError(
                 "must be at least 1", setting="batch_size", value=batch_size
+            )
+        if unknown and not self.card.threshold:
+            raise InputError(
+                "this network has no threshold, which is fitted to the validation "
+                "images of a training: train again, with some",
+                setting="unknown",
             )
         single = isinstance(images, (str, Path, np.ndarray))
         card, source = self.card, self.card.preprocessing
@@ -347,6 +374,7 @@ class Classifier:
             partial(_probabilities, model, normalize, self.variables, temperature),
             card.classes,
             source,
+            threshold=card.threshold if unknown else 0.0,
             batch_size=batch_size,
             on_bad=None if single else on_bad,
         )
@@ -480,6 +508,7 @@ class Classifier:
             row["loss"],
             row["accuracy"],
             temperature=self.card.temperature,
+            threshold=self.card.threshold,
         )
 
     def evaluate_batches(
@@ -506,12 +535,20 @@ class Classifier:
         return row, np.asarray(class_logits(jnp.asarray(logits)))
 
     def record(
-        self, figures: Mapping[str, Row], folder: Path, *, temperature: float = 1.0
+        self,
+        figures: Mapping[str, Row],
+        folder: Path,
+        *,
+        temperature: float = 1.0,
+        threshold: float = 0.0,
     ) -> "Classifier":
-        """Writes the card, with figures of each split and the temperature of the
-        probabilities, into its checkpoint."""
+        """Writes the card, with figures of each split, the temperature of the
+        probabilities and the threshold of "unknown", into its checkpoint."""
         card = dataclasses.replace(
-            self.card, recorded=dict(figures), temperature=temperature
+            self.card,
+            recorded=dict(figures),
+            temperature=temperature,
+            threshold=threshold,
         )
         card.write(folder)
         return dataclasses.replace(self, card=card)

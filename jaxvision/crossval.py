@@ -1,4 +1,5 @@
-"""Cross-validation: every image is classified by a network that has not seen it.
+"""Cross-validation: every image is classified by a network that has not seen it, or by
+one that has seen no image of its class.
 
     found = cross_validate(data, Recipe("efficientnet_lite0"), folds=5, seed=0)
     print(found.accuracy)
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.classifier import Evaluation
+from jaxvision.classifier import Evaluation, softmax
 from jaxvision.config import Bounds, check_number, to_plain
 from jaxvision.data.dataset import Dataset, DecodedDataset
 from jaxvision.data.splits import SplitRow, Splits
@@ -26,6 +27,7 @@ from jaxvision.errors import InputError
 from jaxvision.metrics import (
     class_frequencies,
     fit_temperature,
+    fit_threshold,
     negative_log_likelihood,
 )
 from jaxvision.models import Network
@@ -99,6 +101,21 @@ class FoldEvaluation(Evaluation):
                 strict=True,
             )
         ]
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOutClass:
+    """What a head that does not know a class makes of its images.
+
+    name: of the class.
+    known: held-out images of the other classes, with the temperature and the threshold
+        that are fitted to their validation images.
+    unknown: `[U, K]` float32 logits of all images of the class.
+    """
+
+    name: str
+    known: Evaluation
+    unknown: np.ndarray
 
 
 def cross_validate(
@@ -374,20 +391,22 @@ class _Heads:
         )
 
     def learn(self, number: int, place: Path) -> _Fold:
-        """Trains or solves the head of a fold; of several views of an image, the logits
-        are their mean."""
-        dataset = self._dataset
-        splits = dataset.fold_splits(number)
-        variables = self._solve(splits) if self._recipe.solved else self._fit(splits)
-
-        def logits(split: str) -> np.ndarray:
-            features = self._features[:, splits[split]]
-            return head_logits(self._model, variables, features)
-
+        """Trains or solves the head of a fold."""
+        splits = self._dataset.fold_splits(number)
+        variables = self.fit(splits)
+        logits = self.logits(variables, splits["test"])
         if not len(splits["val"]):
-            return _Fold(logits("test"))
-        labels = dataset.labels[splits["val"]]
-        return _Fold.calibrated(logits("test"), logits("val"), labels)
+            return _Fold(logits)
+        labels = self._dataset.labels[splits["val"]]
+        return _Fold.calibrated(logits, self.logits(variables, splits["val"]), labels)
+
+    def fit(self, splits: Splits) -> dict[str, Any]:
+        """Variables with a head that is trained or solved."""
+        return self._solve(splits) if self._recipe.solved else self._train(splits)
+
+    def logits(self, variables: dict[str, Any], indices: np.ndarray) -> np.ndarray:
+        """`[n, K]` of some images; of several views of an image their mean."""
+        return head_logits(self._model, variables, self._features[:, indices])
 
     def _solve(self, splits: Splits) -> dict[str, Any]:
         return solve_head(
@@ -400,7 +419,7 @@ class _Heads:
             seed=self._seed,
         )
 
-    def _fit(self, splits: Splits) -> dict[str, Any]:
+    def _train(self, splits: Splits) -> dict[str, Any]:
         recipe, labels = self._recipe, self._dataset.labels
         classes = len(self._dataset.classes)
         variables = self._variables
@@ -424,3 +443,78 @@ class _Heads:
             patience=recipe.patience,
         )
         return variables
+
+
+def leave_classes_out(
+    start: Start,
+    dataset: DecodedDataset,
+    pretrained: Pretrained | None,
+    *,
+    seed: int,
+    progress: bool = True,
+) -> list[LeftOutClass]:
+    """For each class, trains a head on the others and shows it the images of the class.
+
+    Args:
+      start: of a recipe with method features.
+      dataset: of three classes or more, in the split of the seed and in the start's
+        preprocessing; with validation images, and with test images or without.
+      pretrained: the weights of the start.
+      seed: as of `train`.
+      progress: whether to show bars.
+
+    Returns:
+      One a class, in their order.
+
+    Raises:
+      InputError: too few classes.
+    """
+    if len(dataset.classes) < 3:
+        raise InputError(
+            f"{dataset.root}: {len(dataset.classes)} classes; give three or more, so "
+            "that two are left where one is left out"
+        )
+    return [
+        _leave_out(start, dataset, pretrained, left, seed, progress)
+        for left in range(len(dataset.classes))
+    ]
+
+
+def _leave_out(
+    start: Start,
+    dataset: DecodedDataset,
+    pretrained: Pretrained | None,
+    left: int,
+    seed: int,
+    progress: bool,
+) -> LeftOutClass:
+    labels, name = dataset.labels, dataset.classes[left]
+    # Images of the class that is left out keep a label, which nothing reads.
+    known = dataclasses.replace(
+        dataset,
+        classes=tuple(other for other in dataset.classes if other != name),
+        labels=np.where(labels > left, labels - 1, labels),
+    )
+    splits = {
+        split: indices[labels[indices] != left]
+        for split, indices in dataset.splits.items()
+    }
+    heads = _Heads(start, known, pretrained, seed, progress)
+    variables = heads.fit(splits)
+    split = "test" if len(splits["test"]) else "val"
+    val, tested = (heads.logits(variables, splits[s]) for s in ("val", split))
+    temperature = fit_temperature(val, known.labels[splits["val"]])
+    truth = known.labels[splits[split]]
+    evaluation = Evaluation(
+        split,
+        known.classes,
+        tuple(dataset.images[index] for index in splits[split]),
+        truth,
+        tested,
+        negative_log_likelihood(tested, truth),
+        float(np.mean(tested.argmax(-1) == truth)),
+        temperature=temperature,
+        threshold=fit_threshold(softmax(val / np.float32(temperature))),
+    )
+    unknown = heads.logits(variables, np.flatnonzero(labels == left))
+    return LeftOutClass(name, evaluation, unknown)

@@ -285,6 +285,30 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return math.exp(float(found.x))
 
 
+KNOWN_SHARE = 0.95
+"""Part of the validation images that a threshold of "unknown" keeps."""
+
+
+def fit_threshold(probabilities: np.ndarray, *, share: float = KNOWN_SHARE) -> float:
+    """The probability below which an image may be of none of the classes.
+
+    The highest value that at least `share` of the images reach with their most probable
+    class (Hendrycks & Gimpel 2017, https://arxiv.org/abs/1610.02136).
+
+    Args:
+      probabilities: `[N, K]` of images that training has not seen, of known classes.
+      share: of the images that are kept, in (0, 1].
+
+    Returns:
+      The threshold; 0, which keeps everything, where there is no image or a
+      probability is not finite.
+    """
+    if not len(probabilities) or not np.isfinite(probabilities).all():
+        return 0.0
+    sure = np.sort(probabilities.max(-1))
+    return float(sure[len(sure) - math.ceil(share * len(sure))])
+
+
 def wilson_interval(
     correct: int, count: int, *, confidence: float = 0.95
 ) -> tuple[float, float]:

@@ -21,6 +21,9 @@ Source = str | Path | np.ndarray
 
 OnBad = Callable[[BadImage], object]
 
+UNKNOWN = "unknown"
+"""The label of what may be of none of the classes."""
+
 BATCH_SIZE = 32
 
 _MOST_THREADS = 16
@@ -31,11 +34,15 @@ class Prediction:
     """What a network says of one image."""
 
     label: str
+    """The most probable class, or `UNKNOWN`."""
     probability: float
+    """Of the most probable class."""
     probabilities: dict[str, float]
     """Of every class by name; they sum to 1."""
     path: Path | None = None
     """The file; None: it was an array."""
+    known: bool = True
+    """False: no class is probable enough, and the label is `UNKNOWN`."""
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """The `count` most probable classes with their probabilities."""
@@ -67,6 +74,7 @@ def predictions(
     classes: Sequence[str],
     preprocessing: Preprocessing,
     *,
+    threshold: float = 0.0,
     batch_size: int,
     on_bad: OnBad | None,
 ) -> Generator[Prediction, None, None]:
@@ -81,6 +89,7 @@ def predictions(
       probabilities: of a batch uint8 `[B, H, W, C]`, float32 `[B, K]`.
       classes: names of the K classes.
       preprocessing: the network's geometry.
+      threshold: the label is `UNKNOWN` where no class is that probable.
       batch_size: images at once, at most.
       on_bad: told of each file that cannot be read; None: it is an error.
 
@@ -109,7 +118,9 @@ def predictions(
         for path, row in zip(paths, np.asarray(rows)[: len(paths)], strict=True):
             best = int(np.argmax(row))
             by_name = dict(zip(classes, row.tolist(), strict=True))
-            yield Prediction(classes[best], by_name[classes[best]], by_name, path)
+            known = bool(row[best] >= threshold)
+            label = classes[best] if known else UNKNOWN
+            yield Prediction(label, by_name[classes[best]], by_name, path, known)
 
     size = 0
     waiting: tuple[list[Path | None], jax.Array] | None = None

@@ -37,6 +37,7 @@ from jaxvision.metrics import (
     balanced_class_weights,
     class_frequencies,
     fit_temperature,
+    fit_threshold,
     make_cross_entropy,
     negative_log_likelihood,
     summarize,
@@ -343,8 +344,8 @@ def train_seed(
 def calibrate(
     classifier: Classifier, evaluations: Mapping[str, Evaluation], folder: Path
 ) -> tuple[Classifier, dict[str, Evaluation]]:
-    """Fits the temperature to the validation images, where there are any, and records
-    what the network does on every split.
+    """Fits the temperature and the threshold of "unknown" to the validation images,
+    where there are any, and records what the network does on every split.
 
     Args:
       classifier: trained and measured, not yet recorded.
@@ -352,16 +353,18 @@ def calibrate(
       folder: of its checkpoint.
 
     Returns:
-      The network and its evaluations, with that temperature.
+      The network and its evaluations, with both.
     """
-    temperature = 1.0
+    temperature, threshold = 1.0, 0.0
     if (val := evaluations.get("val")) is not None:
         temperature = fit_temperature(val.logits, val.labels)
+        threshold = fit_threshold(val.with_temperature(temperature).probabilities)
+    fitted = {"temperature": temperature, "threshold": threshold}
     found = {
-        split: one.with_temperature(temperature) for split, one in evaluations.items()
+        split: dataclasses.replace(one, **fitted) for split, one in evaluations.items()
     }
     figures = {split: one.row for split, one in found.items()}
-    return classifier.record(figures, folder, temperature=temperature), found
+    return classifier.record(figures, folder, **fitted), found
 
 
 def as_begun(dataset: DecodedDataset, folder: Path) -> DecodedDataset:

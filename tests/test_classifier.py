@@ -17,7 +17,8 @@ from jaxvision.data.dataset import DataConfig
 from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
 from jaxvision.explain.methods import TrainedNetwork, explain_batches
-from jaxvision.metrics import fit_temperature
+from jaxvision.metrics import fit_temperature, fit_threshold
+from jaxvision.prediction import UNKNOWN
 from jaxvision.settings import OptimConfig
 
 MLP = jv.Recipe(
@@ -130,13 +131,43 @@ def test_the_temperature_of_the_card_is_that_of_all_probabilities(
     np.testing.assert_allclose(plain.probabilities, softmax(val.logits), rtol=1e-6)
 
 
+def test_what_is_less_probable_than_the_threshold_is_unknown(
+    classifier, data, tmp_path
+):
+    val = classifier.evaluate(data, "val")
+    assert 0 < classifier.card.threshold == fit_threshold(val.probabilities)
+    assert not val.turned_away.any()  # of so few images, 95 % are all
+    # At so high a temperature no two images are equally sure.
+    sure = np.sort(val.with_temperature(50.0).probabilities.max(-1))
+    threshold = float(sure[3:5].mean())
+    card = dataclasses.replace(classifier.card, temperature=50.0, threshold=threshold)
+    strict = dataclasses.replace(classifier, card=card)
+    strict = jv.load_classifier(strict.save(tmp_path / "strict"))
+    found = strict.evaluate(data, "val")
+    assert found.turned_away.sum() == 4
+    paths = [data.root / image for image in found.images]
+    plain = list(strict.predict(paths))
+    assert all(one.known and one.label != UNKNOWN for one in plain)
+    for one, old, away in zip(
+        strict.predict(paths, unknown=True), plain, found.turned_away, strict=True
+    ):
+        assert one.label == (UNKNOWN if away else old.label)
+        assert one.known != away
+        assert one.probabilities == old.probabilities
+        assert one.probability == old.probability == one.top(1)[0][1]
+    card = dataclasses.replace(card, threshold=0.0)
+    with pytest.raises(InputError, match="no threshold"):
+        dataclasses.replace(classifier, card=card).predict(paths[0], unknown=True)
+
+
 def test_checkpoints_from_before_temperatures_have_none(classifier, tmp_path):
     folder = classifier.save(tmp_path / "saved")
     plain = json.loads((folder / CARD).read_text())
-    del plain["temperature"]
+    del plain["temperature"], plain["threshold"]
     plain["sha256"] = _hashes({k: v for k, v in plain.items() if k != "sha256"}, folder)
     (folder / CARD).write_text(json.dumps(plain))
-    assert jv.load_classifier(folder).card.temperature == 1
+    card = jv.load_classifier(folder).card
+    assert (card.temperature, card.threshold) == (1, 0)
 
 
 def test_explains_the_predicted_class_or_the_one_that_is_named(classifier, root):

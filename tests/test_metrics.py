@@ -13,6 +13,7 @@ from jaxvision.metrics import (
     classification_sums,
     confusion_matrix,
     fit_temperature,
+    fit_threshold,
     make_cross_entropy,
     negative_log_likelihood,
     reliability,
@@ -227,6 +228,20 @@ def test_a_temperature_undoes_what_made_logits_too_sure():
 
     best = fit_temperature(logits, labels)
     assert cost(best) < min(cost(best * 1.01), cost(best / 1.01))
+
+
+@pytest.mark.parametrize(("count", "kept"), [(1, 1), (19, 19), (20, 19), (100, 95)])
+def test_a_threshold_keeps_95_percent_and_no_image_more(count, kept):
+    sure = np.random.default_rng(0).permutation(np.linspace(0.5, 0.9, count))
+    probabilities = np.stack([sure, 1 - sure], -1)
+    threshold = fit_threshold(probabilities)
+    assert threshold in sure
+    assert (sure >= threshold).sum() == kept
+
+
+def test_a_threshold_turns_nothing_away_where_nothing_is_there_to_fit_it_to():
+    assert fit_threshold(np.zeros((0, 3))) == 0
+    assert fit_threshold(np.full((6, 3), np.nan)) == 0
 
 
 def test_a_temperature_keeps_its_senses_where_all_are_right_or_none_are_there():

@@ -65,6 +65,12 @@ def evaluate(config: Config) -> None:
     print(f"{found.split} balanced accuracy: {found.balanced_accuracy}")
     print(f"{found.split} macro F1: {found.macro_f1}")
     print(f"{found.split} loss: {found.loss} nats")
+    if found.threshold:
+        print(
+            f"{found.split} images that `unknown` would turn away: "
+            f"{found.turned_away.sum()} of {len(found.labels)} (probability below "
+            f"{found.threshold:.3f})"
+        )
     _print_classes(found)
 
 

@@ -40,9 +40,13 @@ class Config:
     """Test-time augmentation, the mean of the probabilities of several versions of an
     image: flip: it and its mirror image; five-crops: its center and its corners, cut
     from a larger one; ten-crops: these and their mirror images."""
+    unknown: bool = False
+    """Answer "unknown" where the highest probability is below what 95 % of the
+    validation images reach."""
     csv: Path | None = None
     """A file to write in place of the lines: path, label, probability, and the further
-    classes of --top. One that is there is replaced when all is done."""
+    classes of --top; with --unknown the most probable class too. One that is there is
+    replaced when all is done."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -83,7 +87,10 @@ def predict(config: Config) -> None:
 
         def answers() -> Iterator["Prediction"]:
             found = classifier.predict(
-                map(Path, files), tta=config.tta, on_bad=leave_out
+                map(Path, files),
+                tta=config.tta,
+                unknown=config.unknown,
+                on_bad=leave_out,
             )
             for number, prediction in enumerate(found, 1):
                 yield prediction
@@ -93,7 +100,7 @@ def predict(config: Config) -> None:
             demo = classifier.card.data["is_demo"]
             _print(answers(), config.top, " (trained on demo data)" if demo else "")
         else:
-            rows = _csv_rows(answers(), config.top)
+            rows = _csv_rows(answers(), config.top, unknown=config.unknown)
             write_atomically(
                 config.csv,
                 (csv_text([row]).encode("utf-8", "surrogateescape") for row in rows),
@@ -163,17 +170,24 @@ def _files(paths: Iterable[Path]) -> list[str]:
 def _print(answers: Iterable["Prediction"], top: int, note: str) -> None:
     for answer in answers:
         named = ", ".join(f"{label} {p:.3f}" for label, p in answer.top(top))
+        if not answer.known:
+            named = f"{answer.label} ({named})"
         print(format_line(f"{answer.path}: {named}{note}"))
 
 
-def _csv_rows(answers: Iterable["Prediction"], top: int) -> Iterator[list[Any]]:
+def _csv_rows(
+    answers: Iterable["Prediction"], top: int, *, unknown: bool
+) -> Iterator[list[Any]]:
     """A header, and a row an image."""
     header = ["path", "label", "probability"]
+    header += ["most_probable"] if unknown else []
     for place in range(2, top + 1):
         header += [f"label_{place}", f"probability_{place}"]
     yield header
     for answer in answers:
-        row: list[Any] = [str(answer.path)]
-        for label, probability in answer.top(top):
+        row: list[Any] = [str(answer.path), answer.label, f"{answer.probability:.6f}"]
+        best, *others = answer.top(top)
+        row += [best[0]] if unknown else []
+        for label, probability in others:
             row += [label, f"{probability:.6f}"]
         yield row

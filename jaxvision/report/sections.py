@@ -385,19 +385,29 @@ def _calibration(run: RunFolder, trials: Sequence[Trial]) -> Section:
                 )
                 for found in (old, new)
             ),
+            format_figure(new.threshold),
+            format_figure(float(new.turned_away.mean())),
         ]
         for trial, old, new in zip(trials, before, after, strict=True)
     ]
     header = [
         "seed", "temperature", "calibration error before", "after", "loss before",
-        "loss after",
+        "loss after", "threshold", "turned away",
     ]  # fmt: skip
     note = (
         f"The {after[0].split} images. Logits are divided by the temperature, which is "
         "fitted to the validation images"
-        + ("." if trials[0].classifier else "; the mean over the folds is shown.")
+        + (
+            ", and so is the threshold: 95 % of them have a class that is at least as "
+            "probable. Where `unknown` is an answer, the other images are turned away."
+            if trials[0].classifier
+            else "; the mean over the folds is shown."
+        )
     )
-    return Section("Calibration", [image, Table(header, rows), Text(note)])
+    # Of folds there is no threshold.
+    shown = len(header) if trials[0].classifier else -2
+    table = Table(header[:shown], [row[:shown] for row in rows])
+    return Section("Calibration", [image, table, Text(note)])
 
 
 def _confusion(run: RunFolder, trials: Sequence[Trial]) -> Section:

@@ -153,7 +153,7 @@ class _Routes:
             top, left, side = (_integer(query, n) for n in ("top", "left", "side"))
             occluder = (top, left, side)
         found = await self._compute(lambda: self._session.predict(image, occluder))
-        return _Json({"classes": found})
+        return _Json(found)
 
     async def evidence(self, request: Request) -> Response:
         image, query = request.path_params["image"], request.query_params

@@ -152,8 +152,9 @@ class Session:
 
     def predict(
         self, image: str, occluder: tuple[int, int, int] | None = None
-    ) -> list[dict[str, Any]]:
-        """Every class with its probability, the most probable first.
+    ) -> dict[str, Any]:
+        """Every class with its probability, the most probable first: `classes`; and
+        whether one is probable enough that the image is not `unknown`: `known`.
 
         Args:
           image: what `add` gave.
@@ -169,11 +170,13 @@ class Session:
                 slice(max(left, 0), max(left + side, 0)),
             )
             pixels[down, across] = GRAY
-        prediction = self.classifier.predict(pixels)
-        return [
+        threshold = self.classifier.card.threshold
+        prediction = self.classifier.predict(pixels, unknown=threshold > 0)
+        classes = [
             {"label": label, "probability": probability}
             for label, probability in prediction.top(len(self.classifier.classes))
         ]
+        return {"classes": classes, "known": prediction.known}
 
     def evidence(self, image: str, method: str, label: int) -> np.ndarray:
         """What speaks for a class, to be laid over the image: uint8 `[H, W, 4]`.

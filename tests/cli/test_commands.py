@@ -99,6 +99,7 @@ def test_evaluate_prints_what_was_recorded_and_every_class(checkpoint, capsys):
     recorded = jv.load_classifier(checkpoint).card.recorded["test"]["accuracy"]
     assert f"recorded test accuracy: {recorded}\n" in printed
     assert f"\ntest accuracy: {recorded}\n" in printed
+    assert "\ntest images that `unknown` would turn away: " in printed
     lines = printed.splitlines()
     assert [line.split()[0] for line in lines[-4:]] == ["class", "blue", "green", "red"]
 

@@ -1,6 +1,7 @@
 """`jaxvision predict`: folders, bad files, tables, and where its output goes."""
 
 import csv
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,32 @@ def test_csv_has_all_that_was_asked_for(photos, checkpoint, tmp_path, capsys):
     assert list(tmp_path.glob(".*")) == []
 
 
+def test_unknown_is_an_answer(photos, checkpoint, tmp_path, capsys):
+    paths = sorted(photos.glob("*/*.png"))
+    classifier = jv.load_classifier(checkpoint)
+    probabilities = sorted(one.probability for one in classifier.predict(paths))
+    card = dataclasses.replace(classifier.card, threshold=probabilities[18] - 1e-6)
+    strict = dataclasses.replace(classifier, card=card).save(tmp_path / "strict")
+    main(["predict", str(strict), str(photos), "--unknown"])
+    lines = capsys.readouterr().out.splitlines()
+    away = [": unknown (" in line and line.endswith(")") for line in lines]
+    assert sum(away) == 18
+    file = tmp_path / "found.csv"
+    arguments = ["--unknown", "--csv", str(file), "--top", "2"]
+    main(["predict", str(strict), str(photos), *arguments])
+    with file.open(newline="") as text:
+        header, *rows = csv.reader(text)
+    assert header == [
+        *("path", "label", "probability", "most_probable"),
+        *("label_2", "probability_2"),
+    ]
+    for row, one, unknown in zip(rows, classifier.predict(paths), away, strict=True):
+        best, second = ([t[0].replace("=", "'="), t[1]] for t in one.top(2))
+        assert row[1] == ("unknown" if unknown else best[0])
+        assert (row[3], row[4]) == (best[0], second[0])
+        assert float(row[2]) == pytest.approx(best[1], abs=1e-6)
+
+
 def test_a_csv_of_names_that_are_formulas_is_harmless(
     checkpoint, tmp_path, monkeypatch, capsys
 ):
@@ -125,6 +152,7 @@ def test_a_csv_of_names_that_are_formulas_is_harmless(
             "--pretrained efficientnet_lite0 CHECKPOINT PHOTOS",
             "--pretrained efficientnet_lite0: answers in place of a checkpoint, and",
         ),
+        ("CHECKPOINT PHOTOS --unknown", "--unknown: this network has no threshold"),
         ("--pretrained vgg99 PHOTOS", "no pretrained weights 'vgg99'; there are: "),
         ("--pretrained efficientnet_lite0", "IMAGES: give one or more files"),
     ],

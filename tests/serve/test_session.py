@@ -27,11 +27,13 @@ def test_about_says_what_there_is(page, classifier):
 
 
 def test_classes_are_those_of_predict(page, image, classifier):
-    found = page.ask(f"images/{image}/classes")["classes"]
+    answer = page.ask(f"images/{image}/classes")
+    found = answer["classes"]
     pixels = page.ask(f"images/{image}/pixels.png")
     assert pixels.shape == (16, 16, 3)
     expected = classifier.predict(pixels)
     assert found[0]["label"] == expected.label
+    assert answer["known"] == (expected.probability >= classifier.card.threshold)
     for one in found:
         assert one["probability"] == pytest.approx(
             expected.probabilities[one["label"]], rel=1e-6

@@ -69,7 +69,7 @@ function beginGiving() {
 }
 
 async function showImage(image) {
-  const { classes } = await ask(`api/images/${image}/classes`);
+  const { classes, known } = await ask(`api/images/${image}/classes`);
   complain();
   state.image = image;
   sessionStorage.setItem(KEPT, image);
@@ -84,13 +84,14 @@ async function showImage(image) {
   );
   byId("hide").checked = false;
   placeOccluder();
-  showClasses(classes);
+  showClasses(classes, known);
   choose(classes[0].label);
   document.dispatchEvent(new CustomEvent("image", { detail: image }));
 }
 
-function showClasses(classes) {
+function showClasses(classes, known) {
   state.classes = classes;
+  byId("unknown").hidden = known;
   const shown = classes.slice(0, TOP);
   byId("classes").replaceChildren(
     ...shown.map(({ label, probability }) => {
@@ -113,6 +114,7 @@ function showClasses(classes) {
   );
   byId("said").textContent =
     `${shown[0].label}, ${percent(shown[0].probability)}` +
+    (known ? "" : ", or none of the classes") +
     (byId("hide").checked ? " with a part hidden" : "");
 }
 
@@ -225,6 +227,8 @@ const askHidden = latest(async () => {
         side: Math.round((byId("side").value / 100) * Math.min(width, height)),
       }
     : {};
-  const { classes } = await ask(`api/images/${state.image}/classes?${query(place)}`);
-  showClasses(classes);
+  const { classes, known } = await ask(
+    `api/images/${state.image}/classes?${query(place)}`,
+  );
+  showClasses(classes, known);
 });
