@@ -179,6 +179,18 @@ def test_cross_validation_classifies_every_image_once(run):
     assert not list(Path("checkpoints").rglob("*.npz"))
 
 
+@pytest.mark.usefixtures("small_networks")
+def test_each_class_is_left_out_once(run):
+    folder, figures = run("open_set", "--image-size", "8", "--stop-at", "None")
+    for score in ("highest probability", "highest logit", "energy"):
+        assert 0 <= figures[f"{score}/auroc"]["mean"] <= 1
+    table = report_of(folder).partition("| left out |")[2].splitlines()[2:6]
+    assert [line.split("|")[1].strip() for line in table] == [
+        *("blue", "green", "red"),
+        "mean",
+    ]
+
+
 def test_one_recipe_writes_a_whole_run_folder_and_is_not_trained_again(
     run, monkeypatch
 ):
