@@ -103,8 +103,8 @@ def left_out(results: "Results") -> "Sequence[Section]":
     )
     words = Text(
         "For each class, a head that does not know it is shown all of its images, "
-        "beside held-out images of the other classes. AUROC is the probability that one "
-        "of these has the higher score."
+        "beside held-out images of the other classes. AUROC is the probability that "
+        "one of these has the higher score."
     )
     more = Text(
         "By the highest probability, with the threshold of the card: the value that "
