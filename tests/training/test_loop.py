@@ -32,6 +32,8 @@ from jaxvision.training.state import create_state, init_variables
 
 ONE_DEVICE = Runner(tuple(jax.local_devices()[:1]))
 LOSS = make_cross_entropy()
+SCHEDULE_EPOCHS = 40
+"""One schedule for short and long runs, so that they share a program."""
 
 
 def run(
@@ -49,7 +51,7 @@ def run(
         OptimConfig(optimizer, learning_rate),
         ScheduleConfig("cosine"),
         steps_per_epoch=train.steps_per_epoch,
-        epochs=epochs,
+        epochs=SCHEDULE_EPOCHS,
     )
     state = create_state(init_variables(model, 0, SHAPE), tx, seed=0)
     return fit(

@@ -42,9 +42,13 @@ def test_mixed_images_and_loss_are_those_written_down():
     images = rng.normal(size=(64, *SIZE, 3)).astype(np.float32)
     labels, logits = rng.integers(0, 3, 64), rng.normal(size=(64, 3))
     mixing = drawn(mixup=0.4, cutmix=1.0)
-    mixed = mixing.apply(jnp.asarray(images))
-    loss = mixing.loss(LOSS, jnp.asarray(labels))
-    losses = loss(jnp.asarray(logits), jnp.asarray(labels))
+
+    @jax.jit
+    def results(mixing, images, logits, labels):
+        losses = mixing.loss(LOSS, labels)(logits, labels)
+        return mixing.apply(images), losses, mixing.larger(labels)
+
+    mixed, losses, larger = jax.device_get(results(mixing, images, logits, labels))
     log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     for i, (other, weights) in enumerate(zip(*map(np.asarray, mixing), strict=True)):
         image = np.empty((*SIZE, 3))
@@ -59,7 +63,7 @@ def test_mixed_images_and_loss_are_those_written_down():
             expected -= part * weight * (target * log_probabilities[i]).sum()
         assert losses[i] == pytest.approx(expected, rel=1e-5)
         main = labels[i] if share >= 0.5 else labels[other]
-        assert mixing.larger(jnp.asarray(labels))[i] == main
+        assert larger[i] == main
 
 
 @pytest.mark.parametrize("parameter", [0.2, 1.0, 8.0])
@@ -75,7 +79,8 @@ def test_the_share_of_mixup_has_the_papers_distribution(parameter):
 
 def test_boxes_of_cutmix_are_the_papers():
     share = jnp.asarray(np.random.default_rng(1).beta(1, 1, 200), jnp.float32)
-    weights = np.asarray(_outside_box(jax.random.key(3), share, SIZE))
+    outside = jax.jit(_outside_box, static_argnums=2)
+    weights = np.asarray(outside(jax.random.key(3), share, SIZE))
     middles = [
         jax.random.randint(
             jax.random.fold_in(jax.random.key(3), i), (200, 1), 0, length
@@ -136,7 +141,9 @@ def test_the_step_mixes_by_key_and_number():
     mixed = jax.jit(make_train_step(MODEL, TX, LOSS, normalize=NORMALIZE, mix=BOTH))
     state, batch = setup().replace(step=jnp.asarray(5)), batches()[-1]
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), 5)
-    mixing = BOTH(jax.random.fold_in(key, 2), jnp.asarray(batch["mask"]), SHAPE[:2])
+    mixing = jax.jit(BOTH, static_argnums=2)(
+        jax.random.fold_in(key, 2), batch["mask"], SHAPE[:2]
+    )
     plain = make_train_step(
         MODEL,
         TX,
@@ -186,9 +193,9 @@ def test_pmap_is_vmap_over_the_parts_of_a_batch():
         parts = {k: x.reshape(count, -1, *x.shape[1:]) for k, x in batch.items()}
         alike, expected = mapped(alike, parts)
         chex.assert_trees_all_close(
-            metrics, jax.tree.map(lambda x: x[0], expected), rtol=1e-5
+            metrics, jax.tree.map(lambda x: x[0], jax.device_get(expected)), rtol=1e-5
         )
-    first = jax.tree.map(lambda x: x[0], alike)
+    first = jax.tree.map(lambda x: x[0], jax.device_get(alike))
     chex.assert_trees_all_close(runner.unreplicate(state), first, atol=1e-6)
 
 
