@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxvision.cli.experiment import main
 from jaxvision.declaration import Experiment
-from jaxvision.settings import Recipe
+from jaxvision.settings import AugmentConfig, Recipe
 
 if TYPE_CHECKING:
     from jaxvision.crossval import LeftOutClass
@@ -127,6 +127,9 @@ EXPERIMENT = Experiment(
         {"stop_at": "block5c"},
         method="features",
         solver="ridge",
+        # Each image and its mirror image.
+        views=2,
+        augment=AugmentConfig(horizontal_flip=1.0),
     ),
     fixed=("method",),
     sections=left_out,

@@ -404,9 +404,11 @@ class _Heads:
         """Variables with a head that is trained or solved."""
         return self._solve(splits) if self._recipe.solved else self._train(splits)
 
-    def logits(self, variables: dict[str, Any], indices: np.ndarray) -> np.ndarray:
-        """`[n, K]` of some images; of several views of an image their mean."""
-        return head_logits(self._model, variables, self._features[:, indices])
+    def logits(
+        self, variables: dict[str, Any], indices: np.ndarray, views: int | None = None
+    ) -> np.ndarray:
+        """`[n, K]` of some images; the mean over the first views of each, or all."""
+        return head_logits(self._model, variables, self._features[:views, indices])
 
     def _solve(self, splits: Splits) -> dict[str, Any]:
         return solve_head(
@@ -502,7 +504,8 @@ def _leave_out(
     heads = _Heads(start, known, pretrained, seed, progress)
     variables = heads.fit(splits)
     split = "test" if len(splits["test"]) else "val"
-    val, tested = (heads.logits(variables, splits[s]) for s in ("val", split))
+    # Of the image as it is, as `predict` sees it.
+    val, tested = (heads.logits(variables, splits[s], views=1) for s in ("val", split))
     temperature = fit_temperature(val, known.labels[splits["val"]])
     truth = known.labels[splits[split]]
     evaluation = Evaluation(
@@ -516,5 +519,5 @@ def _leave_out(
         temperature=temperature,
         threshold=fit_threshold(softmax(val / np.float32(temperature))),
     )
-    unknown = heads.logits(variables, np.flatnonzero(labels == left))
+    unknown = heads.logits(variables, np.flatnonzero(labels == left), views=1)
     return LeftOutClass(name, evaluation, unknown)
