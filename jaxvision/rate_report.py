@@ -25,7 +25,16 @@ from jaxvision.settings import RateConfig, Recipe, RunConfig
 
 METHOD = (
     "One short training, in which the learning rate rises by the same factor at each "
-    "step. The loss is smoothed by a Gaussian; the suggestion is the rate where it "
+    "step."
+)
+
+PARALLEL = (
+    "Short trainings, each at a learning rate of its own; the loss is that of the last "
+    "batch, before its step."
+)
+
+RULE = (
+    "The loss is smoothed by a Gaussian; the suggestion is the rate where it "
     "falls most steeply over the logarithm of the rate, before its lowest point. It is "
     "the peak of a schedule, for the batch size and all other settings below."
 )
@@ -68,12 +77,18 @@ def report_learning_rate(
     run.write_config(
         {"data": run_config.data, "seed": seed, "recipe": start.recipe, **vars(options)}
     )
-    _write(run, found, dataset, seed, time.monotonic() - began)
+    method = METHOD if options.parallel is None else PARALLEL
+    _write(run, found, dataset, seed, method, time.monotonic() - began)
     return run.path
 
 
 def _write(
-    run: RunFolder, found: FoundRate, dataset: DecodedDataset, seed: int, seconds: float
+    run: RunFolder,
+    found: FoundRate,
+    dataset: DecodedDataset,
+    seed: int,
+    method: str,
+    seconds: float,
 ) -> None:
     columns = (found.rates, found.losses, found.smoothed)
     run.write_csv(
@@ -98,16 +113,18 @@ def _write(
     run.write_results(measured, data=data, seconds=seconds)
     image = markdown.Image(
         "learning_rates.png",
-        "The loss of each batch over the learning rate of its step, and smoothed.",
+        "The loss over the learning rate, and smoothed.",
     )
-    csv = "Every step stands in [learning_rates.csv](learning_rates.csv)."
+    csv = "Every rate stands in [learning_rates.csv](learning_rates.csv)."
     markdown.write_report(
         run,
         title="A learning rate",
         question="At which learning rate does the loss fall most steeply?",
         sections=[
             markdown.Section("Suggestion", [markdown.Text(answer), image]),
-            markdown.Section("How it was done", [markdown.Text(f"{METHOD} {csv}")]),
+            markdown.Section(
+                "How it was done", [markdown.Text(f"{method} {RULE} {csv}")]
+            ),
         ],
         show_headline=False,
     )

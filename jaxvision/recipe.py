@@ -8,6 +8,7 @@ Two equal recipes on the same images with the same seed give the same bits.
 
 import contextlib
 import dataclasses
+import itertools
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxvision import config
@@ -74,7 +76,7 @@ from jaxvision.training.state import (
     init_variables,
     set_output_biases,
 )
-from jaxvision.training.step import make_train_step
+from jaxvision.training.step import TrainStep, make_train_step
 from jaxvision.transfer import (
     extract_features,
     fit_head,
@@ -411,6 +413,37 @@ def losses_at_rates(
     yield from run.losses_at(rates)
 
 
+def losses_at_constant_rates(
+    start: Start,
+    dataset: DecodedDataset,
+    pretrained: Pretrained | None,
+    rates: Sequence[float],
+    *,
+    steps: int,
+    seed: int,
+    folder: Path,
+    progress: bool = True,
+) -> np.ndarray:
+    """Begins the training of a seed at each of several learning rates, all at once.
+
+    Args:
+      start, dataset, pretrained, seed, folder, progress: as of `losses_at_rates`.
+      rates: of the R trainings, each constant.
+      steps: how many each of them takes.
+
+    Returns:
+      `[steps, R]` float64, the mean loss of each batch before its step, not finite
+      where it has diverged; on one device, which holds R networks.
+
+    Raises:
+      InputError: as `train`.
+    """
+    run = _Training(
+        start, dataset, pretrained, seed, folder, Callbacks(), 30.0, progress
+    )
+    return run.losses_at_constant(rates, steps)
+
+
 class _Training:
     """The training of one seed."""
 
@@ -469,6 +502,40 @@ class _Training:
 
     def losses_at(self, rates: Iterable[float]) -> Iterator[float]:
         """See `losses_at_rates`."""
+        step, state, train = self._at_rate()
+        runner = Runner(tuple(jax.local_devices()[:1]))
+        update, state = runner.compile_train(step), runner.replicate(state)
+        with train.iterate() as batches:
+            for rate, batch in zip(rates, batches, strict=False):
+                batch = {**batch, "learning_rate": np.float32(rate)}
+                state, sums = update(state, runner.place_batch(batch))
+                yield summarize(jax.device_get(sums))["loss"]
+
+    def losses_at_constant(self, rates: Sequence[float], steps: int) -> np.ndarray:
+        """See `losses_at_constant_rates`."""
+        step, state, train = self._at_rate()
+
+        def at_rate(
+            state: TrainState, rate: jax.Array, batch: Batch
+        ) -> tuple[TrainState, Metrics]:
+            return step(state, {**batch, "learning_rate": rate})
+
+        update = jax.jit(jax.vmap(at_rate, in_axes=(0, 0, None)), donate_argnums=0)
+        states = jax.device_put(
+            jax.tree.map(lambda x: jnp.stack([x] * len(rates)), state)
+        )
+        own = jnp.asarray(rates, jnp.float32)
+        losses: list[np.ndarray] = []
+        with train.iterate() as batches:
+            for batch in itertools.islice(batches, steps):
+                states, sums = update(states, own, batch)
+                found = jax.device_get(sums)
+                losses.append(found["loss"] / found["count"])
+        return np.array(losses, float)
+
+    def _at_rate(self) -> tuple[TrainStep, TrainState, Batches]:
+        """A step on batches that hold a `learning_rate` too, the first state, and the
+        batches."""
         recipe, dataset = self._recipe, self._dataset
         variables = first_variables(
             recipe, self._model, dataset, self._pretrained, self._seed
@@ -498,15 +565,8 @@ class _Training:
             rate = images.pop("learning_rate")
             return step(state.with_hyperparams(learning_rate=rate), images)
 
-        runner = Runner(tuple(jax.local_devices()[:1]))
-        update = runner.compile_train(at_rate)
         state = create_state(variables, tx, seed=self._seed, frozen=self._frozen)
-        state = runner.replicate(state)
-        with train.iterate() as batches:
-            for rate, batch in zip(rates, batches, strict=False):
-                batch = {**batch, "learning_rate": np.float32(rate)}
-                state, sums = update(state, runner.place_batch(batch))
-                yield summarize(jax.device_get(sums))["loss"]
+        return at_rate, state, train
 
     @property
     def _frozen(self) -> tuple[str, ...]:

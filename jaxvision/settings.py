@@ -301,6 +301,10 @@ class RateConfig:
     """Learning rate of the last one; a loss that explodes ends it before."""
     steps: Annotated[int, Bounds(20)] = 140
     """Steps in all; the rate rises by the same factor at each."""
+    parallel: Annotated[int, Bounds(20)] | None = None
+    """Try this many rates in trainings of their own, all at once, each for that many
+    steps at one rate: for an accelerator, which has to hold as many networks. None: one
+    training, whose rate rises."""
 
 
 @dataclasses.dataclass(frozen=True)

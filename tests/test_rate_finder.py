@@ -14,7 +14,7 @@ from jaxvision.cli.main import main
 from jaxvision.errors import InputError
 from jaxvision.plotting import learning_rate_curve
 from jaxvision.rate_finder import FoundRate
-from jaxvision.recipe import losses_at_rates, make_start
+from jaxvision.recipe import losses_at_constant_rates, losses_at_rates, make_start
 
 MLP = jv.Recipe(
     "mlp",
@@ -79,6 +79,33 @@ def test_the_sweep_is_the_training_at_other_rates(photos, tmp_path):
     mean = (sum(losses[:-1]) * 8 + losses[-1] * left) / images
     trained = jv.train(data, start.recipe, seed=2, progress=False)
     assert mean == pytest.approx(trained.history[0]["train_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.2])
+def test_rates_in_parallel_are_trainings_at_each_of_them(photos, tmp_path, mixup):
+    data, start = jv.load_dataset(photos), make_start(MLP.replace(mixup=mixup))
+    dataset = data.with_seed(2).decode(start.preprocessing)
+    rates, options = (1e-4, 1e-2, 0.5), {"seed": 2, "progress": False}
+    found = losses_at_constant_rates(
+        start, dataset, None, rates, steps=7, folder=tmp_path, **options
+    )
+    assert found.shape == (7, 3)
+    for rate, losses in zip(rates, found.T, strict=True):
+        alone = losses_at_rates(
+            start, dataset, None, [rate] * 7, folder=tmp_path, **options
+        )
+        np.testing.assert_allclose(losses, list(alone), rtol=1e-4, atol=1e-6)
+
+
+def test_parallel_rates_give_a_curve(photos):
+    data = jv.load_dataset(photos)
+    options = {"lowest": 1e-5, "steps": 20, "parallel": 24, "progress": False}
+    found = jv.find_learning_rate(data, MLP, **options)
+    assert 1 <= len(found.rates) == len(found.losses) <= 24
+    assert found.rates[0] == pytest.approx(1e-5)
+    assert found.losses.min() < found.losses[0]
+    with pytest.raises(InputError, match="`parallel` 3: must be at least 20"):
+        jv.find_learning_rate(data, MLP, **options | {"parallel": 3})
 
 
 def test_the_same_seed_finds_the_same(photos):
