@@ -207,8 +207,8 @@ def _parallel_test(
             folder=Path(folder),
             progress=progress,
         )
-    finite = np.isfinite(found).all(0)
-    return _found(options, rates, found[-1, : np.argmin([*finite, False])])
+    finite = np.logical_and.accumulate(np.isfinite(found.sum(0)))
+    return _found(options, rates, found[-1, finite])
 
 
 def _found(options: RateConfig, rates: np.ndarray, losses: np.ndarray) -> FoundRate:
