@@ -260,7 +260,8 @@ def test_local_response_norm(
 def test_bfloat16_is_added_up_in_float32() -> None:
     x = jnp.ones((1, 5, 5, 2), jnp.bfloat16)
     kernel = jnp.full((5, 5, 1, 2), 1 / 128, jnp.bfloat16)
-    y = ops.depthwise_conv(x, kernel, padding=((0, 0), (0, 0)))
+    conv = jax.jit(lambda *arrays: ops.depthwise_conv(*arrays, padding=((0, 0),) * 2))
+    y = conv(x, kernel)
     assert y.dtype == jnp.bfloat16
     np.testing.assert_array_equal(np.asarray(y, np.float32), 25 / 128)
 

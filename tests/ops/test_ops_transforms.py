@@ -75,17 +75,21 @@ def gradients(params: Params, images: jax.Array) -> Params:
 
 def assert_close(ours: Params, expected: Params, tolerance: float = 1e-5) -> None:
     for name, value in expected.items():
+        value = np.asarray(value)
         largest = np.abs(value).max()
         np.testing.assert_allclose(
-            ours[name] / largest, value / largest, atol=tolerance, err_msg=name
+            np.asarray(ours[name]) / largest,
+            value / largest,
+            atol=tolerance,
+            err_msg=name,
         )
 
 
 def test_vmap_over_parameters_and_images(images: jax.Array) -> None:
-    several = [make_params(seed) for seed in range(2)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *several)
-    halves = images.reshape(2, 4, 16, 16, 3)
-    found = jax.jit(jax.vmap(jax.grad(loss)))(stacked, halves)
+    several = jax.device_get([make_params(seed) for seed in range(2)])
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *several)
+    halves = np.asarray(images).reshape(2, 4, 16, 16, 3)
+    found = jax.device_get(jax.jit(jax.vmap(jax.grad(loss)))(stacked, halves))
     one = jax.jit(jax.grad(loss))
     for index, params in enumerate(several):
         expected = one(params, halves[index])
@@ -93,9 +97,11 @@ def test_vmap_over_parameters_and_images(images: jax.Array) -> None:
 
 
 def test_vmap_over_parameters_alone(images: jax.Array) -> None:
-    several = [make_params(seed) for seed in range(2)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *several)
-    found = jax.jit(jax.vmap(jax.grad(loss), (0, None)))(stacked, images)
+    several = jax.device_get([make_params(seed) for seed in range(2)])
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *several)
+    found = jax.device_get(
+        jax.jit(jax.vmap(jax.grad(loss), (0, None)))(stacked, images)
+    )
     expected = jax.jit(jax.grad(loss))(several[1], images)
     assert_close({n: v[1] for n, v in found.items()}, expected)
 
