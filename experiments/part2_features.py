@@ -47,6 +47,7 @@ EXPERIMENT = Experiment(
     reference="AlexNet: the output of its convolutions into 300 units with batch norm "
     "and dropout (Niaz, test accuracy .742); conv4 into two layers of 4096 (Gözpınar, "
     ".628).",
+    measure_train=True,
     published_rows=(
         ("features, 300 hidden", {"stop_at": None, "head_hidden": (300,)}),
         ("features, 300 hidden", {"stop_at": "features", "head_hidden": (300,)}),

@@ -42,7 +42,7 @@ EXPERIMENT = Experiment(
         "--backbone efficientnet_lite0 --method features --epochs 100",
         "--backbone efficientnet_lite0 --image-size 128 --epochs 4 --seeds 0",
     ),
-    full=("--method features --epochs 100", ""),
+    full=("--method features --epochs 100 --measure-train", ""),
 )
 
 if __name__ == "__main__":

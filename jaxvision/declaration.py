@@ -130,6 +130,9 @@ class Experiment(Question):
     seeds: tuple[int, ...] = (0, 1, 2)
     folds: int | None = None
     """Cross-validation with this many folds; None: none."""
+    measure_train: bool = False
+    """Whether networks are measured on their training images too, because figures of
+    those were published."""
     sections: Callable[[Any], Sequence[Any]] | None = None
     """Further sections of the report."""
     check: "Callable[[Dataset, Any], None] | None" = None
@@ -156,4 +159,6 @@ class Experiment(Question):
 def default_config(experiment: Experiment) -> RunConfig:
     """The settings of an experiment where none is given."""
     data = DataConfig(split=experiment.split, folds=experiment.folds)
-    return RunConfig(data=data, seeds=experiment.seeds)
+    return RunConfig(
+        data=data, seeds=experiment.seeds, measure_train=experiment.measure_train
+    )

@@ -318,6 +318,7 @@ class _Engine:
                 folder=folder / f"seed-{seed}",
                 callback=Callbacks(progress, HistoryCallback(run, seed=seed)),
                 save_seconds=self._config.save_seconds,
+                measure_train=self._config.measure_train,
             )
         figures = ", ".join(
             f"{name} {one.accuracy:.3f}" for name, one in evaluations.items()

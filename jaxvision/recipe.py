@@ -205,8 +205,9 @@ def train(
     folder: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
+    measure_train: bool = False,
 ) -> Classifier:
-    """Trains a classifier by a recipe and measures it on every split.
+    """Trains a classifier by a recipe and measures it on what was held out.
 
     Args:
       data: labeled images; divided anew for the seed, unless they came with splits.
@@ -218,6 +219,8 @@ def train(
         `Classifier.save` writes.
       callbacks: told of every step and epoch.
       progress: whether to show bars on stderr.
+      measure_train: whether to measure it on the training images too, as they are;
+        where there are no others it is.
 
     Returns:
       The network of the epoch that the recipe selects; its accuracies are in
@@ -256,6 +259,7 @@ def train(
             folder=Path(folder),
             callback=Callbacks(bars, *callbacks),
             progress=progress,
+            measure_train=measure_train,
         )
     return classifier
 
@@ -277,7 +281,7 @@ def finetune(
     Raises:
       As `train`.
     """
-    names = ("seed", "folder", "callbacks", "progress")
+    names = ("seed", "folder", "callbacks", "progress", "measure_train")
     options = {name: settings.pop(name) for name in names if name in settings}
     return train(data, Recipe(network).replace(**settings), **options)
 
@@ -293,8 +297,9 @@ def train_seed(
     save_seconds: float = 30.0,
     progress: bool = True,
     measure: bool = True,
+    measure_train: bool = False,
 ) -> tuple[Classifier, dict[str, Evaluation]]:
-    """Trains one seed, or what is left of it, and measures the network on every split.
+    """Trains one seed, or what is left of it, and measures the network.
 
     A seed that was trained for fewer epochs than the recipe has goes on to those, and
     is measured again: with the bits of as many epochs at once, but for a cosine
@@ -310,9 +315,10 @@ def train_seed(
       save_seconds: time between two saves while training.
       progress: whether to show bars.
       measure: False: the network is not measured, and not recorded as finished.
+      measure_train: as of `train`.
 
     Returns:
-      The network, and its evaluation on each split that has images.
+      The network, and its evaluation on each split that is measured.
 
     Raises:
       InputError: as `train`; it was trained for more epochs than the recipe has.
@@ -335,12 +341,19 @@ def train_seed(
         return classifier, {}
     evaluations = {
         split: evaluate_split(start, classifier, dataset, split)
-        for split, indices in dataset.splits.items()
-        if len(indices)
+        for split in _measured(dataset, train=measure_train)
     }
     if not finished:
         classifier, evaluations = calibrate(classifier, evaluations, folder)
     return classifier, evaluations
+
+
+def _measured(dataset: DecodedDataset, *, train: bool) -> list[str]:
+    """The splits that a network is measured on: those that have images, the training
+    split if `train`, or if there are no others."""
+    filled = [split for split, indices in dataset.splits.items() if len(indices)]
+    held_out = [split for split in filled if split != "train"]
+    return filled if train or not held_out else held_out
 
 
 def calibrate(

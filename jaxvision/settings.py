@@ -282,6 +282,9 @@ class RunConfig:
     """Networks go to a new folder in here."""
     save_seconds: Annotated[float, Bounds(0)] = 30.0
     """Time between two saves while training."""
+    measure_train: bool = False
+    """Measure the finished network on the training images too, as they are. The
+    learning curve shows them anyway, while it learns, with dropout and augmentation."""
     resume: Path | None = None
     """Checkpoint folder of a run: continues it with its own settings; give no others
     but those of where the images and the processes are, and more epochs, to train for

@@ -44,7 +44,7 @@ def data(root):
 
 @pytest.fixture(scope="module")
 def classifier(data):
-    return jv.train(data, MLP, progress=False)
+    return jv.train(data, MLP, progress=False, measure_train=True)
 
 
 def test_labels_are_matched_by_name(classifier, root, tmp_path):

@@ -38,7 +38,8 @@ def data(tmp_path_factory):
 def trained(data, tmp_path_factory):
     """A checkpoint folder and the classifier in it."""
     folder = tmp_path_factory.mktemp("trained") / "seed-0"
-    return folder, jv.train(data, MLP, folder=folder, progress=False)
+    options = {"folder": folder, "measure_train": True, "progress": False}
+    return folder, jv.train(data, MLP, **options)
 
 
 def assert_same(a, b):
@@ -61,6 +62,17 @@ def test_every_split_is_recorded_and_the_history_kept(data, trained):
     assert found.split == "test"
     assert found.row == classifier.card.recorded["test"]
     assert len(found.labels) == 9
+
+
+def test_training_images_are_measured_where_asked_or_where_there_are_no_others(
+    data, trained, tmp_path
+):
+    recorded = trained[1].card.recorded
+    held_out = jv.train(data, MLP, progress=False).card.recorded
+    assert held_out == {split: recorded[split] for split in ("val", "test")}
+    config = dataclasses.replace(data.config, split=SplitConfig(1.0, 0.0, 0.0))
+    alone = jv.train(jv.load_dataset(config), MLP, progress=False)
+    assert set(alone.card.recorded) == {"train"}
 
 
 def test_a_finished_training_is_read_and_not_done_again(data, trained):

@@ -20,7 +20,8 @@ FIND = dataclasses.replace(
 )
 
 HIDDEN = (
-    "distributed", "data.folds", "checkpoints", "save_seconds", "resume", "tensorboard",
+    "distributed", "data.folds", "checkpoints", "save_seconds", "measure_train",
+    "resume", "tensorboard",
 )  # fmt: skip
 """Settings of a run that a range test has no use for."""
 

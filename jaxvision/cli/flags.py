@@ -226,7 +226,7 @@ class ExperimentFlags:
         }
         hide = [*hide, *([] if tables else ["rows"])]
         if sweep or tune is not None:
-            hide += ["distributed", "tensorboard"]
+            hide += ["distributed", "tensorboard", "measure_train"]
         if tune is not None:
             hide += ["resume"]
         if sweep:

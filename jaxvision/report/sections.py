@@ -171,7 +171,10 @@ def write_run(
 
 def _classifier_sections(run: RunFolder, trials: Sequence[Trial]) -> Iterator[Section]:
     """All that one recipe's networks show, and the files that go with it."""
-    best = max(trials, key=lambda trial: trial.evaluations["val"].accuracy)
+    best = max(
+        trials,
+        key=lambda trial: trial.evaluations.get("val", trial.held_out).accuracy,
+    )
     for trial in trials:
         assert trial.dataset is not None
         trial.dataset.write_splits(run.path / f"splits-seed-{trial.seed}.csv")

@@ -166,9 +166,21 @@ def test_a_run_keeps_its_split_where_images_are_added(photos, folder, tmp_path):
         arguments = ["--resume", str(checkpoint.relative_to(copy))]
         main(["train", str(moved), *arguments])
     after = json.loads((run / "results.json").read_text())["figures"]
-    for name in ("train_loss", "val_loss", "test_loss"):
+    for name in ("val_loss", "test_loss"):
         assert after[name]["values"] == before[name]["values"]
     assert "new" not in (run / "splits-seed-3.csv").read_text()
+
+
+def test_a_run_without_validation_images_measures_what_there_is(
+    photos, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    split = "--data.split.train .6 --data.split.val 0 --data.split.test .4"
+    main(["train", str(photos), *SMALL, *split.split(), "--measure-train"])
+    (results,) = Path("runs/train").glob("*/results.json")
+    figures = json.loads(results.read_text())["figures"]
+    assert {"test_accuracy", "train_accuracy"} <= set(figures)
+    assert "val_accuracy" not in figures
 
 
 def test_a_finished_run_goes_on_to_more_epochs(folder, tmp_path, monkeypatch, capsys):
