@@ -13,12 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from optax import GradientTransformation
 
 from jaxvision import config
 from jaxvision.classifier import (
@@ -67,7 +69,7 @@ from jaxvision.training.color import (
     make_color_augment,
 )
 from jaxvision.training.distributed import broadcast, is_main_process
-from jaxvision.training.loop import Callback, Callbacks, fit
+from jaxvision.training.loop import Callback, Callbacks, Steps, fit_steps
 from jaxvision.training.mixing import make_mix
 from jaxvision.training.parallel import Runner
 from jaxvision.training.state import (
@@ -75,6 +77,7 @@ from jaxvision.training.state import (
     create_state,
     init_variables,
     set_output_biases,
+    variable_shapes,
 )
 from jaxvision.training.step import TrainStep, make_train_step
 from jaxvision.transfer import (
@@ -479,6 +482,7 @@ class _Training:
         self._callback = callback
         self._save_seconds = save_seconds
         self._progress = progress
+        self._runner = Runner.all_devices()
         labels = dataset.labels[dataset.splits["train"]]
         check_classes(start.recipe, dataset)
         self._card = make_card(start, dataset.classes).of_training(dataset, seed)
@@ -492,6 +496,9 @@ class _Training:
         variables = first_variables(
             recipe, self._model, self._dataset, self._pretrained, self._seed
         )
+        if recipe.method == "full":
+            # While features are computed and the head is trained.
+            self._steps.compile_ahead(lambda: self._shapes(variables))
         if recipe.method == "features":
             if recipe.solved:
                 variables, row = self._solve_head(variables)
@@ -568,7 +575,7 @@ class _Training:
         else:
             variables = self._with_head(variables)
             model, normalize = self._model, dataset.preprocessing
-            changes = self._changes()
+            changes = self._changes
             train = dataset.batches("train", augment=recipe.augment, **options)
         tx = make_optimizer(recipe.optim, steps_per_epoch=1, epochs=1)
         step = make_train_step(model, tx, self._loss, normalize=normalize, **changes)
@@ -597,6 +604,7 @@ class _Training:
             )
         return variables
 
+    @cached_property
     def _changes(self) -> dict[str, Any]:
         """What the training step does to images, as its arguments."""
         recipe, augment = self._recipe, None
@@ -609,43 +617,84 @@ class _Training:
         mix = make_mix(mixup=recipe.mixup or None, cutmix=recipe.cutmix or None)
         return {"augment": augment, "mix": mix}
 
+    def _batches(self, split: str) -> Batches | None:
+        """Of the images of a split; training images are augmented anew in every epoch.
+        None where there are none."""
+        recipe, train = self._recipe, split == "train"
+        if not len(self._dataset.splits[split]):
+            return None
+        return self._dataset.batches(
+            split,
+            batch_size=recipe.batch_size,
+            seed=self._seed,
+            train=train,
+            augment=recipe.augment if train else None,
+            **self._runner.shard,
+        )
+
+    @cached_property
+    def _lengths(self) -> dict[str, int]:
+        """What schedules depend on."""
+        steps = -(-len(self._dataset.splits["train"]) // self._recipe.batch_size)
+        return {"steps_per_epoch": steps, "epochs": self._recipe.epochs}
+
+    @cached_property
+    def _optimizer(self) -> GradientTransformation:
+        return make_optimizer(
+            self._recipe.optim, self._recipe.schedule, **self._lengths
+        )
+
+    @cached_property
+    def _steps(self) -> Steps:
+        """That all is trained by."""
+        return Steps.compile(
+            self._model,
+            self._optimizer,
+            self._loss,
+            normalize=self._dataset.preprocessing,
+            **self._changes,
+            runner=self._runner,
+        )
+
+    def _state(self, variables: dict[str, PyTree]) -> TrainState:
+        """That all is trained from."""
+        return create_state(
+            variables,
+            self._optimizer,
+            seed=self._seed,
+            frozen=self._frozen,
+            ema_decay=self._recipe.ema_decay or None,
+        )
+
+    def _shapes(self, variables: dict[str, PyTree]) -> tuple[TrainState, Batch]:
+        """Of what the steps take."""
+        preprocessing, count = self._dataset.preprocessing, self._recipe.batch_size
+        shape = (count, *preprocessing.size, preprocessing.channels)
+        batch = {
+            "image": jax.ShapeDtypeStruct(shape, np.uint8),
+            "label": jax.ShapeDtypeStruct((count,), np.int32),
+            "mask": jax.ShapeDtypeStruct((count,), np.float32),
+        }
+        return jax.eval_shape(self._state, variables), batch
+
     def _train_all(self, variables: dict[str, PyTree]) -> list[Row]:
         """Trains on images, augmented anew in every epoch."""
-        recipe, dataset, runner = self._recipe, self._dataset, Runner.all_devices()
-        options: dict[str, Any] = {
-            "batch_size": recipe.batch_size, "seed": self._seed, **runner.shard,
-        }  # fmt: skip
-        train = dataset.batches("train", train=True, augment=recipe.augment, **options)
-        val = None
-        if len(dataset.splits["val"]):
-            val = dataset.batches("val", train=False, **options)
-        lengths = {"steps_per_epoch": train.steps_per_epoch, "epochs": recipe.epochs}
-        tx = make_optimizer(recipe.optim, recipe.schedule, **lengths)
-        factor = schedule_factor(recipe.schedule, **lengths)
+        recipe, train = self._recipe, self._batches("train")
+        assert train is not None  # no class is without training images
+        factor = schedule_factor(recipe.schedule, **self._lengths)
         peak = recipe.optim.learning_rate
-        result = fit(
-            self._model,
-            tx,
-            self._loss,
-            create_state(
-                variables,
-                tx,
-                seed=self._seed,
-                frozen=self._frozen,
-                ema_decay=recipe.ema_decay or None,
-            ),
+        result = fit_steps(
+            self._steps,
+            self._state(variables),
             train,
-            normalize=dataset.preprocessing,
             epochs=recipe.epochs,
-            val=val,
+            val=self._batches("val"),
             select=recipe.select,
             patience=recipe.patience,
             checkpoints=CheckpointFolder(self._folder),
             save_seconds=self._save_seconds,
-            **self._changes(),
             learning_rate_at=lambda step: peak * float(factor(step)),
             callback=self._callback,
-            runner=runner,
         )
         return result.history
 
@@ -921,8 +970,7 @@ def _learns_batch_norm(start: Start, dataset: DecodedDataset) -> bool:
         return False
     model = make_card(start, dataset.classes).create_model()
     shape = (*start.preprocessing.size, start.preprocessing.channels)
-    variables = jax.eval_shape(lambda: init_variables(model, 0, shape))
-    return bool(jax.tree.leaves(variables["batch_stats"]))
+    return bool(jax.tree.leaves(variable_shapes(model, shape)["batch_stats"]))
 
 
 def make_loss(recipe: Recipe, labels: np.ndarray, num_classes: int) -> Loss:

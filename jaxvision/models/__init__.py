@@ -6,6 +6,7 @@ logits = model.apply(variables, images, train=False)  # [B, 6] float32
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -116,6 +117,7 @@ def rate_options(name: str) -> tuple[str, ...]:
     return (*Network.rates, *MODELS[name]().rates)
 
 
+@functools.lru_cache(maxsize=32)
 def check_fits(model: Network, image_shape: tuple[int, int, int]) -> None:
     """Whether images `(H, W, C)` are large enough, without computing anything.
 

@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, NoReturn, Protocol
@@ -24,7 +25,14 @@ from jaxvision.training.checkpoint import CheckpointFolder, flatten, unflatten_l
 from jaxvision.training.distributed import barrier, check_same, is_main_process
 from jaxvision.training.history import WORST, end_reason, val_score
 from jaxvision.training.mixing import Mix
-from jaxvision.training.parallel import SIGNAL, Runner, keep_programs, synchronize
+from jaxvision.training.parallel import (
+    SIGNAL,
+    Program,
+    Runner,
+    compile_ahead,
+    keep_programs,
+    synchronize,
+)
 from jaxvision.training.state import TrainState
 from jaxvision.training.step import (
     Augment,
@@ -203,9 +211,9 @@ class Steps:
     """
 
     runner: Runner
-    train: TrainStep
+    train: Program[TrainStep]
     """On states and batches that the runner has placed."""
-    evaluate: EvalStep
+    evaluate: Program[EvalStep]
 
     @classmethod
     def compile(
@@ -227,6 +235,22 @@ class Steps:
             _eval_program(runner, model, loss, normalize),
         )
 
+    def compile_ahead(self, shapes: Callable[[], tuple[TrainState, Batch]]) -> None:
+        """Compiles both in a thread, while this one goes on; on one device.
+
+        Args:
+          shapes: gives a state and a batch, of arrays or of `jax.ShapeDtypeStruct`s;
+            called in the thread.
+        """
+        if self.runner.axis_name is not None:
+            return  # pmap keeps nothing of what is compiled ahead
+
+        def arguments() -> Sequence[Sequence[PyTree]]:
+            state, batch = self.runner.placed_shapes(shapes())
+            return (state, batch), (state.eval_variables, batch)
+
+        compile_ahead((self.train, self.evaluate), functools.cache(arguments))
+
 
 @keep_programs
 def _train_program(
@@ -237,7 +261,7 @@ def _train_program(
     normalize: Normalize,
     augment: Augment | None,
     mix: Mix | None,
-) -> TrainStep:
+) -> Program[TrainStep]:
     step = make_train_step(
         synchronize(model, runner.axis_name),
         tx,
@@ -247,20 +271,20 @@ def _train_program(
         mix=mix,
         axis_name=runner.axis_name,
     )
-    return runner.compile_train(step)
+    return Program(runner.compile_train(step))
 
 
 @keep_programs
 def _eval_program(
     runner: Runner, model: Network, loss: Loss, normalize: Normalize
-) -> EvalStep:
+) -> Program[EvalStep]:
     step = make_eval_step(
         synchronize(model, runner.axis_name),
         loss,
         normalize=normalize,
         axis_name=runner.axis_name,
     )
-    return runner.compile_eval(step)
+    return Program(runner.compile_eval(step))
 
 
 class _Run:

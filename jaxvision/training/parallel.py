@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from concurrent.futures import Future
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +84,65 @@ def compile_once(function: Function) -> Function:
         return function(*args)
 
     return cast(Function, call)
+
+
+class Program(Generic[Function]):
+    """A `jax.jit`ted function that may be compiled in a thread before it is called."""
+
+    def __init__(self, function: Function) -> None:
+        self._function = function
+        self._ahead: Future[None] | None = None
+        self._called = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has been called, or is being compiled ahead."""
+        return self._called or self._ahead is not None
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls the function; waits where it is being compiled.
+
+        Raises:
+          Exception: what compiling it ahead has raised.
+        """
+        if self._ahead is not None:
+            self._ahead.result()
+        self._called = True
+        return self._function(*args)
+
+
+def compile_ahead(
+    programs: Sequence[Program], shapes: Callable[[], Sequence[Sequence[PyTree]]]
+) -> None:
+    """Compiles programs one after the other in a thread, while this one goes on.
+
+    One that has begun already is left out. A process ends when the program that is
+    being compiled is done: XLA cannot be stopped.
+
+    Args:
+      programs: what to compile.
+      shapes: gives the arguments of each, as `jax.ShapeDtypeStruct`s with a sharding;
+        called in the thread, and only if there is something to compile.
+    """
+    waiting = {
+        number: Future() for number, program in enumerate(programs) if not program.begun
+    }
+    for number, done in waiting.items():
+        programs[number]._ahead = done
+
+    def compile_all() -> None:
+        for number, done in waiting.items():
+            try:
+                if threading.main_thread().is_alive():  # else the process ends
+                    # The call finds what is traced, lowered and compiled here.
+                    programs[number]._function.lower(*shapes()[number]).compile()
+            except BaseException as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+    if waiting:
+        threading.Thread(target=compile_all, name="compile ahead").start()
 
 
 _PROGRAMS = 8
@@ -202,6 +262,13 @@ class Runner:
         # Only one device's shard crosses to the host.
         return jax.tree.map(
             lambda x: np.array(x.addressable_shards[0].data[0] if first else x), state
+        )
+
+    def placed_shapes(self, tree: PyTree) -> PyTree:
+        """The shapes of arrays on the one device, by those of arrays anywhere."""
+        sharding = jax.sharding.SingleDeviceSharding(self.devices[0])
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
         )
 
     def place_batch(self, batch: Batch, *, signal_number: int | None = None) -> Batch:

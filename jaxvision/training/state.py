@@ -116,9 +116,16 @@ def init_variables(
     """
     key, shape = jax.random.key(seed), tuple(image_shape)
     fresh = _draw(key, model, shape, None if only is None else frozenset(only))
-    shapes = jax.eval_shape(lambda: _init(key, model, shape))
+    shapes = variable_shapes(model, shape)
     values = unflatten_dict(flatten_dict(shapes, sep="/") | fresh, sep="/")
     return {name: values.get(name, {}) for name in shapes}
+
+
+@functools.lru_cache(maxsize=8)
+def variable_shapes(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, Any]:
+    """`params` and `batch_stats` of a network as `jax.ShapeDtypeStruct`s; traced
+    once."""
+    return jax.eval_shape(lambda: _init(jax.random.key(0), model, image_shape))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
@@ -179,18 +186,24 @@ def create_state(
     batch_stats = variables.get("batch_stats", {})
     average = None
     if ema_decay is not None:
-        # Copies: a compiled step takes the memory of each array once.
-        copies = jax.tree.map(jnp.copy, (trained, batch_stats))
+        copies = _copy((trained, batch_stats))
         average = Average(jnp.asarray(ema_decay, jnp.float32), *copies)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=trained,
         frozen={name: params[name] for name in params if name in frozen},
         batch_stats=batch_stats,
-        opt_state=tx.init(trained),
+        # One program: array by array would compile one for each shape.
+        opt_state=jax.jit(tx.init)(trained),
         key=jax.random.key_data(jax.random.key(seed)),
         average=average,
     )
+
+
+@jax.jit
+def _copy(tree: PyTree) -> PyTree:
+    """Arrays of their own: a compiled step takes the memory of each once."""
+    return jax.tree.map(jnp.copy, tree)
 
 
 def set_output_biases(

@@ -56,6 +56,7 @@ from jaxvision.training.mixing import make_mix
 from jaxvision.training.parallel import (
     Device,
     Epoch,
+    Program,
     Runner,
     SweepStep,
     compile_once,
@@ -391,8 +392,8 @@ class _Program:
         runner = Runner((device,))
         self._steps = Steps(
             runner,
-            compile_once(runner.compile_train(self._train)),
-            compile_once(runner.compile_eval(self._eval)),
+            Program(compile_once(runner.compile_train(self._train))),
+            Program(compile_once(runner.compile_eval(self._eval))),
         )
 
     def alone(self, trial: _Trial) -> Run:
