@@ -3,6 +3,7 @@
 python -m benchmarks                 # everything; takes long
 python -m benchmarks --quick         # fewer rounds, smaller runs
 python -m benchmarks --only networks --networks simple_cnn alexnet
+python -m benchmarks --only finetuning --faces DIR
 
 Close everything else: what runs beside it is measured with it.
 """
@@ -33,6 +34,8 @@ SectionName = Literal[
     "transfer",
     "export",
     "start",
+    "finetuning",
+    "memory",
     "experiments",
     "accelerator",
 ]
@@ -40,6 +43,8 @@ SectionName = Literal[
 
 QUIET_FIRST: tuple[SectionName, ...] = (
     "start",
+    "finetuning",
+    "memory",
     "experiments",
     "input_pipeline",
     "transfer",
@@ -61,6 +66,9 @@ class Config:
     """Parts of the page; all by default, the accelerator's where there is one."""
     networks: tuple[str, ...] = ()
     """Only these networks."""
+    faces: Path | None = None
+    """Images for `finetuning` and `memory`, one subfolder per person, of whom each has
+    more than 70; the drawn faces if none."""
     runs: Path = Path("runs")
     """The page goes to a new folder in here."""
 
@@ -93,6 +101,14 @@ def measure(name: SectionName, config: Config) -> Iterator["Result"]:
             from benchmarks import start
 
             yield start.first_step(quick=quick)
+        case "finetuning":
+            from benchmarks import start
+
+            yield start.finetuning(quick=quick, faces=config.faces)
+        case "memory":
+            from benchmarks import start
+
+            yield start.memory(quick=quick, faces=config.faces)
         case "experiments":
             from benchmarks import start
 

@@ -117,7 +117,6 @@ def rate_options(name: str) -> tuple[str, ...]:
     return (*Network.rates, *MODELS[name]().rates)
 
 
-@functools.lru_cache(maxsize=32)
 def check_fits(model: Network, image_shape: tuple[int, int, int]) -> None:
     """Whether images `(H, W, C)` are large enough, without computing anything.
 
@@ -125,7 +124,12 @@ def check_fits(model: Network, image_shape: tuple[int, int, int]) -> None:
       InputError: a layer has nothing left to work on; names it and the sizes.
     """
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
+    _init.eval_shape(model, image)
+
+
+@functools.partial(jax.jit, static_argnums=0)  # so that it is traced once
+def _init(model: Network, image: jax.Array) -> Any:
+    return model.init(jax.random.key(0), image, train=False)
 
 
 def _options(variant: Callable[..., Backbone]) -> list[str]:

@@ -121,11 +121,9 @@ def init_variables(
     return {name: values.get(name, {}) for name in shapes}
 
 
-@functools.lru_cache(maxsize=8)
 def variable_shapes(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, Any]:
-    """`params` and `batch_stats` of a network as `jax.ShapeDtypeStruct`s; traced
-    once."""
-    return jax.eval_shape(lambda: _init(jax.random.key(0), model, image_shape))
+    """`params` and `batch_stats` of a network as `jax.ShapeDtypeStruct`s."""
+    return _init.eval_shape(jax.random.key(0), model, image_shape)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
@@ -142,6 +140,7 @@ def _draw(
     return {name: x for name, x in flat.items() if _is_in(name, only)}
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2), inline=True)  # traced once
 def _init(
     key: jax.Array, model: nn.Module, image_shape: tuple[int, ...]
 ) -> dict[str, PyTree]:
