@@ -4,7 +4,11 @@ python -m experiments.open_set                            # drawn faces
 python -m experiments.open_set --data.root DIR            # one subfolder per person
 
 For each person a ridge regression on the faces of the others, on features of a frozen
-network; then it is shown all images of that person.
+network; then it is shown all images of that person. 2 cores, loaded: 2 min of processor
+time with 5 seeds. Six people of FaceScrub, 70 faces of each, 5 seeds: AUROC .953 ± .014
+by the highest probability, .952 ± .011 by the energy; where .95 of the known are
+accepted, .34 ± .13 of the unknown are. All six known: test accuracy .989 ± .005. Layer
+and views were chosen on the splits of other seeds.
 """
 
 from collections.abc import Sequence
