@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision.classifier import Evaluation, softmax
-from jaxvision.config import Bounds, check_number, to_plain
+from jaxvision.config import Bounds, check_number, from_plain, to_plain
 from jaxvision.data.dataset import Dataset, DecodedDataset
 from jaxvision.data.splits import SplitRow, Splits
 from jaxvision.errors import InputError
@@ -315,6 +315,8 @@ class _Fold:
             if plain is None:
                 return None
             known = {name: plain[name] for name in about}
+            # As an earlier version wrote it: settings it did not have are missing.
+            known["recipe"] = to_plain(from_plain(Recipe, known["recipe"]))
             found = cls(
                 np.array(plain["logits"], np.float32), float(plain["temperature"])
             )

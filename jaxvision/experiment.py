@@ -517,11 +517,16 @@ def _grown(
         )
     if recipe is None:
         return dataclasses.replace(config, max_epochs=epochs), None
-    if epochs > before and recipe.schedule.kind == "cosine":
-        print(
-            f"the cosine schedule is that of {epochs} epochs from here on, so the "
-            f"result is not that of {epochs} epochs at once"
-        )
+    follows = {
+        "the cosine schedule is that": recipe.schedule.kind == "cosine",
+        "the smaller image sizes are those": bool(recipe.progressive_sizes),
+    }
+    for what in (what for what, there in follows.items() if there):
+        if epochs > before:
+            print(
+                f"{what} of {epochs} epochs from here on, so the result is not that of "
+                f"{epochs} epochs at once"
+            )
     return config, recipe.replace(epochs=epochs)
 
 

@@ -225,6 +225,7 @@ def _found(options: RateConfig, rates: np.ndarray, losses: np.ndarray) -> FoundR
 def idle_in_range_test(recipe: Recipe) -> dict[str, str]:
     """Settings of a recipe that play no part in a range test, and why."""
     names = ["optim.learning_rate", "epochs", "patience", "select", "ema_decay"]
+    names += ["progressive_sizes", "progressive_share"]
     names += [f"schedule.{f.name}" for f in dataclasses.fields(recipe.schedule)]
     if recipe.method == "features":
         names.append("views")

@@ -79,7 +79,7 @@ from jaxvision.training.state import (
     set_output_biases,
     variable_shapes,
 )
-from jaxvision.training.step import TrainStep, make_train_step
+from jaxvision.training.step import Smaller, TrainStep, make_train_step
 from jaxvision.transfer import (
     extract_features,
     fit_head,
@@ -176,9 +176,46 @@ def make_start(recipe: Recipe) -> Start:
             + (f"; fresh: {', '.join(fresh)}" if fresh else ""),
             choice.reason,
         )
-    card = make_card(start, ("first", "second"))
-    check_fits(card.create_model(), (*size, start.preprocessing.channels))
+    model = make_card(start, ("first", "second")).create_model()
+    check_fits(model, (*size, start.preprocessing.channels))
+    if recipe.method != "features":
+        _check_stages(start, model)
     return start
+
+
+def _check_stages(start: Start, model: Network) -> None:
+    """Raises `InputError` for smaller sizes that are none, or that the network cannot
+    be trained at."""
+    recipe, channels = start.recipe, start.preprocessing.channels
+
+    def parameters(size: int) -> PyTree:
+        image = jax.ShapeDtypeStruct((1, size, size, channels), np.float32)
+        variables = jax.eval_shape(
+            lambda x: model.init(jax.random.key(0), x, train=False), image
+        )
+        return jax.tree.map(lambda leaf: leaf.shape, variables)
+
+    for size in recipe.progressive_sizes:
+        if size >= recipe.image_size:
+            raise InputError(
+                f"must be below `image_size` {recipe.image_size}",
+                setting="progressive_sizes",
+                value=size,
+            )
+        try:
+            check_fits(model, (size, size, channels))
+        except InputError as error:
+            raise InputError(
+                str(error), setting="progressive_sizes", value=size
+            ) from None
+        if parameters(size) != parameters(recipe.image_size):
+            raise InputError(
+                f"{recipe.network} takes images of one size: a dense layer has weights "
+                "for every place in them; choose a network that averages over places, "
+                "or `pooling` mean with `stop_at` a convolution",
+                setting="progressive_sizes",
+                value=size,
+            )
 
 
 def _ending(recipe: Recipe, source: Source) -> Recipe:
@@ -653,6 +690,10 @@ class _Training:
             self._loss,
             normalize=self._dataset.preprocessing,
             **self._changes,
+            stages=[
+                (last, Smaller((size, size), self._dataset.preprocessing))
+                for size, last in self._recipe.stages
+            ],
             runner=self._runner,
         )
 
@@ -933,6 +974,14 @@ def doubts(start: Start, dataset: DecodedDataset) -> list[str]:
       dataset: in the split of a seed.
     """
     recipe, found = start.recipe, []
+    before = 0
+    for size, last in recipe.stages:
+        if last == before:
+            found.append(
+                f"no epoch is trained at the image size {size}: {recipe.epochs} epochs "
+                "leave it none"
+            )
+        before = last
     train, val = len(dataset.splits["train"]), len(dataset.splits["val"])
     if recipe.batch_size == 1 and _learns_batch_norm(start, dataset):
         found.append(

@@ -86,6 +86,12 @@ class Recipe:
     """File with the pretrained weights, in place of a download."""
     image_size: Annotated[int, Bounds(1)] = 224
     """Height and width of the network's input, in pixels."""
+    progressive_sizes: tuple[Annotated[int, Bounds(1)], ...] = ()
+    """Image sizes to train at first, one after the other, such as 96 160; then comes
+    `image_size`. Images are made smaller on the device. For networks that take any
+    size; validated is at `image_size` always."""
+    progressive_share: Annotated[float, Bounds(0, 1, below=True, above=True)] = 0.5
+    """Share of the epochs for those sizes together, an equal part for each."""
     resize_mode: ResizeMode = "stretch"
     """How an image becomes square: stretched, cut, or with black bars."""
     gray: bool = False
@@ -172,6 +178,18 @@ class Recipe:
         return self.method != "scratch"
 
     @property
+    def stages(self) -> tuple[tuple[int, int], ...]:
+        """(image size, epoch up to which it is trained at that size) of each smaller
+        size, in order."""
+        sizes = self.progressive_sizes
+        part = self.progressive_share / max(len(sizes), 1)
+        return tuple(
+            # What is a whole number of epochs but for rounding counts as one.
+            (size, int(part * number * self.epochs + 1e-9))
+            for number, size in enumerate(sizes, start=1)
+        )
+
+    @property
     def solved(self) -> bool:
         """Whether the head is solved, not trained."""
         return self.method == "features" and self.solver != "gradient"
@@ -194,13 +212,18 @@ def idle_settings(recipe: Recipe) -> dict[str, str]:
     else:
         note("with `method` scratch", "weights", "freeze_bn")
     if method == "features":
-        note("with `method` features", "freeze_bn", "mixup", "cutmix")
+        note(
+            "with `method` features", "freeze_bn", "mixup", "cutmix",
+            "progressive_sizes", "progressive_share",
+        )  # fmt: skip
         if recipe.views == 1:
             augment = dataclasses.fields(AugmentConfig)
             changes = (f"augment.{field.name}" for field in augment)
             note("with `method` features and one view", *changes)
     else:
         note(f"with `method` {method}", "views", "solver")
+        if not recipe.progressive_sizes:
+            note("without `progressive_sizes`", "progressive_share")
     if recipe.solved:
         fields = {"optim": OptimConfig, "schedule": ScheduleConfig}
         of_training = (

@@ -119,6 +119,11 @@ def test_it_continues_within_a_fold(data, found, tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {
         f"fold-{number}.json" for number in range(3)
     }
+    # An earlier version did not have every setting.
+    record = json.loads((tmp_path / "fold-0.json").read_text())
+    del record["recipe"]["cutmix"]
+    (tmp_path / "fold-0.json").write_text(json.dumps(record))
+    same(cross_validate(data, MLP, seed=1, folder=tmp_path, progress=False), found)
     other = MLP.replace(epochs=5)
     with pytest.raises(InputError, match=r"fold-0\.json: measured with other recipe"):
         cross_validate(data, other, seed=1, folder=tmp_path, progress=False)

@@ -214,6 +214,13 @@ class Steps:
     train: Program[TrainStep]
     """On states and batches that the runner has placed."""
     evaluate: Program[EvalStep]
+    stages: tuple[tuple[int, Program[TrainStep]], ...] = ()
+    """(epoch, step): up to and with that epoch, in order, this step in place of
+    `train`."""
+
+    def train_in(self, epoch: int) -> Program[TrainStep]:
+        """The training step of an epoch, from 1."""
+        return next((step for last, step in self.stages if epoch <= last), self.train)
 
     @classmethod
     def compile(
@@ -225,18 +232,25 @@ class Steps:
         normalize: Normalize,
         augment: Augment | None = None,
         mix: Mix | None = None,
+        stages: Sequence[tuple[int, Normalize]] = (),
         runner: Runner | None = None,
     ) -> "Steps":
         """The steps of a network, those of before for equal arguments; as in `fit`."""
         runner = runner or Runner.all_devices()
+
+        def train(normalize: Normalize) -> Program[TrainStep]:
+            return _train_program(runner, model, tx, loss, normalize, augment, mix)
+
         return cls(
             runner,
-            _train_program(runner, model, tx, loss, normalize, augment, mix),
+            train(normalize),
             _eval_program(runner, model, loss, normalize),
+            tuple((last, train(normalize)) for last, normalize in stages),
         )
 
     def compile_ahead(self, shapes: Callable[[], tuple[TrainState, Batch]]) -> None:
-        """Compiles both in a thread, while this one goes on; on one device.
+        """Compiles the first epoch's step and evaluation in a thread, while this one
+        goes on; on one device.
 
         Args:
           shapes: gives a state and a batch, of arrays or of `jax.ShapeDtypeStruct`s;
@@ -249,7 +263,7 @@ class Steps:
             state, batch = self.runner.placed_shapes(shapes())
             return (state, batch), (state.eval_variables, batch)
 
-        compile_ahead((self.train, self.evaluate), functools.cache(arguments))
+        compile_ahead((self.train_in(1), self.evaluate), functools.cache(arguments))
 
 
 @keep_programs
@@ -301,7 +315,7 @@ class _Run:
         on_nonfinite: OnNonfinite,
     ) -> None:
         self.runner = runner = steps.runner
-        self.update = steps.train
+        self.steps = steps
         self.train = train
         self.checkpoints = checkpoints
         self.callback = callback
@@ -359,8 +373,9 @@ class _Run:
         """Steps until the epoch ends; saves on the way, and leaves if asked to."""
         began = time.monotonic()
         waiting: deque[tuple[int, Metrics]] = deque()
+        update = self.steps.train_in(self.step // self.train.steps_per_epoch + 1)
         while True:
-            self.placed, metrics = self.update(self.placed, next(batches))
+            self.placed, metrics = update(self.placed, next(batches))
             self.step += 1
             waiting.append((self.step, metrics))
             shown = self._collect(waiting, stop, leave=_LAG)
@@ -493,6 +508,7 @@ def fit(
     save_seconds: float = 30.0,
     augment: Augment | None = None,
     mix: Mix | None = None,
+    stages: Sequence[tuple[int, Normalize]] = (),
     learning_rate_at: Callable[[int], float] | None = None,
     callback: Callback | None = None,
     runner: Runner | None = None,
@@ -526,6 +542,8 @@ def fit(
         Ctrl-C.
       augment: random changes of normalized training images, on the device.
       mix: how training images are mixed; None: they are not.
+      stages: (epoch, preprocessing) in order: up to and with that epoch, training has
+        it in place of `normalize`, such as `Smaller`. Validation never has.
       learning_rate_at: step -> rate, for the history.
       callback: is told of every step and epoch; that of process 0 alone.
       runner: on which devices; None: all, those of other processes too.
@@ -544,6 +562,7 @@ def fit(
             normalize=normalize,
             augment=augment,
             mix=mix,
+            stages=stages,
             runner=runner,
         ),
         state,

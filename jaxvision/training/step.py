@@ -1,5 +1,6 @@
 """The one pure step, (state, batch) -> (state, metrics), and its evaluation."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import cast
 
@@ -20,6 +21,29 @@ Normalize = Callable[[jax.Array], jax.Array]
 """`[B, ...]` as the loader yields it -> `[B, ...]` float32 as the network takes it."""
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
 """(key, `[B, ...]` float32, normalized) -> as many of them, changed at random."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Smaller:
+    """A network's input of images that are made smaller first, on the device.
+
+    Attributes:
+      size: height and width, not above those of the images.
+      normalize: the network's preprocessing.
+    """
+
+    size: tuple[int, int]
+    normalize: Normalize
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """`[B, H, W, C]` uint8 -> `[B, *size, C]` float32, normalized.
+
+        Bilinear, with as wide a filter as the scale asks for, so that nothing is
+        aliased; in float32, without rounding to whole numbers in between.
+        """
+        shape = (images.shape[0], *self.size, images.shape[-1])
+        pixels = images.astype(jnp.float32)
+        return self.normalize(jax.image.resize(pixels, shape, "linear"))
 
 
 def make_train_step(

@@ -226,6 +226,12 @@ class _Trial:
                 "all networks of a sweep take the same images: give `image_size`, "
                 "`resize_mode`, `gray` and `scaling` one value each"
             )
+        if recipe.progressive_sizes:
+            raise InputError(
+                "a sweep trains at one image size; drop it",
+                setting="progressive_sizes",
+                value=recipe.progressive_sizes,
+            )
         check_on_host(recipe.augment, "images of a sweep")
         for split in ("train", "val"):
             if not len(dataset.splits[split]):
