@@ -206,7 +206,7 @@ def test_one_recipe_writes_a_whole_run_folder_and_is_not_trained_again(
     assert splits[0] != splits[1]
     assert load_classifier(checkpoint_of(folder)).card.recorded["test"]
 
-    monkeypatch.setattr("jaxvision.recipe.fit", None)
+    monkeypatch.setattr("jaxvision.recipe.fit_steps", None)
     main(part2_mlp.EXPERIMENT, ["--resume", str(checkpoint_of(folder))])
     again = json.loads((folder / "results.json").read_text())["figures"]
     for name in ("train_loss", "test_accuracy"):
@@ -313,7 +313,7 @@ def test_only_what_declares_a_search_space_is_tuned(capsys):
         ("part1_robustness", ["--transforms", "sideways"], "sideways"),
         ("part2_features", ["--layer", "conv9"], "conv9"),
         ("part2_mlp", ["--resume", "nowhere", "--gray"], "drop the other"),
-        ("part2_mlp", ["--folds", "3"], "--folds: needs --method features"),
+        ("part2_mlp", ["--data.folds", "99"], "--data.folds 99: must be at le"),
     ],
 )
 @pytest.mark.usefixtures("small_networks")
