@@ -349,7 +349,8 @@ class Classifier:
 
         Raises:
           InputError: a file cannot be read as an image; where the predictions come one
-            by one, when it is its turn. `unknown`, and the card has no threshold.
+            by one, when it is its turn. `unknown`, and the card has no threshold, or
+            with `tta`, for which it was not fitted.
         """
         if batch_size < 1:
             raise InputError(
@@ -359,6 +360,11 @@ class Classifier:
             raise InputError(
                 "this network has no threshold, which is fitted to the validation "
                 "images of a training: train again, with some",
+                setting="unknown",
+            )
+        if unknown and tta is not None:
+            raise InputError(
+                "its threshold was fitted without `tta`; leave one of them out",
                 setting="unknown",
             )
         single = isinstance(images, (str, Path, np.ndarray))
@@ -482,7 +488,9 @@ class Classifier:
         )
         row, logits = answering.evaluate_batches(batches, normalize=normalize)
         found = answering.evaluation(decoded, name, indices, row, logits)
-        return dataclasses.replace(found, tta=tta)
+        # The threshold was fitted to images as they are.
+        threshold = 0.0 if tta is not None else found.threshold
+        return dataclasses.replace(found, tta=tta, threshold=threshold)
 
     def evaluation(
         self,

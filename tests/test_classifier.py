@@ -155,6 +155,9 @@ def test_what_is_less_probable_than_the_threshold_is_unknown(
         assert one.known != away
         assert one.probabilities == old.probabilities
         assert one.probability == old.probability == one.top(1)[0][1]
+    with pytest.raises(InputError, match="`unknown`: its threshold was fitted without"):
+        strict.predict(paths[0], unknown=True, tta="flip")
+    assert strict.evaluate(data, "val", tta="flip").threshold == 0
     card = dataclasses.replace(card, threshold=0.0)
     with pytest.raises(InputError, match="no threshold"):
         dataclasses.replace(classifier, card=card).predict(paths[0], unknown=True)
