@@ -6,6 +6,16 @@ from collections.abc import Iterator
 
 import jax
 
+from jaxvision import transfer
+from jaxvision.training import loop
+
+
+def forget_programs() -> None:
+    """Forgets the steps that are kept: another test may have made equal ones."""
+    loop._train_program.cache_clear()
+    loop._eval_program.cache_clear()
+    transfer._feature_program.cache_clear()
+
 
 @contextlib.contextmanager
 def compiled_programs() -> Iterator[list[tuple[str, str]]]:

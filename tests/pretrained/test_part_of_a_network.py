@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from compiled_programs import compiled_programs
+from compiled_programs import compiled_programs, forget_programs
 from drawn_images import write_images
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -160,8 +160,8 @@ def test_nothing_is_compiled_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(Runner, "all_devices", lambda: one)
     root = write_images(tmp_path / "images")
     data = jv.load_dataset(DataConfig(root, split=SplitConfig(0.5, 0.25, 0.25)))
-    # A batch of its own, lest another test has compiled the same.
-    recipe = RECIPE.replace(method="full", stop_at="conv1", batch_size=7, head_epochs=2)
+    recipe = RECIPE.replace(method="full", stop_at="conv1", head_epochs=2)
+    forget_programs()
     with compiled_programs() as programs:
         jv.train(data, recipe, progress=False)
     # The head and the whole network; all splits with one program. That of the whole

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from compiled_programs import compiled_programs
+from compiled_programs import compiled_programs, forget_programs
 from random_runs import NORMALIZE, SHAPE, RandomBatches, small_model
 
 from jaxvision.metrics import make_cross_entropy
@@ -26,6 +26,7 @@ VECTOR = jax.ShapeDtypeStruct(
 
 @pytest.fixture
 def compiled() -> Iterator[list[tuple[str, str]]]:
+    forget_programs()
     with compiled_programs() as found:
         yield found
 
@@ -57,10 +58,7 @@ def test_what_is_wrong_is_raised_by_the_call_with_its_traceback():
 
 def test_a_training_whose_steps_were_compiled_ahead_has_the_same_bits(compiled):
     model = small_model(batch_norm=True)
-    # Of this test alone: programs of another one are kept.
-    tx = make_optimizer(
-        OptimConfig("adamw", 1e-3, weight_decay=0.013), steps_per_epoch=3, epochs=2
-    )
+    tx = make_optimizer(OptimConfig("adamw", 1e-3), steps_per_epoch=3, epochs=2)
     parts: dict[str, Any] = {"loss": make_cross_entropy(), "normalize": NORMALIZE}
     state = create_state(init_variables(model, 0, SHAPE), tx, seed=0)
     train = RandomBatches(num_examples=20, batch_size=8, train=True)
