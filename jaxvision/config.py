@@ -74,6 +74,18 @@ def check(config: Any, prefix: str = "") -> None:
             _check_value(hints[field.name], value, name, None)
 
 
+def make_paths(config: Any) -> None:
+    """Makes `Path`s of the strings in the fields of a frozen config that hold paths.
+
+    For `__post_init__`: in Python, a path is often written as a string.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        holds = (field.type, *typing.get_args(field.type))
+        if isinstance(value, str) and Path in holds:
+            object.__setattr__(config, field.name, Path(value))
+
+
 def get(config: Any, name: str) -> Any:
     """The value of a setting such as "optim.learning_rate".
 

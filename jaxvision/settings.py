@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from jaxvision.config import Bounds
+from jaxvision.config import Bounds, make_paths
 from jaxvision.data.config import DataConfig
 from jaxvision.data.transforms import AugmentConfig
 from jaxvision.preprocessing import ResizeMode
@@ -157,6 +157,9 @@ class Recipe:
     and bias are trained."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in; parameters are float32 always."""
+
+    def __post_init__(self) -> None:
+        make_paths(self)
 
     def replace(self, **changes: Any) -> "Recipe":
         """The recipe with other values.

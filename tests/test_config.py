@@ -10,6 +10,7 @@ import pytest
 
 from jaxvision import config
 from jaxvision.config import Bounds, from_plain, to_plain
+from jaxvision.data.config import DataConfig
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.settings import OptimConfig, Recipe, RunConfig, ScheduleConfig
@@ -100,3 +101,10 @@ def test_settings_are_got_and_replaced_by_name():
     recipe = config.replace(Recipe(), "optim.learning_rate", 0.25)
     assert config.get(recipe, "optim.learning_rate") == 0.25
     assert recipe.optim.optimizer == Recipe().optim.optimizer
+
+
+def test_paths_may_be_strings():
+    assert DataConfig("photos", splits="splits.csv") == DataConfig(
+        Path("photos"), splits=Path("splits.csv")
+    )
+    assert Recipe().replace(weights="model.pth").weights == Path("model.pth")

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
-from jaxvision.config import Bounds
+from jaxvision.config import Bounds, make_paths
 from jaxvision.data.splits import SplitConfig
 
 DemoKind = Literal["comics", "faces", "paintings"]
@@ -54,3 +54,6 @@ class DataConfig:
     """Threads that decode images and make batches; the batches don't depend on it."""
     num_workers: Annotated[int, Bounds(0)] = 0
     """Processes that make batches, each with `num_threads`; 0: none but this one."""
+
+    def __post_init__(self) -> None:
+        make_paths(self)
