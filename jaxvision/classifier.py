@@ -25,7 +25,7 @@ from jaxvision.data.decode import BadImage
 from jaxvision.data.loader import Batches
 from jaxvision.data.splits import SplitRow, read_splits, write_split_rows
 from jaxvision.errors import InputError
-from jaxvision.explain.methods import Explanation, TrainedNetwork, find_method
+from jaxvision.kept_traces import KeptTrace
 from jaxvision.metrics import (
     ClassMetrics,
     Reliability,
@@ -47,7 +47,6 @@ from jaxvision.prediction import (
     predictions,
 )
 from jaxvision.preprocessing import Preprocessing
-from jaxvision.pretrained import find_source, imagenet_classes, load
 from jaxvision.storage import file_sha256, write_json, writing
 from jaxvision.training.checkpoint import (
     CheckpointFolder,
@@ -56,12 +55,13 @@ from jaxvision.training.checkpoint import (
     unflatten_like,
 )
 from jaxvision.training.loop import evaluate
-from jaxvision.training.parallel import Runner
+from jaxvision.training.parallel import Runner, keep_programs
 from jaxvision.training.step import Normalize
 from jaxvision.tta import MeanNetwork, Tta, Versions
 from jaxvision.typing import Progress, PyTree, Row
 
 if TYPE_CHECKING:
+    from jaxvision.explain.methods import Explanation
     from jaxvision.export.folder import Exported
     from jaxvision.export.model import BatchSize, Dtype
 
@@ -377,7 +377,11 @@ class Classifier:
             batch_size = max(1, batch_size // versions.crops)
         found = predictions(
             [images] if single else images,
-            partial(_probabilities, model, normalize, self.variables, temperature),
+            partial(
+                _probabilities(model, normalize),
+                self.variables,
+                np.float32(temperature),
+            ),
             card.classes,
             source,
             threshold=card.threshold if unknown else 0.0,
@@ -407,7 +411,7 @@ class Classifier:
         method: str = "grad_cam",
         label: str | None = None,
         **options: Any,
-    ) -> Explanation:
+    ) -> "Explanation":
         """Shows what in an image speaks for a class.
 
             explanation = classifier.explain("a.jpg")
@@ -423,6 +427,9 @@ class Classifier:
           InputError: the file cannot be read as an image, there is no such method or
             class, or the network has not the layers that the method needs.
         """
+        # Here, as below: predicting need not wait for it.
+        from jaxvision.explain.methods import Explanation, TrainedNetwork, find_method
+
         explain = find_method(method).explain
         pixels = self.decode(image)
         if label is None:
@@ -797,26 +804,20 @@ def _check_arrays(entry: Entry, classifier: Classifier) -> None:
 def _all_serve(classifier: Classifier) -> bool:
     """Whether the network takes the arrays, and each plays a part in its answer.
 
-    That is traced here, and need not be traced again when the first image is there;
-    tracing an initialization for the arrays' shapes takes longer.
+    That is traced here, unless it is kept, and need not be traced again when the first
+    image is there; tracing an initialization for the arrays' shapes takes longer.
     """
-    preprocessing = classifier.card.preprocessing
+    card, variables = classifier.card, classifier.variables
+    preprocessing = card.preprocessing
     shape = (1, *preprocessing.size, preprocessing.channels)
-    arrays = jax.tree.leaves(classifier.variables)
+    answer = _probabilities(classifier.model, preprocessing)
+    image = jax.ShapeDtypeStruct(shape, jnp.uint8)
     try:
-        answer = _probabilities.trace(
-            classifier.model,
-            preprocessing,
-            classifier.variables,
-            classifier.card.temperature,
-            jax.ShapeDtypeStruct(shape, jnp.uint8),
-        ).jaxpr.jaxpr
+        all_used = answer.uses_all(variables, np.float32(card.temperature), image)
     except Exception:  # whatever JAX and Flax raise; the other check finds words
         return False
-    used = {id(variable) for step in answer.eqns for variable in step.invars}
-    return all(array.dtype == np.float32 for array in arrays) and all(
-        id(variable) in used for variable in answer.invars
-    )
+    arrays = jax.tree.leaves(variables)
+    return all_used and all(array.dtype == np.float32 for array in arrays)
 
 
 def load_pretrained_classifier(
@@ -834,6 +835,8 @@ def load_pretrained_classifier(
     Raises:
       InputError: no such weights, they are out of reach, or have no classifier.
     """
+    from jaxvision.pretrained import find_source, imagenet_classes, load
+
     source = find_source(name)
     if not source.num_classes:
         raise InputError(
@@ -943,13 +946,14 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:10])}, …, {names[-1]} ({len(names)} in all)"
 
 
-@jax.jit(static_argnums=(0, 1))
-def _probabilities(
-    model: Network,
-    normalize: Normalize,
-    variables: dict[str, PyTree],
-    temperature: float,
-    images: jax.Array,
-) -> jax.Array:
-    logits = jnp.asarray(model.apply(variables, normalize(images), train=False))
-    return jax.nn.softmax(class_logits(logits) / temperature)
+@keep_programs
+def _probabilities(model: Network, normalize: Normalize) -> KeptTrace:
+    """(variables, temperature, images as they are read) -> probabilities `[B, K]`."""
+
+    def probabilities(
+        variables: dict[str, PyTree], temperature: jax.Array, images: jax.Array
+    ) -> jax.Array:
+        logits = jnp.asarray(model.apply(variables, normalize(images), train=False))
+        return jax.nn.softmax(class_logits(logits) / temperature)
+
+    return KeptTrace(probabilities, (model, normalize))

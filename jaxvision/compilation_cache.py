@@ -35,6 +35,9 @@ _WORTHWHILE_SECONDS = 0.1
 """Programs that compile faster are not kept: reading takes a tenth of that. jax's
 default, a second, leaves out most of what a first step waits for."""
 
+_folder: Path | None = None
+"""Where this process keeps programs; None: nowhere, or where jax's settings say."""
+
 _MOST_BYTES = 2 * 2**30
 """What the folder may hold. jax has a limit too, but a process that is killed while it
 writes under that one makes all later writes fail."""
@@ -52,6 +55,7 @@ def use_compilation_cache() -> str | None:
     """
     import jax
 
+    global _folder
     settings: Any = jax.config  # its annotations name none of its settings
     if settings.jax_compilation_cache_dir or not settings.jax_enable_compilation_cache:
         return None
@@ -69,6 +73,7 @@ def use_compilation_cache() -> str | None:
             "jax_persistent_cache_min_compile_time_secs", _WORTHWHILE_SECONDS
         )
     settings.update("jax_compilation_cache_dir", str(folder))
+    _folder = folder
     shortest = settings.jax_persistent_cache_min_compile_time_secs
     lock = threading.Lock()
 
@@ -79,6 +84,36 @@ def use_compilation_cache() -> str | None:
 
     jax.monitoring.register_event_duration_secs_listener(hash_new)
     return None
+
+
+def is_used() -> bool:
+    """Whether this process keeps compiled programs in the cache folder."""
+    return _folder is not None
+
+
+def read_kept(name: str) -> bytes | None:
+    """What was kept under a name beside the programs; None: nothing that is whole."""
+    if _folder is None:
+        return None
+    try:
+        content = (_folder / name).read_bytes()
+        digest = (_folder / f"{name}{_HASH}").read_bytes()
+    except OSError:
+        return None
+    whole = digest == hashlib.sha256(content).hexdigest().encode()
+    return content if whole else None
+
+
+def keep(name: str, content: bytes) -> None:
+    """Keeps bytes beside the programs, where these are kept and there is room."""
+    if _folder is None:
+        return
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        write_atomically(_folder / name, content)
+        write_atomically(_folder / f"{name}{_HASH}", digest.encode())
+    except (OSError, InputError):
+        return  # as for programs
 
 
 def _remove_damaged(folder: Path) -> None:
@@ -120,9 +155,10 @@ def _hash_new(folder: Path) -> None:
 
 def _processor() -> str:
     """Tells processors apart: machine code of another one may be illegal on this."""
-    abilities = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
+    if not cpuinfo.is_file():
+        abilities = platform.processor()
+    else:
         lines = cpuinfo.read_text(errors="replace").splitlines()
         # Of x86 and of ARM.
         known = ("model name", "flags", "CPU part", "Features")

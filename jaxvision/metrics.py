@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxvision.typing import Metrics, Row
 
@@ -51,6 +50,8 @@ class _CrossEntropy:
     label_smoothing: float
 
     def __call__(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        import optax  # which predicting need not wait for
+
         logits = logits.astype(jnp.float32)
         num_classes = max(logits.shape[-1], 2)
         targets = optax.smooth_labels(

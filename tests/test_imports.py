@@ -35,6 +35,7 @@ FLOORS = (
     ),
     # What is trained, by which settings; and how it is drawn.
     (
+        "jaxvision.kept_traces",
         "jaxvision.linear_heads",
         "jaxvision.settings",
         "jaxvision.models",

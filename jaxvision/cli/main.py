@@ -1,6 +1,5 @@
 """The command `jaxvision`: one table of subcommands, imported when they are called."""
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -128,6 +127,8 @@ def _in_group(word: str) -> bool:
 
 
 def _unknown(name: str) -> str:
+    import difflib  # which nobody waits for who spells well
+
     near = difflib.get_close_matches(name, COMMANDS, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"no command {name}; {hint}jaxvision --help lists them"

@@ -57,6 +57,11 @@ def lax_only() -> Iterator[None]:
         _lax_only.reset(token)
 
 
+def is_lax_only() -> bool:
+    """Whether what is traced now is `jax.lax` as it is, on CPUs too."""
+    return _lax_only.get()
+
+
 def _formulation(name: str) -> Callable[..., Any]:
     platform = jax.default_backend()
     ours = platform in _FORMULATIONS and not _lax_only.get()

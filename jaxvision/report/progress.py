@@ -10,15 +10,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
-
-import rich.progress
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from jaxvision.report.formats import format_duration, format_figure
 from jaxvision.training.history import val_score
 from jaxvision.typing import Row
+
+if TYPE_CHECKING:  # where nothing is shown, nothing need wait for it
+    import rich.progress
+    from rich.console import Console
 
 Item = TypeVar("Item")
 
@@ -44,7 +44,7 @@ class TrainingProgress:
         title: str = "",
         history: Sequence[Row] = (),
         enabled: bool = True,
-        console: Console | None = None,
+        console: "Console | None" = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._screen = _Screen(enabled, console)
@@ -179,7 +179,7 @@ class Progress:
         unit: str = "images",
         total: int | None = None,
         enabled: bool = True,
-        console: Console | None = None,
+        console: "Console | None" = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._screen = _Screen(enabled, console)
@@ -263,21 +263,29 @@ class _Meter:
 class _Screen:
     """Lines, and on a terminal bars below them."""
 
-    def __init__(self, enabled: bool, console: Console | None) -> None:
-        self._console = console or _stderr()
-        self._enabled = enabled
-        terminal = self._console.is_terminal and not self._console.is_dumb_terminal
-        self.live = enabled and terminal
+    def __init__(self, enabled: bool, console: "Console | None") -> None:
+        self._console = (console or _stderr()) if enabled else None
+        self.live = (
+            self._console is not None
+            and self._console.is_terminal
+            and not self._console.is_dumb_terminal
+        )
         self._bars: rich.progress.Progress | None = None
 
     def say(self, line: str, bold: bool = False) -> None:
+        if self._console is None:
+            return
         if self.live:
+            from rich.text import Text
+
             text = Text(line, style="bold" if bold else "")
             self._console.print(text, soft_wrap=True)
-        elif self._enabled:
+        else:
             print(line, file=self._console.file, flush=True)
 
-    def add_bar(self, name: str, total: int | None) -> rich.progress.TaskID:
+    def add_bar(self, name: str, total: int | None) -> "rich.progress.TaskID":
+        import rich.progress
+
         if self._bars is None:
             self._bars = rich.progress.Progress(
                 rich.progress.TextColumn("{task.description}", markup=False),
@@ -295,7 +303,7 @@ class _Screen:
 
     def update(
         self,
-        bar: rich.progress.TaskID,
+        bar: "rich.progress.TaskID",
         done: int,
         *,
         detail: str,
@@ -314,7 +322,9 @@ class _Screen:
 
 
 @functools.cache
-def _stderr() -> Console:
+def _stderr() -> "Console":
+    from rich.console import Console
+
     # One for all: rich stacks the bars of one console, and garbles those of two.
     return Console(stderr=True, highlight=False)
 

@@ -11,11 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 import jax
 import numpy as np
-import optax
 
 from jaxvision.errors import InputError
 from jaxvision.metrics import Loss, summarize
@@ -43,6 +42,9 @@ from jaxvision.training.step import (
     make_train_step,
 )
 from jaxvision.typing import Batch, Metrics, PyTree, Row
+
+if TYPE_CHECKING:  # predicting need not wait for it
+    import optax
 
 NOT_FINITE = "the loss is not finite"
 
@@ -226,7 +228,7 @@ class Steps:
     def compile(
         cls,
         model: Network,
-        tx: optax.GradientTransformation,
+        tx: "optax.GradientTransformation",
         loss: Loss,
         *,
         normalize: Normalize,
@@ -270,7 +272,7 @@ class Steps:
 def _train_program(
     runner: Runner,
     model: Network,
-    tx: optax.GradientTransformation,
+    tx: "optax.GradientTransformation",
     loss: Loss,
     normalize: Normalize,
     augment: Augment | None,
@@ -298,7 +300,7 @@ def _eval_program(
         normalize=normalize,
         axis_name=runner.axis_name,
     )
-    return Program(runner.compile_eval(step))
+    return Program(runner.compile_eval(step, about=(model, loss, normalize)))
 
 
 class _Run:
@@ -494,7 +496,7 @@ def epoch_row(
 
 def fit(
     model: Network,
-    tx: optax.GradientTransformation,
+    tx: "optax.GradientTransformation",
     loss: Loss,
     state: TrainState,
     train: Batches,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.errors import InputError
+from jaxvision.kept_traces import KeptTrace
 from jaxvision.models import Network
 from jaxvision.training.state import TrainState
 from jaxvision.training.step import EvalStep, TrainStep
@@ -310,11 +311,16 @@ class Runner:
 
         return pmap_step(signalling, self.devices)
 
-    def compile_eval(self, step: EvalStep) -> EvalStep:
+    def compile_eval(self, step: EvalStep, *, about: object = None) -> EvalStep:
         """The evaluation step on placed variables and batches; logits are `[B, K]`,
-        those of the whole batch in every process."""
+        those of the whole batch in every process.
+
+        Args:
+          about: all that the step closes over, by which its trace is kept on one
+            device, see `KeptTrace`; None: it is not.
+        """
         if self.axis_name is None:
-            return jax.jit(step)
+            return jax.jit(step) if about is None else KeptTrace(step, about)
 
         def gathered(
             variables: dict[str, PyTree], batch: Batch

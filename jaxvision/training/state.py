@@ -2,17 +2,19 @@
 
 import functools
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxvision.typing import PyTree
+
+if TYPE_CHECKING:  # predicting need not wait for it
+    import optax
 
 
 class Average(flax.struct.PyTreeNode):
@@ -160,7 +162,7 @@ def _is_in(name: str, only: Collection[str] | None) -> bool:
 
 def create_state(
     variables: dict[str, PyTree],
-    tx: optax.GradientTransformation,
+    tx: "optax.GradientTransformation",
     *,
     seed: jax.typing.ArrayLike,
     frozen: Collection[str] = (),

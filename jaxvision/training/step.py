@@ -2,17 +2,19 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxvision.metrics import Loss, classification_sums
 from jaxvision.training.mixing import Mix
 from jaxvision.training.state import TrainState
 from jaxvision.typing import Batch, Metrics, PyTree
+
+if TYPE_CHECKING:  # predicting need not wait for it
+    import optax
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[dict[str, PyTree], Batch], tuple[Metrics, jax.Array]]
@@ -48,7 +50,7 @@ class Smaller:
 
 def make_train_step(
     model: nn.Module,
-    tx: optax.GradientTransformation,
+    tx: "optax.GradientTransformation",
     loss: Loss,
     *,
     normalize: Normalize,
@@ -75,6 +77,8 @@ def make_train_step(
       axis_name: the mapped axis over which the batch is spread under pmap:
         gradients and metrics are those of the whole batch. None: not spread.
     """
+
+    import optax
 
     def psum(tree: PyTree) -> PyTree:
         return tree if axis_name is None else jax.lax.psum(tree, axis_name)
