@@ -382,11 +382,10 @@ class BatchNorm(nn.Module):
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         var = self.variable("batch_stats", "var", jnp.ones, shape)
         if not self.train:
-            row = (1,) * (x.ndim - 1) + (-1,)
-            factor = (lax.rsqrt(var.value + self.epsilon) * scale).reshape(row)
-            wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-            y = (wide - mean.value.reshape(row)) * factor
-            return (y + bias.reshape(row)).astype(self.dtype)
+            y = ops.batch_norm_frozen(
+                x, scale, bias, mean.value, var.value, epsilon=self.epsilon
+            )
+            return y.astype(self.dtype)
         initializing = self.is_initializing()
         y, batch_mean, batch_var = ops.batch_norm_train(
             x,

@@ -9,6 +9,7 @@ the function is traced under `lax_only()`.
 
 from jaxvision.ops.dispatch import (
     avg_pool,
+    batch_norm_frozen,
     batch_norm_train,
     conv,
     depthwise_conv,
@@ -20,6 +21,7 @@ from jaxvision.ops.dispatch import (
 
 __all__ = [
     "avg_pool",
+    "batch_norm_frozen",
     "batch_norm_train",
     "conv",
     "depthwise_conv",

@@ -28,6 +28,7 @@ _FORMULATIONS: dict[str, dict[str, Callable[..., Any]]] = {
         "max_pool": pooling.max_pool,
         "sum_pool": pooling.sum_pool,
         "batch_norm_train": normalization.batch_norm_train,
+        "batch_norm_frozen": normalization.batch_norm_frozen,
         "local_response_norm": normalization.local_response_norm,
     },
     "other": {
@@ -36,6 +37,7 @@ _FORMULATIONS: dict[str, dict[str, Callable[..., Any]]] = {
         "max_pool": lax_ops.max_pool,
         "sum_pool": lax_ops.sum_pool,
         "batch_norm_train": lax_ops.batch_norm_train,
+        "batch_norm_frozen": lax_ops.batch_norm_frozen,
         "local_response_norm": lax_ops.local_response_norm,
     },
 }
@@ -162,6 +164,25 @@ def batch_norm_train(
     x, scale, bias = _vary_alike(x, scale, bias)
     return _formulation("batch_norm_train")(
         x, scale, bias, epsilon=epsilon, axis_name=axis_name
+    )
+
+
+def batch_norm_frozen(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    mean: jax.Array,
+    variance: jax.Array,
+    *,
+    epsilon: float,
+) -> jax.Array:
+    """Normalizes `[..., C]` by given statistics `[C]`; else as `batch_norm_train`.
+
+    The result has the dtype of `x`; everything is differentiable.
+    """
+    x, scale, bias, mean, variance = _vary_alike(x, scale, bias, mean, variance)
+    return _formulation("batch_norm_frozen")(
+        x, scale, bias, mean, variance, epsilon=epsilon
     )
 
 

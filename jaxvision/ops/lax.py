@@ -78,6 +78,21 @@ def batch_norm_train(
     return y.astype(x.dtype), lax.stop_gradient(mean), lax.stop_gradient(variance)
 
 
+def batch_norm_frozen(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    mean: jax.Array,
+    variance: jax.Array,
+    *,
+    epsilon: float,
+) -> jax.Array:
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    factor = lax.broadcast_to_rank(lax.rsqrt(variance + epsilon) * scale, x.ndim)
+    y = (wide - lax.broadcast_to_rank(mean, x.ndim)) * factor
+    return (y + lax.broadcast_to_rank(bias, x.ndim)).astype(x.dtype)
+
+
 def local_response_norm(
     x: jax.Array, *, size: int, alpha: float, beta: float, k: float
 ) -> jax.Array:

@@ -1,10 +1,10 @@
 """Normalization for CPUs: over the batch, and over neighboring channels.
 
-Batch norm goes backward in one pass and keeps nothing but its input. Its sums are plain
-ones: XLA adds contiguous channels-last arrays up pairwise, with relative errors of
-1e-7. A matrix product with ones runs a little faster but adds one row after another;
-its errors of 1e-5 and more made the gradients of deep networks visibly noisier than
-those of `jax.lax`.
+Batch norm goes backward in one pass and keeps nothing but its input, with statistics of
+its own and with given ones. Its sums are plain ones: XLA adds contiguous channels-last
+arrays up pairwise, with relative errors of 1e-7. A matrix product with ones runs a
+little faster but adds one row after another; its errors of 1e-5 and more made the
+gradients of deep networks visibly noisier than those of `jax.lax`.
 """
 
 from functools import partial
@@ -82,6 +82,67 @@ def _backward(
 
 
 _batch_norm.defvjp(_forward, _backward)
+
+
+def batch_norm_frozen(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    mean: jax.Array,
+    variance: jax.Array,
+    *,
+    epsilon: float,
+) -> jax.Array:
+    return _frozen(x, scale, bias, mean, variance, epsilon)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _frozen(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    mean: jax.Array,
+    variance: jax.Array,
+    epsilon: float,
+) -> jax.Array:
+    factor = lax.rsqrt(variance + epsilon) * scale
+    y = (x.astype(_wide(x)) - _beside(x, mean)) * _beside(x, factor)
+    return (y + _beside(x, bias)).astype(x.dtype)
+
+
+def _frozen_forward(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    mean: jax.Array,
+    variance: jax.Array,
+    epsilon: float,
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    y = cast(jax.Array, _frozen(x, scale, bias, mean, variance, epsilon))
+    return y, (x, scale, bias, mean, variance)
+
+
+def _frozen_backward(
+    epsilon: float, residuals: tuple[jax.Array, ...], g: jax.Array
+) -> tuple[jax.Array, ...]:
+    x, scale, bias, mean, variance = residuals
+    g = g.astype(_wide(x))
+    g_bias = _channel_sum(g)
+    # Not before there is a gradient: or XLA keeps `x - mean` beside `x` from the way
+    # there on, and computes the convolution that gave `x` again for each use.
+    x, mean, g_bias = lax.optimization_barrier((x, mean, g_bias))
+    inverse = lax.rsqrt(variance + epsilon)
+    g_factor = _channel_sum(g * (x.astype(g.dtype) - _beside(x, mean)))
+    return (
+        (g * _beside(x, inverse * scale)).astype(x.dtype),
+        (g_factor * inverse).astype(scale.dtype),
+        g_bias.astype(bias.dtype),
+        (-g_bias * scale * inverse).astype(mean.dtype),
+        (-0.5 * g_factor * scale * inverse**3).astype(variance.dtype),
+    )
+
+
+_frozen.defvjp(_frozen_forward, _frozen_backward)
 
 
 def local_response_norm(

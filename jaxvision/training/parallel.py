@@ -1,7 +1,9 @@
 """How a step runs: jit, scan, vmap, pmap. The only place where one is transformed."""
 
+import ctypes
 import dataclasses
 import functools
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -106,8 +108,9 @@ class Program(Generic[Function]):
         Raises:
           Exception: what compiling it ahead has raised.
         """
-        if self._ahead is not None:
+        if self._ahead is not None and not self._called:
             self._ahead.result()
+            return_freed_memory()
         self._called = True
         return self._function(*args)
 
@@ -144,6 +147,18 @@ def compile_ahead(
 
     if waiting:
         threading.Thread(target=compile_all, name="compile ahead").start()
+
+
+def return_freed_memory() -> None:
+    """Gives the memory that was freed back to the system, where the C library can.
+
+    glibc keeps it for later: .8 GB after XLA has compiled a training step of
+    EfficientNet-Lite0, which lie unused beside all that the step itself takes.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:  # not in every C library
+            trim(0)
 
 
 _PROGRAMS = 8

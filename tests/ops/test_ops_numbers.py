@@ -238,6 +238,22 @@ def test_batch_norm_train(shape: list[int], channels: int, dtype: str) -> None:
 
 
 @few_examples
+@given(st.lists(st.integers(2, 6), min_size=1, max_size=3), st.integers(1, 5), DTYPES)
+def test_batch_norm_frozen(shape: list[int], channels: int, dtype: str) -> None:
+    x = random(0, (*shape, channels), dtype) * 2 + 1
+    scale, bias, mean, root = (random(i, (channels,), "float32") for i in range(1, 5))
+    assert_same(
+        lambda *arrays: ops.batch_norm_frozen(*arrays, epsilon=1e-3),
+        lambda *arrays: lax_ops.batch_norm_frozen(*arrays, epsilon=1e-3),
+        x,
+        scale,
+        bias,
+        mean,
+        root**2 + 0.5,
+    )
+
+
+@few_examples
 @given(
     st.lists(st.integers(1, 5), min_size=1, max_size=3),
     st.integers(1, 9),

@@ -24,6 +24,14 @@ def network(params: Params, x: jax.Array, axis_name: str | None = None) -> jax.A
     x = ops.local_response_norm(x, size=3, alpha=0.5, beta=0.75, k=1.0)
     x = ops.max_pool(x, 3, 2, SAME)
     x = ops.depthwise_conv(x, params["depthwise"], stride=2, padding=SAME)
+    x = ops.batch_norm_frozen(
+        x,
+        params["bias"],
+        params["scale"],
+        0.1 * params["bias"],
+        1 + jnp.square(params["scale"]),
+        epsilon=1e-3,
+    )
     x = ops.avg_pool(x, 2, 1, NONE)
     x = ops.conv(x, params["dense"], padding=SAME)
     return ops.conv(x, params["pointwise"], padding=NONE)

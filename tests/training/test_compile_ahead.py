@@ -1,7 +1,10 @@
 """Programs that are compiled in a thread before they are called."""
 
+import os
+import platform
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +15,7 @@ from random_runs import NORMALIZE, SHAPE, RandomBatches, small_model
 
 from jaxvision.metrics import make_cross_entropy
 from jaxvision.optim import OptimConfig, make_optimizer
+from jaxvision.training import parallel
 from jaxvision.training.loop import Steps, fit_steps
 from jaxvision.training.parallel import Program, Runner, compile_ahead
 from jaxvision.training.state import create_state, init_variables
@@ -42,6 +46,32 @@ def test_a_call_finds_what_was_compiled_ahead(compiled):
     assert compiled == [("jit(double)", "compile ahead")]
     # It has begun: nothing is to be done, not even shapes.
     compile_ahead([program], lambda: pytest.fail("shapes are asked for"))
+
+
+def test_what_the_compiler_has_freed_is_returned_before_the_first_call(monkeypatch):
+    calls = []
+    monkeypatch.setattr(parallel, "return_freed_memory", lambda: calls.append("freed"))
+    program = Program(jax.jit(lambda x: x + 1))
+    compile_ahead([program], lambda: [(VECTOR,)])
+    for _ in range(2):
+        calls.append("called")
+        program(np.ones(3, np.float32))
+    assert calls == ["called", "freed", "called"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's")
+def test_freed_memory_is_returned():
+    def resident() -> int:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    blocks = [np.ones(500) for _ in range(50_000)]  # 200 MB, none of them mapped alone
+    pin = np.ones(500)
+    whole = resident()
+    del blocks
+    parallel.return_freed_memory()
+    assert resident() < whole - 100e6
+    del pin
 
 
 def test_what_is_wrong_is_raised_by_the_call_with_its_traceback():
