@@ -178,7 +178,7 @@ def make_start(recipe: Recipe) -> Start:
         )
     model = make_card(start, ("first", "second")).create_model()
     check_fits(model, (*size, start.preprocessing.channels))
-    if recipe.method != "features":
+    if not recipe.on_features:
         _check_stages(start, model)
     return start
 
@@ -536,7 +536,7 @@ class _Training:
         if recipe.method == "full":
             # While features are computed and the head is trained.
             self._steps.compile_ahead(lambda: self._shapes(variables))
-        if recipe.method == "features":
+        if recipe.on_features:
             if recipe.solved:
                 variables, row = self._solve_head(variables)
                 history = [row]
@@ -850,6 +850,11 @@ def first_variables(
     shape = (*preprocessing.size, preprocessing.channels)
     if pretrained is None:
         variables = init_variables(model, seed, shape)
+        train = dataset.splits["train"]
+        images = (preprocessing.normalize(dataset.image(index)) for index in train)
+        fitted = model.backbone.fit(images, len(train), seed)
+        if fitted is not None:
+            variables["params"] = {**variables["params"], "backbone": fitted}
     else:
         variables = init_pretrained(model, pretrained, seed, shape)
     if recipe.output_biases:
@@ -871,7 +876,7 @@ def extract_views(
 
     The first view is the image as it is. With method full there is no other.
     """
-    views = recipe.views if recipe.method == "features" else 1
+    views = recipe.views if recipe.on_features else 1
     with Progress("features", unit="images", enabled=progress) as report:
         return np.stack(
             [
@@ -1015,7 +1020,7 @@ def doubts(start: Start, dataset: DecodedDataset) -> list[str]:
 def _learns_batch_norm(start: Start, dataset: DecodedDataset) -> bool:
     """Whether the network is trained with batch norm by each batch's statistics."""
     recipe = start.recipe
-    if recipe.method == "features" or (recipe.pretrained and recipe.freeze_bn):
+    if recipe.on_features or (recipe.pretrained and recipe.freeze_bn):
         return False
     model = make_card(start, dataset.classes).create_model()
     shape = (*start.preprocessing.size, start.preprocessing.channels)
@@ -1042,7 +1047,7 @@ def evaluate_split(
         "batch_size": start.recipe.batch_size, "train": False,
         **Runner.all_devices().shard,
     }  # fmt: skip
-    if start.recipe.method != "features":
+    if not start.recipe.on_features:
         batches = dataset.batches(indices, **options)
         row, logits = classifier.evaluate_batches(batches)
         return classifier.evaluation(dataset, split, indices, row, logits)

@@ -79,9 +79,10 @@ class Recipe:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Further arguments of `create_model`, such as `hidden` of the network mlp."""
     method: Method = "full"
-    """scratch: fresh weights, everything is trained. features: a head on the features
-    of the pretrained network, which are computed once. head: the head, on augmented
-    images. full: the head on features, and then everything."""
+    """scratch: fresh weights, everything is trained; with a `solver`, the head alone.
+    features: a head on the features of the pretrained network, which are computed once.
+    head: the head, on augmented images. full: the head on features, and then
+    everything."""
     weights: Path | None = None
     """File with the pretrained weights, in place of a download."""
     image_size: Annotated[int, Bounds(1)] = 224
@@ -141,12 +142,13 @@ class Recipe:
     """Which epoch's parameters are the result: the best one on the validation images,
     or the last."""
     solver: Solver = "gradient"
-    """With method features: train the head over the epochs, or solve it at once as a
-    ridge or logistic regression, whose penalty is chosen on left-out training images.
-    What is solved is one dense layer."""
+    """With methods features and scratch: train over the epochs, or solve the head at
+    once as a ridge or logistic regression on features, whose penalty is chosen on
+    left-out training images. What is solved is one dense layer; the backbone stays as
+    it begins."""
     views: Annotated[int, Bounds(1)] = 1
-    """With method features: versions of each image to learn from, the image itself and
-    random ones (`augment`), in as many fewer epochs."""
+    """With method features or a `solver`: versions of each image to learn from, the
+    image itself and random ones (`augment`), in as many fewer epochs."""
     head_epochs: Annotated[int, Bounds(0)] = 100
     """With method full: epochs of the head alone, on features, before all is
     trained."""
@@ -195,7 +197,12 @@ class Recipe:
     @property
     def solved(self) -> bool:
         """Whether the head is solved, not trained."""
-        return self.method == "features" and self.solver != "gradient"
+        return self.method in ("features", "scratch") and self.solver != "gradient"
+
+    @property
+    def on_features(self) -> bool:
+        """Whether the backbone stays as it begins: its features are computed once."""
+        return self.method == "features" or self.solved
 
 
 def idle_settings(recipe: Recipe) -> dict[str, str]:
@@ -214,17 +221,20 @@ def idle_settings(recipe: Recipe) -> dict[str, str]:
         note("with pretrained weights, which bring their own", "gray", "scaling")
     else:
         note("with `method` scratch", "weights", "freeze_bn")
-    if method == "features":
+    if recipe.on_features:
+        by = "`method` features" if recipe.pretrained else f"`solver` {recipe.solver}"
         note(
-            "with `method` features", "freeze_bn", "mixup", "cutmix",
-            "progressive_sizes", "progressive_share",
+            f"with {by}", "freeze_bn", "mixup", "cutmix", "progressive_sizes",
+            "progressive_share",
         )  # fmt: skip
         if recipe.views == 1:
             augment = dataclasses.fields(AugmentConfig)
             changes = (f"augment.{field.name}" for field in augment)
-            note("with `method` features and one view", *changes)
+            note(f"with {by} and one view", *changes)
     else:
-        note(f"with `method` {method}", "views", "solver")
+        note(f"with `method` {method}", "views")
+        if method != "scratch":
+            note(f"with `method` {method}", "solver")
         if not recipe.progressive_sizes:
             note("without `progressive_sizes`", "progressive_share")
     if recipe.solved:
@@ -238,7 +248,7 @@ def idle_settings(recipe: Recipe) -> dict[str, str]:
             f"with `solver` {recipe.solver}", *of_training, "epochs", "patience",
             "select", "label_smoothing", "class_weights", "output_biases", "ema_decay",
         )  # fmt: skip
-    if method in ("features", "head"):
+    if recipe.on_features or method == "head":
         note("where the backbone is not trained", "optim.backbone_lr_multiplier")
     if method != "full":
         note(f"with `method` {method}", "head_epochs", "head_learning_rate")

@@ -3,6 +3,7 @@
 import dataclasses
 import signal
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -13,9 +14,12 @@ from jaxvision.config import from_plain, to_plain
 from jaxvision.data.dataset import DataConfig
 from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
+from jaxvision.linear_heads import fit_ridge
 from jaxvision.recipe import Recipe, doubts, make_start
 from jaxvision.settings import OptimConfig, ScheduleConfig
 from jaxvision.training.loop import Callbacks, Interrupted
+from jaxvision.training.state import init_variables
+from jaxvision.transfer import extract_features
 
 MLP = Recipe(
     "mlp",
@@ -191,6 +195,35 @@ def test_finetune_is_train_with_keywords(data, trained):
         progress=False,
     )
     assert_same(classifier, trained[1])
+
+
+@pytest.mark.parametrize(
+    "network", [("patches", {"filters": 5, "pooling": "gram"}), ("mlp", {"hidden": 9})]
+)
+def test_a_head_is_solved_on_features_of_a_fresh_network(data, network):
+    recipe = Recipe(
+        *network, method="scratch", solver="ridge", image_size=12, batch_size=8
+    )
+    classifier = jv.train(data, recipe, progress=False)
+    assert classifier.evaluate(data).row == classifier.card.recorded["test"]
+    decoded = data.decode(classifier.card.preprocessing)
+    train = decoded.splits["train"]
+    images = [decoded.preprocessing.normalize(decoded.image(i)) for i in train]
+    fresh = init_variables(classifier.model, 0, (12, 12, 3))
+    # Of the training images alone.
+    fitted = classifier.model.backbone.fit(images, len(train), 0)
+    chex.assert_trees_all_equal(
+        classifier.variables["params"]["backbone"],
+        fitted or fresh["params"]["backbone"],
+    )
+    features = extract_features(classifier.model, classifier.variables, decoded)
+    head = fit_ridge(features[train], decoded.labels[train], len(decoded.classes))
+    np.testing.assert_allclose(
+        classifier.variables["params"]["head"]["logits"]["kernel"],
+        head.kernel,
+        rtol=1e-3,
+        atol=1e-5,
+    )
 
 
 def test_a_recipe_survives_json():

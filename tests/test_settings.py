@@ -89,6 +89,10 @@ def test_each_method_has_its_own(method):
     for setting in idle:
         replace(Recipe(), setting, None)
     several = Recipe("efficientnet_lite0", method="features", views=2)
+    # A head that is solved has features, whatever the network.
+    solved = idle_settings(Recipe("patches", method="scratch", solver="ridge"))
+    assert {"epochs", "mixup", "augment.rotation"} <= solved.keys()
+    assert not {"views", "solver", "scaling"} & solved.keys()
     assert "augment.rotation" not in idle_settings(several)
 
 

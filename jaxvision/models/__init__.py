@@ -21,6 +21,7 @@ from jaxvision.models import (
     efficientnet,
     mlp,
     mobilenet,
+    patches,
     resnet,
     vgg,
 )
@@ -46,6 +47,7 @@ MODELS: dict[str, Callable[..., Backbone]] = {
     **vgg.VARIANTS,
     **resnet.VARIANTS,
     **mobilenet.VARIANTS,
+    **patches.VARIANTS,
 }
 
 

@@ -1,16 +1,18 @@
 """What every network's backbone is: a table of named layers, run in order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxvision.errors import InputError
 from jaxvision.models.layers import TORCH_KERNEL, BatchNorm, Conv, Initializer
+from jaxvision.typing import PyTree
 
 LayerFunction = Callable[[jax.Array], jax.Array]
 
@@ -74,6 +76,22 @@ class Backbone(nn.Module):
     def head_init(self) -> Initializer:
         """How kernels of a head on this backbone are drawn."""
         return TORCH_KERNEL
+
+    @nn.nowrap
+    def fit(
+        self, images: Iterable[np.ndarray], count: int, seed: int
+    ) -> dict[str, PyTree] | None:
+        """The parameters that training begins with, where they are made of images.
+
+        Args:
+          images: the training images, `[H, W, C]` float32 each, normalized.
+          count: how many there are.
+          seed: of what is random.
+
+        Returns:
+          The backbone's `params`; None for those that are drawn without images.
+        """
+        return None
 
     @nn.compact
     def __call__(

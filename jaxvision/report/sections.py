@@ -253,7 +253,10 @@ def how_it_was_done(trials: Sequence[Trial]) -> str:
     text = f"Network `{start.recipe.network}`"
     if start.reason:
         text += f", because {start.reason}"
-    text += f"; {METHODS[recipe.method]}."
+    done = METHODS[recipe.method]
+    if recipe.method == "scratch" and recipe.solved:
+        done = "only the head is solved, on the features of the fresh network"
+    text += f"; {done}."
     if recipe.pretrained:
         text += f" Weights: {escape(start.weights)}."
     said = describe(recipe)

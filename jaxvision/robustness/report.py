@@ -5,7 +5,7 @@ run = robustness(RobustnessConfig(Path("checkpoints/part1_tuning/TIME")))
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -193,11 +193,14 @@ def robustness(config: RobustnessConfig) -> Path:
     return run.path
 
 
-def robustness_sections(results: Results) -> list[markdown.Section]:
+def robustness_sections(
+    results: Results, rows: Collection[str] | None = None
+) -> list[markdown.Section]:
     """Of an experiment whose rows are kept: its networks on changed validation images.
 
     Args:
       results: with options of the type `RobustnessOptions`.
+      rows: one or two of its rows, by name; None: all there are.
 
     Raises:
       InputError: an unknown transform.
@@ -211,7 +214,10 @@ def robustness_sections(results: Results) -> list[markdown.Section]:
             transforms=results.options.transforms or ASSIGNMENT,
         )
         for (_, row), trials in results.trials.items()
+        if rows is None or row in rows
     ]
+    if not networks:
+        return []
     image = networks[0].find_image(None)
     return _sections(results.run, networks, image=image, seed=0)
 

@@ -221,6 +221,10 @@ class _Trial:
                 setting="method",
                 value=recipe.method,
             )
+        if recipe.solved:
+            raise InputError(
+                "a sweep trains by gradient", setting="solver", value=recipe.solver
+            )
         if self.start.preprocessing != dataset.preprocessing:
             raise InputError(
                 "all networks of a sweep take the same images: give `image_size`, "

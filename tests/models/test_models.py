@@ -48,6 +48,7 @@ REDUCED: dict[str, dict[str, Any]] = {
     "mobilenet_prado": {"stages": (Stage(2, 3, 1, 2, 6),)},
     "vgg16": {"blocks": (Block(4, (3,)),), "dense": (8, 6), "grid": 3},
     "vgg19": {"blocks": (Block(4, (3, 3)),), "dense": (8, 6), "grid": 3},
+    "patches": {"filters": 6},
 }
 SIZES = {
     "mlp": 28,
@@ -66,6 +67,7 @@ SIZES = {
     "efficientnet_v2_b3": 16,
     "vgg16": 12,
     "vgg19": 12,
+    "patches": 9,
 }
 
 LAYERS = {
@@ -106,6 +108,7 @@ LAYERS = {
     "vgg19": "conv1_1 conv1_2 pool1 conv2_1 conv2_2 pool2 conv3_1 conv3_2 conv3_3"
     " conv3_4 pool3 conv4_1 conv4_2 conv4_3 conv4_4 pool4 conv5_1 conv5_2 conv5_3"
     " conv5_4 pool5 fc6 fc7",
+    "patches": "patches threshold",
 }
 # What batch norm takes the mean of has no use for a bias: its gradient is zero.
 BIASES_BEFORE_BATCH_NORM = {

@@ -281,6 +281,7 @@ def test_ctrl_c_ends_all_threads(datasets):
     ("changes", "message"),
     [
         ({"method": "head"}, "`method` head"),
+        ({"solver": "ridge"}, "`solver` ridge: a sweep trains by gradient"),
         ({"gray": True}, "same images"),
         ({"augment": AugmentConfig(pca_color=0.1)}, "images of a sweep"),
         ({"binary": True}, "exactly two"),
