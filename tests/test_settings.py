@@ -141,3 +141,11 @@ def test_the_report_says_what_plays_no_part():
     assert "horizontal" not in text
     assert "Augmentation plays no part with `method` features and one view." in text
     assert "`head_epochs` plays no part with `method` features." in text
+
+
+def test_the_report_says_that_a_head_is_solved_on_a_fresh_network():
+    recipe = Recipe("patches", method="scratch", solver="ridge")
+    text = how_it_was_done(
+        [Trial(recipe, seed=0, history=[], seconds=1.0, folder=None)]
+    )
+    assert "only the head is solved, on the features of the fresh network" in text

@@ -145,6 +145,16 @@ def test_networks_that_are_kept_are_measured_on_changed_images(run):
     assert "curves.png" in report_of(folder)
 
 
+def test_patches_are_measured_on_changed_images(run):
+    folder, figures = run(
+        "part1_patches", "--rows", "one view", "patches", "--transforms", "invert",
+    )  # fmt: skip
+    assert figures["50/one view/val_accuracy"]["n"] == 1
+    unchanged = figures["50/patches/val_accuracy"]["mean"]
+    assert figures["unchanged"]["mean"] == pytest.approx(unchanged, abs=1e-6)
+    assert "curves.png" in report_of(folder)
+
+
 def test_weights_are_shown_as_images(run):
     rows = ("--rows", "300 hidden, no L2", "--units", "7")
     folder, figures = run("part2_weights", "--epochs", "1", *rows)
