@@ -11,6 +11,7 @@ import pytest
 from jaxvision.optim import (
     OptimConfig,
     ScheduleConfig,
+    global_norm,
     make_optimizer,
     schedule_factor,
 )
@@ -106,6 +107,35 @@ def test_clip_bounds_the_whole_gradient():
     params = parameters()
     updates, _ = tx.update(gradients()[0], tx.init(params), params)
     np.testing.assert_allclose(optax.tree.norm(updates), 0.5, rtol=1e-5)
+
+
+def test_clip_equals_torch():
+    torch = pytest.importorskip("torch")
+    tx = make_optimizer(
+        OptimConfig("sgd", 1.0, momentum=0.0, clip_norm=0.5),
+        steps_per_epoch=1,
+        epochs=1,
+    )
+    params = parameters()
+    for scale in (1.0, 0.1):  # above the limit and below it
+        grads = jax.tree.map(lambda g, scale=scale: scale * g, gradients()[0])
+        updates, _ = tx.update(grads, tx.init(params), params)
+        leaves = [torch.nn.Parameter(torch.tensor(g)) for g in jax.tree.leaves(grads)]
+        for leaf in leaves:
+            leaf.grad = leaf.detach().clone()
+        torch.nn.utils.clip_grad_norm_(leaves, 0.5)
+        for update, leaf in zip(jax.tree.leaves(updates), leaves, strict=True):
+            np.testing.assert_allclose(-update, leaf.grad.numpy(), rtol=5e-6)
+
+
+def test_the_norm_is_that_of_one_vector():
+    rng = np.random.default_rng(0)
+    shapes = [(size, 3) for size in range(1, 20)] + [(2**15, 4)]
+    for count in (3, len(shapes)):
+        arrays = [rng.normal(size=s).astype(np.float32) for s in shapes[-count:]]
+        whole = np.concatenate([x.ravel() for x in arrays]).astype(np.float64)
+        norm = global_norm(dict(enumerate(arrays)))
+        np.testing.assert_allclose(norm, np.linalg.norm(whole), rtol=1e-6)
 
 
 def test_backbone_lr_multiplier_scales_the_backbone_only():

@@ -77,8 +77,11 @@ def make_train_step(
       axis_name: the mapped axis over which the batch is spread under pmap:
         gradients and metrics are those of the whole batch. None: not spread.
     """
-
     import optax
+
+    from jaxvision.optim import global_norm
+
+    optimizer = optax.with_extra_args_support(tx)
 
     def psum(tree: PyTree) -> PyTree:
         return tree if axis_name is None else jax.lax.psum(tree, axis_name)
@@ -117,26 +120,46 @@ def make_train_step(
 
         grads, (sums, stats) = jax.grad(mean_loss, has_aux=True)(state.params)
         grads, sums = psum((grads, sums))
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(optax.tree.norm(grads))
+        step, norm = state.step + 1, global_norm(grads)
+        finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
 
-        def keep_if_finite(new: PyTree, old: PyTree) -> PyTree:
-            return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+        def changed() -> dict[str, PyTree]:
+            updates, opt_state = optimizer.update(
+                grads, state.opt_state, state.params, norm=norm
+            )
+            params, average = optax.apply_updates(state.params, updates), state.average
+            if average is not None:
+                average = average.after(step, params, stats)
+            return {
+                "params": params,
+                "batch_stats": stats,
+                "opt_state": opt_state,
+                "average": average,
+            }
 
-        step, params = state.step + 1, optax.apply_updates(state.params, updates)
-        average = state.average
-        if average is not None:
-            average = keep_if_finite(average.after(step, params, stats), average)
-        new_state = state.replace(
-            step=step,
-            params=keep_if_finite(params, state.params),
-            batch_stats=keep_if_finite(stats, state.batch_stats),
-            opt_state=keep_if_finite(opt_state, state.opt_state),
-            average=average,
-        )
+        unchanged = {
+            "params": state.params,
+            "batch_stats": state.batch_stats,
+            "opt_state": state.opt_state,
+            "average": state.average,
+        }
+        new_state = state.replace(step=step, **_choose(finite, changed, unchanged))
         return new_state, {**sums, "nonfinite": 1.0 - finite.astype(jnp.float32)}
 
     return train_step
+
+
+def _choose(
+    finite: jax.Array, changed: Callable[[], PyTree], unchanged: PyTree
+) -> PyTree:
+    """`changed()` if a step's loss and gradient are finite, else what was before.
+
+    A condition is less to compile than a choice for each array, and arrays are changed
+    in place; but GPUs would let the host wait for the gradient.
+    """
+    if jax.default_backend() == "cpu":
+        return jax.lax.cond(finite, changed, lambda: unchanged)
+    return jax.tree.map(lambda n, o: jnp.where(finite, n, o), changed(), unchanged)
 
 
 def make_eval_step(

@@ -210,7 +210,9 @@ def test_step_compiles_once():
     assert int(state.step) == STEPS
 
 
-def test_a_step_that_is_not_finite_changes_only_the_counter():
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_a_step_that_is_not_finite_changes_only_the_counter(platform, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
     model = small_model(batch_norm=True)
     step = jit_step(make_train_step(model, optimizer(), LOSS, normalize=NORMALIZE))
     state = setup(model)
