@@ -652,6 +652,7 @@ class Classifier:
             batch=batch,
             dtype=dtype,
             temperature=self.card.temperature,
+            threshold=self.card.threshold,
             web=web,
             about={"network": self.card.network, "weights": self.card.weights},
         )

@@ -78,6 +78,7 @@ def export_network(
     batch: BatchSize,
     dtype: Dtype,
     temperature: float,
+    threshold: float,
     web: bool,
     about: Mapping[str, str],
 ) -> Exported:
@@ -92,6 +93,8 @@ def export_network(
       batch: images at once; "dynamic": any number.
       dtype: what weights are stored in.
       temperature: what logits are divided by for probabilities.
+      threshold: of the highest probability, below which an image may be of none of the
+        classes; 0: there is none.
       web: whether to add a page that classifies in a browser.
       about: what else the model states of itself.
 
@@ -134,7 +137,11 @@ def export_network(
     )
     with _new_folder(folder) as part:
         (part / "model.onnx").write_bytes(model)
-        labels = {"labels": list(classes), "preprocessing": preprocessing.to_dict()}
+        labels = {
+            "labels": list(classes),
+            "threshold": threshold,
+            "preprocessing": preprocessing.to_dict(),
+        }
         write_json(part / "labels.json", labels)
         shutil.copy(FILES / "predict.py", part)
         if web:

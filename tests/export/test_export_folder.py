@@ -56,6 +56,8 @@ def test_what_is_written(classifier: Classifier, tmp_path: Path) -> None:
     assert preprocessing == classifier.card.preprocessing
     assert json.loads(told.pop("versions"))["jax"] == jax.__version__
     assert told == {"network": "mlp", "weights": "fresh"}
+    labels = json.loads((found.folder / "labels.json").read_text("utf-8"))
+    assert labels["threshold"] == classifier.card.threshold
     with pytest.raises(InputError, match="is there already; give a new folder"):
         classifier.export(found.folder)
 
@@ -73,12 +75,16 @@ def test_probabilities_have_the_temperature(photos: Path, tmp_path: Path) -> Non
 
 def test_the_script_needs_no_jax(photos: Path, tmp_path: Path) -> None:
     classifier = make_classifier(photos, classes=HOSTILE)
+    paths = sorted(photos.glob("*/00.png"))
+    answers = list(classifier.predict(paths))
+    threshold = float(np.mean([answer.probability for answer in answers]))
+    card = dataclasses.replace(classifier.card, threshold=threshold)
+    classifier = dataclasses.replace(classifier, card=card)
     folder = classifier.export(tmp_path / "out", batch=3).folder
     (tmp_path / "jax.py").write_text("raise ImportError('no JAX here')")
     (tmp_path / "jaxvision.py").write_text("raise ImportError('nor this')")
-    paths = sorted(photos.glob("*/00.png"))
     done = subprocess.run(
-        [sys.executable, folder / "predict.py", *paths],
+        [sys.executable, folder / "predict.py", "--unknown", *paths],
         env={"PYTHONPATH": str(tmp_path), "PYTHONIOENCODING": "utf-8:backslashreplace"},
         capture_output=True,
         encoding="utf-8",
@@ -86,9 +92,12 @@ def test_the_script_needs_no_jax(photos: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     wanted = []
-    for answer in classifier.predict(paths):
+    for answer in answers:
         label = answer.label.encode("utf-8", "backslashreplace").decode()
+        if answer.probability < threshold:
+            label = f"unknown, nearest is {label}"
         wanted.append(f"{answer.path}: {label} {answer.probability:.3f}")
+    assert any("unknown" in line for line in wanted)
     assert done.stdout.splitlines() == wanted
 
 

@@ -1,5 +1,6 @@
-"""Classifies images: python predict.py a.jpg b.jpg
+"""Classifies images: python predict.py [--unknown] a.jpg b.jpg
 
+With --unknown an image that is probably of none of the classes is answered "unknown".
 Needs onnxruntime, NumPy and Pillow.
 """
 
@@ -52,7 +53,13 @@ def predict(image: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    for path in sys.argv[1:]:
+    paths = [argument for argument in sys.argv[1:] if argument != "--unknown"]
+    least = ABOUT["threshold"] if "--unknown" in sys.argv else 0.0
+    if "--unknown" in sys.argv and not least:
+        sys.exit("--unknown: the network has no threshold; leave it out")
+    for path in paths:
         probabilities = predict(read(path))
         best = probabilities.argmax()
-        print(f"{path}: {ABOUT['labels'][best]} {probabilities[best]:.3f}")
+        label, probability = ABOUT["labels"][best], probabilities[best]
+        answer = label if probability >= least else f"unknown, nearest is {label}"
+        print(f"{path}: {answer} {probability:.3f}")
