@@ -6,6 +6,11 @@ python -m experiments.part1_patches --data.root DIR       # one subfolder per pa
 Filters are whitened patches of the training images; their Gram matrix goes into a ridge
 regression (`jaxvision/models/patches.py`). Nothing is trained by gradient. The settings
 were chosen on the splits of other seeds, of the same paintings.
+
+2 cores, loaded: 47 min of processor time with 5 seeds, most of it for the 12 views and
+the changed images. Validation accuracy at 50×50: .848 ± .014, with random filters .712 ±
+.047; changed images .625 ± .015, and .780 ± .019 (unchanged .844 ± .027) with 12 changed
+views of each. At 64×64 .875 ± .040, at 128×128 .873 ± .042.
 """
 
 from collections.abc import Sequence

@@ -180,7 +180,8 @@ def _classifier_sections(run: RunFolder, trials: Sequence[Trial]) -> Iterator[Se
         trial.dataset.write_splits(run.path / f"splits-seed-{trial.seed}.csv")
         _write_predictions(run, trial)
     yield Section("How it was done", [Text(how_it_was_done(trials))])
-    yield _curves(run, trials)
+    if not trials[0].recipe.solved:
+        yield _curves(run, trials)
     yield _intervals(trials)
     yield from _roc(run, trials)
     yield _calibration(run, trials)
@@ -602,12 +603,14 @@ def _table_section(
 ) -> Section:
     run, heading = results.run, heading_of(name)
     measured = {row: results.measurements[name, row] for row in rows}
+    # What is solved has no epochs to show.
+    trained = [row for row in rows if not table.recipes[row].solved]
     histories = {
         row: [trial.history for trial in results.trials[name, row]]
-        for row in rows[:LINES]
+        for row in trained[:LINES]
     }
     metrics = ("accuracy",) if results.swept else ("loss", "accuracy")
-    if not results.trials[name, rows[0]][0].history:
+    if not trained or not results.trials[name, trained[0]][0].history:
         metrics = ()
     images: list[markdown.Block] = []
     for metric in metrics:

@@ -153,6 +153,9 @@ def test_patches_are_measured_on_changed_images(run):
     unchanged = figures["50/patches/val_accuracy"]["mean"]
     assert figures["unchanged"]["mean"] == pytest.approx(unchanged, abs=1e-6)
     assert "curves.png" in report_of(folder)
+    # What is solved has no learning curves.
+    assert not list(folder.rglob("*_accuracy.png"))
+    assert not list(folder.rglob("learning_curves.png"))
 
 
 def test_weights_are_shown_as_images(run):
