@@ -8,9 +8,9 @@ regression (`jaxvision/models/patches.py`). Nothing is trained by gradient. The 
 were chosen on the splits of other seeds, of the same paintings.
 
 2 cores, loaded: 47 min of processor time with 5 seeds, most of it for the 12 views and
-the changed images. Validation accuracy at 50×50: .848 ± .014, with random filters .712 ±
-.047; changed images .625 ± .015, and .780 ± .019 (unchanged .844 ± .027) with 12 changed
-views of each. At 64×64 .875 ± .040, at 128×128 .873 ± .042.
+the changed images. Validation accuracy at 50×50: .848 ± .014, with random filters .712
+± .047; changed images .625 ± .015, and .780 ± .019 (unchanged .844 ± .027) with 12
+changed views of each. At 64×64 .875 ± .040, at 128×128 .873 ± .042.
 """
 
 from collections.abc import Sequence

@@ -7,8 +7,8 @@ python -m experiments.part2_mlp --no-batch-norm --dropout-rate 0 --optim.weight-
 2 cores: 1 min with 3 seeds. Test accuracy .835 ± .015 on six people of FaceScrub, .633
 ± .041 on the twelve drawn ones; published for 40 people: .47 to .71.
 
-Longer and with more of what keeps it from learning by heart, .867 ± .012 (six people, 70
-faces of each for training, 5 seeds, 5 min):
+Longer and with more of what keeps it from learning by heart, .867 ± .012 (six people,
+70 faces of each for training, 5 seeds, 5 min):
 
     --scaling standardize --mixup 0.2 --ema-decay 0.99 --epochs 300
     --optim.optimizer adamw --optim.weight-decay 0.1 --augment.translation 0.04
