@@ -230,11 +230,13 @@ def chains_out_of_data(root: Path) -> list[str]:
 
 
 def flags(root: Path) -> list[str]:
-    """Every flag of a command line that is written outside `jaxvision.cli`."""
+    """Every flag of a command line that is written outside `jaxvision.cli`, and outside
+    the scripts that go with an export, which have a command line of their own."""
     return [
         f"{path.relative_to(root)}:{number} {flag}"
         for name, path in modules(root).items()
         if place(name) != "jaxvision.cli"
+        and not name.startswith("jaxvision.export.files")
         for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
         for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", line)
         if flag not in FOREIGN_FLAGS
