@@ -17,19 +17,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.part1_baseline import SEEDS, SPLIT
+from experiments.part1_robustness import check
 from jaxvision.cli.experiment import main
 from jaxvision.declaration import Experiment, Table
 from jaxvision.robustness.config import RobustnessOptions
 from jaxvision.settings import AugmentConfig, Recipe
 
 if TYPE_CHECKING:
-    from jaxvision.data.dataset import Dataset
     from jaxvision.report.markdown import Section
     from jaxvision.results import Results
 
 PATCHES = Recipe(
     "patches",
-    {"filters": 128, "kernel": 4, "pooling": "gram"},
+    {"filters": 128, "kernel": 4},
     method="scratch",
     solver="ridge",
     image_size=50,
@@ -66,13 +66,6 @@ ROWS = {
 
 MEASURED = ("patches", "12 changed views")
 """The rows that are shown changed images."""
-
-
-def check(dataset: "Dataset", options: RobustnessOptions) -> None:
-    from jaxvision.robustness.measure import ASSIGNMENT, strengths_of
-
-    del dataset
-    strengths_of(options.transforms or ASSIGNMENT)
 
 
 def changes(results: "Results") -> "Sequence[Section]":

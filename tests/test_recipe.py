@@ -198,7 +198,7 @@ def test_finetune_is_train_with_keywords(data, trained):
 
 
 @pytest.mark.parametrize(
-    "network", [("patches", {"filters": 5, "pooling": "gram"}), ("mlp", {"hidden": 9})]
+    "network", [("patches", {"filters": 5}), ("mlp", {"hidden": 9})]
 )
 def test_a_head_is_solved_on_features_of_a_fresh_network(data, network):
     recipe = Recipe(

@@ -73,8 +73,9 @@ def create_model(
       stop_at: last layer of the backbone that the head stands on; None for the last.
       head_hidden: widths of hidden layers in the head.
       head_dropout: dropout after each of those.
-      pooling: what the head sees of that layer: None all of it, "mean" each channel's
-        mean, "gram" how strongly each two channels occur together (`pool_features`).
+      pooling: what the head sees of that layer: "mean" each channel's mean, "gram" how
+        strongly each two channels occur together (`pool_features`); None: what is
+        usual of the network, which is all of it but for "patches", "gram".
       bn_axis_name: mapped axis over which batch norm is synchronized.
       bn_momentum: what batch norm's running statistics keep a step; None: the
         network's own.
@@ -110,7 +111,12 @@ def create_model(
     backbone.check()
     backbone.check_layer(stop_at)
     return Network(
-        backbone, num_classes, stop_at, tuple(head_hidden), head_dropout, pooling
+        backbone,
+        num_classes,
+        stop_at,
+        tuple(head_hidden),
+        head_dropout,
+        backbone.usual_pooling if pooling is None else pooling,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,9 @@ class Backbone(nn.Module):
     rates: ClassVar[tuple[str, ...]] = ()
     """Options that are probabilities below 1. They may be traced: a sweep has them as
     data, so that networks which differ in nothing else share a program."""
+
+    usual_pooling: ClassVar[Literal["mean", "gram"] | None] = None
+    """What a head sees of the last layer unless it is asked for (`pool_features`)."""
 
     @property
     def smallest(self) -> int:

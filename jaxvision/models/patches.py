@@ -7,6 +7,7 @@ normalized and whitened make filters as good as trained ones, if there are many.
 """
 
 from collections.abc import Iterable
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,8 @@ class Patches(Backbone):
     The filters are made of training images (`fit`) and need no training; without that
     they are random.
     """
+
+    usual_pooling: ClassVar[Literal["mean", "gram"] | None] = "gram"
 
     filters: int = 128
     """Filters in all."""

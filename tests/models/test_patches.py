@@ -78,6 +78,11 @@ def test_the_filters_are_a_function_of_images_and_seed():
     assert not np.array_equal(first["kernel"], other["kernel"])
 
 
+def test_the_head_sees_a_gram_matrix_unless_it_is_asked_for_means():
+    assert create_model("patches", 2).pooling == "gram"
+    assert create_model("patches", 2, pooling="mean").pooling == "mean"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
