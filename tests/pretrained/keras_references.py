@@ -112,8 +112,13 @@ def answers(
     """The outputs of some layers, and the logits, in evaluation."""
     outputs = [model.get_layer(name).output for name in layers]
     whole = keras.Model(model.inputs, [*outputs, model.output])
-    run = jax.jit(lambda images: whole(images, training=False))
-    return [np.asarray(output) for output in run(images)]
+    # As arguments: constants would be folded, and kept with the compiled program.
+    values = (
+        [v.value for v in part]
+        for part in (whole.trainable_variables, whole.non_trainable_variables)
+    )
+    run = jax.jit(lambda *args: whole.stateless_call(*args, training=False)[0])
+    return [np.asarray(output) for output in run(*values, images)]
 
 
 def save_as_published(model: keras.Model, path: Path) -> None:
