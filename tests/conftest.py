@@ -15,8 +15,12 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Shapes of different ranks meet only where the code says how.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
-# Nothing of another run in the commands that tests start.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+# What one command of the tests has compiled the next ones find, and nothing of another
+# run. They have a folder of their own: a killed process may leave half a program.
+_COMPILED = tempfile.TemporaryDirectory(prefix="jaxvision-tests-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_COMPILED.name}/commands"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ.pop("JAX_ENABLE_COMPILATION_CACHE", None)
 
 # What a shell starts in the background ignores Ctrl-C, and so would all that tests send
 # it to.
@@ -26,12 +30,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 import jax
 import pytest
 
-# What a test has compiled the next ones of its process find. A killed process would
-# leave half a program.
-_COMPILED = tempfile.TemporaryDirectory(prefix="jaxvision-tests-")
-jax.config.update("jax_enable_compilation_cache", True)
-jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+# What a test has compiled the next ones of its process find too.
+jax.config.update("jax_compilation_cache_dir", f"{_COMPILED.name}/tests")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

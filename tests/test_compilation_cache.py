@@ -35,13 +35,11 @@ print(json.dumps({
 
 def run(cache: Path) -> dict:
     """What a process of its own finds and computes."""
+    environment = {**os.environ, "JAXVISION_CACHE": str(cache)}
+    del environment["JAX_COMPILATION_CACHE_DIR"]
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _PROGRAM],
-        env={
-            **os.environ,
-            "JAXVISION_CACHE": str(cache),
-            "JAX_ENABLE_COMPILATION_CACHE": "true",
-        },
+        env=environment,
         cwd=Path(__file__).resolve().parents[1],
         capture_output=True,
         text=True,

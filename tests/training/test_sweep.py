@@ -71,8 +71,7 @@ def quick(**changes):
 
 
 def network(rate=0.0, **changes):
-    options = {"blocks": 1, "filters": 4, "dense_width": 8, "conv_dropout_rate": rate}
-    return quick(**{"network": "convnet", "options": options, **changes})
+    return quick(options={"hidden": 4, "dropout_rate": rate}, **changes)
 
 
 VARIED = [
@@ -179,9 +178,10 @@ def test_numbers_share_one_program(datasets, monkeypatch, models_at_once):
     assert made["train"] == 1
 
 
-def test_batch_norm_in_a_sweep(datasets, tmp_path):
-    options = {"blocks": 1, "filters": 4, "norm": "batch", "dense_width": 8}
-    start = network(epochs=2, options=options, ema_decay=0.7)
+def test_convolutions_and_batch_norm_in_a_sweep(datasets, tmp_path):
+    options = {"blocks": 1, "filters": 4, "norm": "batch", "conv_dropout_rate": 0.3}
+    options |= {"dense_width": 8}
+    start = quick(network="convnet", options=options, epochs=2, ema_decay=0.7)
     runs = [
         run_sweep(
             [start],
