@@ -26,7 +26,7 @@ demo: $(STAMP)
 
 # Side by side, since most of the time is compiling, which takes one core.
 test: $(STAMP)
-	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # What a new version of JAX, Flax, Orbax or Grain would break, in minutes.
 QUICK := tests/models tests/ops tests/pretrained tests/test_*.py \
@@ -34,7 +34,7 @@ QUICK := tests/models tests/ops tests/pretrained tests/test_*.py \
   tests/training/test_sweep.py tests/data/test_loader.py
 
 quick: $(STAMP)
-	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(QUICK)
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(QUICK)
 
 # What stands directly on JAX, Flax, Orbax and Grain.
 NEXT := tests/test_traces.py tests/models/test_layers.py \

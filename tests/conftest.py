@@ -15,12 +15,8 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Shapes of different ranks meet only where the code says how.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
-# What one command of the tests has compiled the next ones find, and nothing of another
-# run. They have a folder of their own: a killed process may leave half a program.
-_COMPILED = tempfile.TemporaryDirectory(prefix="jaxvision-tests-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_COMPILED.name}/commands"
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-os.environ.pop("JAX_ENABLE_COMPILATION_CACHE", None)
 
 # What a shell starts in the background ignores Ctrl-C, and so would all that tests send
 # it to.
@@ -30,11 +26,22 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 import jax
 import pytest
 
-# What a test has compiled the next ones of its process find too.
+# What a test has compiled the next ones of its process find. Commands have a folder of
+# their own: one that is killed may leave half a program.
+_COMPILED = tempfile.TemporaryDirectory(prefix="jaxvision-tests-")
 jax.config.update("jax_compilation_cache_dir", f"{_COMPILED.name}/tests")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_COMPILED.name}/commands"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+LONG = ("pretrained", "experiments", "models", "test_docs.py", "test_tuning.py")
+"""Files and folders of tests that take longest."""
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, lest one process ends with it alone."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in LONG)
 
 
 @pytest.fixture

@@ -486,7 +486,10 @@ if __name__ == "__main__":
     )
     tune(
         EXPERIMENT, config,
-        search(trials={TRIALS}, pruner="median", grace_seconds=3),
+        search(
+            trials={TRIALS}, pruner="median", grace_seconds=3,
+            parameters=("optim.learning_rate", "dropout_rate"),
+        ),
     )
 """
 

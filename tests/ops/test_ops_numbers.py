@@ -43,22 +43,21 @@ def assert_same(
 ) -> None:
     """Both functions give the same results and the same gradients."""
 
-    def results_and_gradients(function: Callable) -> list[jax.Array]:
-        @jax.jit
-        def run(*arrays: jax.Array) -> tuple:
-            result, vjp = jax.vjp(function, *arrays)
-            weights = jax.tree.map(
-                lambda r: random(seed, r.shape, "float32").astype(r.dtype), result
-            )
-            return result, vjp(weights)
+    def results_and_gradients(
+        function: Callable, *arrays: jax.Array
+    ) -> list[jax.Array]:
+        result, vjp = jax.vjp(function, *arrays)
+        weights = jax.tree.map(
+            lambda r: random(seed, r.shape, "float32").astype(r.dtype), result
+        )
+        return jax.tree.leaves((result, vjp(weights)))
 
-        return jax.tree.leaves(run(*arrays))
+    @jax.jit
+    def both(*arrays: jax.Array) -> list[list[jax.Array]]:
+        return [results_and_gradients(f, *arrays) for f in (ours, reference)]
 
-    pairs = zip(
-        results_and_gradients(ours), results_and_gradients(reference), strict=True
-    )
     tolerance = TOLERANCE[arrays[0].dtype.name]
-    for mine, theirs in pairs:
+    for mine, theirs in zip(*both(*arrays), strict=True):
         assert mine.dtype == theirs.dtype
         mine, theirs = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
         largest = np.abs(theirs).max(initial=1e-30)
