@@ -26,6 +26,7 @@ from jaxvision.models.backbone import (
 )
 from jaxvision.models.layers import WINDOWED, MaxPool, Rescale, explicit_pads
 from jaxvision.traces import mark, mark_of
+from jaxvision.typing import PyTree
 
 
 @dataclass(frozen=True)
@@ -293,35 +294,58 @@ def check_receptive_fields(
     if not local:
         return
     *_, last = local
-    nodes = {layer: _node(field, at) for layer, field in local.items()}
     # Small: ReLU6 must not be reached where residuals add up.
-    x = jnp.full((1, *image_shape), 1e-3)
+    x = np.full((1, *image_shape), 1e-3, np.float32)
     positive = jax.tree_util.tree_map_with_path(
         _positive,
         jax.eval_shape(
             lambda x: backbone.init(jax.random.key(0), x, train=False, stop_at=last), x
         ),
     )
-
-    def value(x: jax.Array, chosen: jax.Array, variables: Any) -> jax.Array:
-        with intercept_modules(_tame):
-            _, state = backbone.apply(
-                variables, x, train=False, stop_at=last, mutable=["activations"]
-            )
-        activations: Any = state["activations"]
-        values = [
-            activations[layer][0, node[0], node[1]].sum()
-            for layer, node in nodes.items()
-        ]
-        return jnp.stack(values) @ chosen
-
-    gradient = jax.jit(jax.grad(value))
+    nodes = {layer: _node(field, at) for layer, field in local.items()}
+    places = np.array(list(nodes.values()))
     for chosen, (layer, field) in zip(np.eye(len(local)), local.items(), strict=True):
-        by_pixel = np.asarray(gradient(x, chosen, positive)[0].sum(-1))
+        gradient = _gradient(backbone, tuple(local), x, positive, places, chosen)
+        by_pixel = np.asarray(gradient)[0].sum(-1)
         node = nodes[layer]
         yield Check(
             layer, field, node, field.box(node), bounding_box(by_pixel), by_pixel
         )
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _gradient(
+    backbone: Backbone,
+    layers: tuple[str, ...],
+    x: jax.Array,
+    variables: PyTree,
+    nodes: jax.Array,
+    chosen: jax.Array,
+) -> jax.Array:
+    """`[1, H, W, C]`, of one node by the pixels.
+
+    Args:
+      backbone: run with means in place of maxima.
+      layers: its layers before the first global one, L in number.
+      x: `[1, H, W, C]` float32.
+      variables: of the backbone.
+      nodes: `[L, 2]`, row and column of each layer's node.
+      chosen: `[L]`, 1 for the layer that is asked for and 0 for the others.
+    """
+
+    def value(x: jax.Array) -> jax.Array:
+        with intercept_modules(_tame):
+            _, state = backbone.apply(
+                variables, x, train=False, stop_at=layers[-1], mutable=["activations"]
+            )
+        activations: Any = state["activations"]
+        values = [
+            activations[layer][0, node[0], node[1]].sum()
+            for layer, node in zip(layers, nodes, strict=True)
+        ]
+        return jnp.stack(values) @ chosen
+
+    return jax.grad(value)(x)
 
 
 def _node(field: Field, at: tuple[float, float]) -> tuple[int, int]:
@@ -340,12 +364,12 @@ def bounding_box(gradient: np.ndarray) -> Box | None:
     return Box(*(int(edge) for edge in (rows[0], columns[0], rows[-1], columns[-1])))
 
 
-def _positive(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
+def _positive(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
     """A parameter or statistic of a network that takes means everywhere."""
     name = path[-1].key
     if name == "kernel":
-        return jnp.full(leaf.shape, 1 / np.prod(leaf.shape[:-1]))
-    return jnp.full(leaf.shape, 1.0 if name in ("scale", "var") else 0.0)
+        return np.full(leaf.shape, 1 / np.prod(leaf.shape[:-1]), np.float32)
+    return np.full(leaf.shape, 1.0 if name in ("scale", "var") else 0.0, np.float32)
 
 
 def _tame(module: nn.Module, call: Callable[..., Any], *inputs: Any) -> Any:

@@ -65,7 +65,7 @@ def both(request: pytest.FixtureRequest) -> tuple:
     reference = efficientnet_lite("efficientnet_lite0")
     # Smaller, but strides divide it: the original pads as for 224 pixels. One ReLU6
     # serves both stem and head; what it gives last is the head's.
-    lite0 = resized(request.getfixturevalue("lite0"), 96)
+    lite0 = resized(request.getfixturevalue("lite0"), 64)
     return lite0, reference, reference._swish
 
 

@@ -5,9 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from reduced_networks import every_kind, reduced
 
 from jaxvision.errors import InputError
-from jaxvision.models import MODELS, create_model
+from jaxvision.models import create_model
 from jaxvision.models.receptive_field import receptive_fields
 from jaxvision.models.summary import LayerSummary, as_table, summarize_model
 from jaxvision.report.markdown import Table
@@ -28,9 +29,9 @@ def test_the_course_network():
     ]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@every_kind
 def test_rows_are_those_of_the_network(name):
-    model = create_model(name, 7)
+    model = reduced(name, 7)
     shape = (96, 112, 3)
     rows = summarize_model(model, shape)
     assert tuple(row.layer for row in rows) == (

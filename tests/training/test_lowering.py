@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from random_runs import SHAPE, small_model
+from reduced_networks import every_kind, reduced
 
 from jaxvision.data.dataset import DataConfig, load_dataset
 from jaxvision.data.splits import SplitConfig
 from jaxvision.metrics import make_cross_entropy
-from jaxvision.models import MODELS, create_model
+from jaxvision.models import create_model
 from jaxvision.ops.dispatch import lax_only
 from jaxvision.optim import OptimConfig, make_optimizer
 from jaxvision.preprocessing import Preprocessing
@@ -62,10 +63,10 @@ def abstract_batch(shape, size=4):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["f32", "bf16"])
-@pytest.mark.parametrize("name", MODELS)
+@every_kind
 def test_networks_lower_for_accelerators(name, dtype):
     shape = (SIZE, SIZE, 3)
-    model = create_model(name, 5, dtype=dtype)
+    model = reduced(name, dtype=dtype)
     state, batch = abstract_state(model, shape), abstract_batch(shape)
     step = make_train_step(model, TX, LOSS, normalize=NORMALIZE)
     new, _ = lower(step, state, batch)
