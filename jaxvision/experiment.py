@@ -50,6 +50,7 @@ from jaxvision.report.sections import write_run
 from jaxvision.results import Results, Trial
 from jaxvision.settings import DistributedConfig, Recipe, RunConfig
 from jaxvision.storage import write_json
+from jaxvision.training.checkpoint import training_alone
 from jaxvision.training.distributed import (
     broadcast,
     check_same,
@@ -88,14 +89,16 @@ def run_experiment(
       InputError: bad settings, images or weights; before training starts.
       Stopped: on Ctrl-C or SIGTERM, after saving.
     """
-    engine = _Engine(
-        experiment,
-        config,
-        recipe or experiment.recipe,
-        options or (experiment.options and experiment.options()),
-        epochs,
-    )
-    return engine.run(functools.partial(write_run, resume_command=resume_command))
+    with contextlib.ExitStack() as held:
+        engine = _Engine(
+            experiment,
+            config,
+            recipe or experiment.recipe,
+            options or (experiment.options and experiment.options()),
+            epochs,
+            held,
+        )
+        return engine.run(functools.partial(write_run, resume_command=resume_command))
 
 
 class Stopped(Exception):
@@ -119,9 +122,12 @@ class _Engine:
         config: RunConfig,
         recipe: Recipe | None,
         options: Any,
-        epochs: int | None = None,
+        epochs: int | None,
+        held: contextlib.ExitStack,
     ) -> None:
+        """held: what is held until the run ends, that is its folder of networks."""
         self._experiment = experiment
+        self._held = held
         self._given = config
         self._config, self._recipe, self._options = _resumed(
             experiment, config, recipe, options
@@ -144,6 +150,8 @@ class _Engine:
             raise InputError("give at least one", setting="seeds")
         if len(set(config.seeds)) != len(config.seeds):
             raise InputError("names one twice", setting="seeds", value=config.seeds)
+        if config.resume is not None:
+            self._held.enter_context(training_alone(config.resume))
         tables = self._tables()
         with main_process_first():
             starts = {
@@ -403,6 +411,8 @@ class _Engine:
         )
         folder = config.resume or own / run.path.name
         self._write_settings(run, folder)
+        if config.resume is None and self._resumable:
+            self._held.enter_context(training_alone(folder))
         return run, folder
 
     @property

@@ -62,7 +62,7 @@ from jaxvision.report.formats import format_names
 from jaxvision.report.progress import Progress, TrainingProgress
 from jaxvision.settings import OptimConfig, Recipe, ScheduleConfig
 from jaxvision.storage import cache_folder, write_json, writing
-from jaxvision.training.checkpoint import CheckpointFolder
+from jaxvision.training.checkpoint import CheckpointFolder, training_alone
 from jaxvision.training.color import (
     ColorComponents,
     color_components,
@@ -373,10 +373,12 @@ def train_seed(
             folder.mkdir(parents=True, exist_ok=True)
         if not begun:
             dataset.write_splits(folder / SPLITS)
-        run = _Training(
-            start, dataset, pretrained, seed, folder, callback, save_seconds, progress
-        )
-        classifier = run.run()
+        with training_alone(folder):
+            run = _Training(
+                start, dataset, pretrained, seed, folder, callback, save_seconds,
+                progress,
+            )  # fmt: skip
+            classifier = run.run()
     if not measure:
         return classifier, {}
     evaluations = {

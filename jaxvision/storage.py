@@ -77,6 +77,34 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{name}.{os.getpid()}.part")
 
 
+@contextmanager
+def only_process(folder: Path, doing: str) -> Iterator[None]:
+    """No other process does the same in the folder meanwhile; the system forgets those
+    that are killed.
+
+    On file systems that lock no folders, as some of several machines, nobody is kept
+    out.
+
+    Raises:
+      InputError: another process does; `doing` says what: "preparing it".
+    """
+    import fcntl  # not on Windows, where the rest of this module works
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{folder}: another process is {doing}; wait for it, or stop it"
+            ) from error
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
 _LONG_NAME = 200
 """Bytes of a name that has no room for more: systems allow 255."""
 

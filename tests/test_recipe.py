@@ -93,12 +93,15 @@ def test_a_finished_training_is_read_and_not_done_again(data, trained):
 
 
 def test_a_stopped_training_goes_on_to_the_same_bits(data, trained, tmp_path):
+    stop = {"folder": tmp_path / "run", "progress": False}
+
     class StopAt(Callbacks):
         def on_step(self, step, images, metrics):
             if step == 4:
+                with pytest.raises(InputError, match="another process is training"):
+                    jv.train(data, MLP, **stop)
                 signal.raise_signal(signal.SIGINT)
 
-    stop = {"folder": tmp_path / "run", "progress": False}
     with pytest.raises(Interrupted):
         jv.train(data, MLP, callbacks=[StopAt()], **stop)
     assert_same(jv.train(data, MLP, **stop), trained[1])

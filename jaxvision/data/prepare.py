@@ -9,7 +9,6 @@ and versions. It gets its name when it is whole; until then the work lies beside
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import json
@@ -54,7 +53,14 @@ from jaxvision.data.splits import (
 from jaxvision.data.workers import default_processes, map_in_processes
 from jaxvision.errors import InputError
 from jaxvision.preprocessing import Preprocessing, ResizeMode
-from jaxvision.storage import MANIFEST, find_damage, publish, write_json, writing
+from jaxvision.storage import (
+    MANIFEST,
+    find_damage,
+    only_process,
+    publish,
+    write_json,
+    writing,
+)
 from jaxvision.typing import Progress
 
 SHARD = 1024
@@ -218,18 +224,10 @@ _SETTINGS = "settings.json"
 def _alone(config: PrepareConfig) -> Iterator[None]:
     """The folder is there, and no other process works in it."""
     (config.partial / _DONE).mkdir(parents=True, exist_ok=True)
-    lock = os.open(config.partial, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with only_process(config.partial, f"preparing {config.out}"):
         for part in config.partial.rglob(".*.part"):
             part.unlink()
         yield
-    except BlockingIOError as error:
-        raise InputError(
-            f"{config.out}: another process is preparing it; wait for it"
-        ) from error
-    finally:
-        os.close(lock)
 
 
 def _read_about(config: PrepareConfig) -> dict[str, Any] | None:

@@ -28,7 +28,13 @@ import numpy as np
 
 from jaxvision.arrays import restore_arrays, save_arrays
 from jaxvision.errors import InputError
-from jaxvision.storage import find_damage, publish, remove_leftovers, temporary
+from jaxvision.storage import (
+    find_damage,
+    only_process,
+    publish,
+    remove_leftovers,
+    temporary,
+)
 from jaxvision.training.distributed import broadcast, broadcast_arrays, is_main_process
 from jaxvision.typing import PyTree
 
@@ -48,6 +54,20 @@ class Entry:
     """Every leaf by its path in the tree that was saved, such as `params/head/...`."""
     info: dict[str, Any]
     """The plain values that were saved with it."""
+
+
+@contextlib.contextmanager
+def training_alone(folder: Path) -> Iterator[None]:
+    """No one else trains in the folder meanwhile; processes that train as one are one.
+
+    Raises:
+      InputError: another process does.
+    """
+    if not is_main_process():
+        yield
+        return
+    with only_process(folder, "training in it"):
+        yield
 
 
 class CheckpointFolder:

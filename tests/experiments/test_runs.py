@@ -26,7 +26,7 @@ from jaxvision.models import MODELS, create_model
 from jaxvision.models.mlp import MLP
 from jaxvision.pretrained import SOURCES, Pretrained, Report
 from jaxvision.training import sweep
-from jaxvision.training.checkpoint import CheckpointFolder
+from jaxvision.training.checkpoint import CheckpointFolder, training_alone
 from jaxvision.training.state import init_variables
 
 SMALL = (
@@ -205,7 +205,7 @@ def test_each_class_is_left_out_once(run):
 
 
 def test_one_recipe_writes_a_whole_run_folder_and_is_not_trained_again(
-    run, monkeypatch
+    run, capsys, monkeypatch
 ):
     folder, figures = run(
         "part2_mlp", *SPLIT, "--epochs", "6", "--batch-size", "8", seeds=("0", "1")
@@ -220,7 +220,12 @@ def test_one_recipe_writes_a_whole_run_folder_and_is_not_trained_again(
     assert load_classifier(checkpoint_of(folder)).card.recorded["test"]
 
     monkeypatch.setattr("jaxvision.recipe.fit_steps", None)
-    main(part2_mlp.EXPERIMENT, ["--resume", str(checkpoint_of(folder))])
+    resume = ["--resume", str(checkpoint_of(folder))]
+    with training_alone(checkpoint_of(folder)), pytest.raises(SystemExit) as stop:
+        main(part2_mlp.EXPERIMENT, resume)
+    assert stop.value.code == 2
+    assert "another process is training in it; wait for it" in capsys.readouterr().err
+    main(part2_mlp.EXPERIMENT, resume)
     again = json.loads((folder / "results.json").read_text())["figures"]
     for name in ("train_loss", "test_accuracy"):
         assert again[name]["values"] == figures[name]["values"]
