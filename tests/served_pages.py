@@ -35,8 +35,9 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 class Page:
     """A server on a free port, and a client."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, worker: Worker) -> None:
         self.url = url
+        self.worker = worker
         self.port = int(url.rpartition(":")[2])
 
     def request(
@@ -101,7 +102,7 @@ def open_page(
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
-            yield Page(address(listener, host))
+            yield Page(address(listener, host), worker)
         finally:
             server.should_exit = True
             thread.join()

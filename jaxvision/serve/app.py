@@ -144,7 +144,9 @@ class _Routes:
 
     async def pixels(self, request: Request) -> Response:
         image = request.path_params["image"]
-        return await self._png(lambda: png(self._session.pixels(image)))
+        # Not after what is computed: it is what people wait for first.
+        content = await asyncio.to_thread(lambda: png(self._session.pixels(image)))
+        return Response(content, media_type="image/png")
 
     async def classes(self, request: Request) -> Response:
         image, query = request.path_params["image"], request.query_params

@@ -257,10 +257,11 @@ class Session:
         return np.asarray(features_of(self.network.model, jnp.asarray(output)))[0]
 
     def _kept(self, image: str) -> _Kept:
-        if image not in self._images:
-            raise Gone
-        self._images.move_to_end(image)
-        return self._images[image]
+        try:  # several threads ask
+            self._images.move_to_end(image)
+            return self._images[image]
+        except KeyError:
+            raise Gone from None
 
     def _most_excited(
         self, image: str, layer: str, start: int

@@ -1,5 +1,7 @@
 """What the page is told of an image."""
 
+import threading
+
 import numpy as np
 import pytest
 from served_pages import HOSTILE, image_file
@@ -38,6 +40,15 @@ def test_classes_are_those_of_predict(page, image, classifier):
         assert one["probability"] == pytest.approx(
             expected.probabilities[one["label"]], rel=1e-6
         )
+
+
+def test_an_image_is_shown_while_something_is_computed(page, image):
+    computed = threading.Event()
+    page.worker.submit(computed.wait)
+    try:
+        assert page.ask(f"images/{image}/pixels.png").shape == (16, 16, 3)
+    finally:
+        computed.set()
 
 
 @pytest.mark.parametrize(
