@@ -750,7 +750,10 @@ def _hashes(plain: Mapping[str, Any], folder: Path) -> dict[str, str]:
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities `[..., K]` float32 from logits `[..., K]`."""
-    return np.asarray(jax.nn.softmax(jnp.asarray(logits, jnp.float32), axis=-1))
+    # In NumPy: jax would compile each of the five operations first.
+    logits = np.asarray(logits, np.float32)
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
 
 
 def load_classifier(checkpoint: str | Path) -> Classifier:
