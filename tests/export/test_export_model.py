@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from quick_compilation import quick_jit
 
 from jaxvision.errors import InputError
 from jaxvision.metrics import class_logits
@@ -61,7 +62,7 @@ def compare(
     session = onnxruntime.InferenceSession(written.SerializeToString())
     logits, probabilities = session.run(["logits", "probabilities"], {"image": images})
 
-    @jax.jit
+    @quick_jit
     def forward(variables: Any, images: jax.Array) -> jax.Array:
         x = preprocessing.normalize(images)
         return class_logits(jnp.asarray(model.apply(variables, x, train=False)))

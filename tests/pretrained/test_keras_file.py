@@ -336,7 +336,7 @@ def test_files_that_are_missing_cut_off_or_of_another_kind_are_named(tmp_path):
         b"",
         whole[:4],
         b"PK\x03\x04" + whole,
-        *(whole[:n] for n in range(8, len(whole), len(whole) // 20)),
+        *(whole[:n] for n in range(8, len(whole), len(whole) // 10)),
     ):
         (tmp_path / "b.h5").write_bytes(content)
         with pytest.raises(InputError, match=r"b\.h5"):
@@ -351,7 +351,7 @@ def test_damage_never_shows_as_another_error(tmp_path):
     rng = np.random.default_rng(0)
     refused = 0
     # Each is read in a process of its own; tests/fuzz has more of them on request.
-    for _ in range(60):
+    for _ in range(25):
         damaged = bytearray(whole)
         for place in rng.integers(8, len(whole), 3):
             damaged[place] = rng.integers(256)
@@ -360,7 +360,7 @@ def test_damage_never_shows_as_another_error(tmp_path):
             read_weights(tmp_path / "b.h5")
         except InputError:
             refused += 1
-    assert refused > 10
+    assert refused > 4
 
 
 def test_a_file_of_the_other_format_names_the_weights_that_it_may_be(tmp_path):
