@@ -117,7 +117,7 @@ def draw_variables(
     def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         if path[-1].key == "kernel":
             deviation = (2 / math.prod(leaf.shape[:-1])) ** 0.5
-            return rng.normal(0, deviation, leaf.shape).astype(np.float32)
+            return rng.standard_normal(leaf.shape, np.float32) * np.float32(deviation)
         ones = path[-1].key in ("scale", "var")
         return np.full(leaf.shape, 1.0 if ones else 0.0, np.float32)
 

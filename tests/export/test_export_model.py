@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from jax import lax
 from quick_compilation import quick_jit
+from reduced_networks import every_kind, reduced
 
 from jaxvision.errors import InputError
 from jaxvision.metrics import class_logits
-from jaxvision.models import MODELS, Network, create_model
+from jaxvision.models import Network, create_model
 from jaxvision.ops import lax_only
 from jaxvision.preprocessing import Preprocessing
 
@@ -74,27 +75,15 @@ def compare(
     return np.abs(logits - wanted).max() / np.abs(wanted).max(), written
 
 
-def small(name: str) -> dict[str, Any]:
-    """Options that leave few of each kind of block, or narrow ones."""
-    fields = MODELS[name]().__dict__
-    if name == "alexnet":
-        return {"stop_at": "features"}
-    if "blocks" in fields and fields.get("dense"):
-        blocks = tuple(block._replace(features=8) for block in fields["blocks"])
-        return {"blocks": blocks, "dense": (8,) * len(fields["dense"])}
-    if "stages" in fields:
-        first, *_, last = fields["stages"]
-        return {"stages": (first._replace(repeats=2), last._replace(repeats=2))}
-    return {}
-
-
-@pytest.mark.parametrize("name", MODELS)
+@every_kind
 def test_every_network(name: str) -> None:
     size = 64 if name == "alexnet" else 32
+    # Its dense layers are those of the others, and 200 MB.
+    options = {"stop_at": "features"} if name == "alexnet" else {}
     normalizes = name.startswith("efficientnet_v2")
     same = RAW if normalizes else USUAL
     preprocessing = Preprocessing((size, size), mean=same.mean, std=same.std)
-    difference, _ = compare(create_model(name, 5, **small(name)), preprocessing)
+    difference, _ = compare(reduced(name, **options), preprocessing)
     assert difference < 1e-5
 
 
@@ -135,8 +124,7 @@ def test_one_logit_gives_two_classes() -> None:
 
 
 def test_batch_norm_is_gone_and_nothing_is_transposed_inside() -> None:
-    stages = small("mobilenet_v2")["stages"]
-    _, written = compare(create_model("mobilenet_v2", 5, stages=stages))
+    _, written = compare(reduced("mobilenet_v2"))
     kinds = [node.op_type for node in written.graph.node]
     assert kinds[:3] == ["Transpose", "Cast", "BatchNormalization"]  # normalization
     assert {*kinds[3:]} == {

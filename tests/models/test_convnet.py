@@ -147,9 +147,9 @@ def test_weight_norm_of_a_dense_layer_is_torchs():
     ids=["conv", "dense"],
 )
 def test_weight_norm_starts_as_the_layer_without(layer, x):
-    plain = layer.init(jax.random.key(0), x)
     normed = layer.clone(weight_norm=True)
-    variables = normed.init(jax.random.key(0), x)
+    key = jax.random.key(0)
+    plain, variables = quick_jit(lambda x: (layer.init(key, x), normed.init(key, x)))(x)
     np.testing.assert_array_equal(
         variables["params"]["kernel"], plain["params"]["kernel"]
     )
@@ -166,7 +166,7 @@ def test_weight_norm_starts_as_the_layer_without(layer, x):
 
 def test_a_dense_layer_is_drawn_as_torchs():
     x = jnp.zeros((1, 400))
-    params = Dense(300).init(jax.random.key(0), x)["params"]
+    params = quick_jit(Dense(300).init)(jax.random.key(0), x)["params"]
     for leaf in map(np.asarray, params.values()):
         assert 0.95 / 20 < np.abs(leaf).max() <= 1 / 20
         assert abs(float(leaf.mean())) < 0.01
