@@ -36,17 +36,19 @@ def make_network() -> Callable[..., TrainedNetwork]:
         channels = 1 if preprocessing.gray else 3
         variables = init_variables(model, 0, (size, size, channels))
         # Biases and statistics that are not zero and one.
-        variables = jax.tree.map(_moved, variables)
+        variables = jax.tree.map(_moved, jax.device_get(variables))
         return TrainedNetwork(model, variables, preprocessing)
 
     return make
 
 
-def _moved(leaf: jax.Array) -> jax.Array:
+def _moved(leaf: np.ndarray) -> np.ndarray:
     if leaf.ndim > 1:
         return leaf
     generator = np.random.default_rng(leaf.size)
-    return leaf + 0.1 * np.abs(generator.standard_normal(leaf.shape, np.float32))
+    return leaf + np.float32(0.1) * np.abs(
+        generator.standard_normal(leaf.shape, np.float32)
+    )
 
 
 @pytest.fixture(scope="session")
