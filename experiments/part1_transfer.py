@@ -12,6 +12,11 @@ Beside it other networks whose weights come inside packages (extra `classics`), 
 last layers and Gram matrices of a convolution: style tells painters apart. Ridge
 regression on Lite2's Gram matrix: .954 ± .007 (5 seeds). The layers were chosen on
 folds of other seeds, but of the same paintings, so this is slightly optimistic.
+
+What its parts bring, seed by seed (± two standard errors): with the mean in place of
+the Gram matrix -.041 ± .010, Lite2's last layer alone -.070 ± .012, Lite1 in place of
+Lite2 -.007 ± .005, Lite0 -.012 ± .006, an earlier layer (block4d) -.012 ± .005; 320
+pixels bring +.001 ± .005.
 """
 
 import dataclasses
