@@ -9,6 +9,12 @@ time with 5 seeds. Six people of FaceScrub, 70 faces of each, 5 seeds: AUROC .95
 by the highest probability, .952 ± .011 by the energy; where .95 of the known are
 accepted, .34 ± .13 of the unknown are. All six known: test accuracy .989 ± .005. Layer
 and views were chosen on the splits of other seeds.
+
+What its parts bring, seed by seed (± two standard errors), in AUROC and in test
+accuracy: without the mirror images -.014 ± .005 and -.006 ± .005; the last layer in
+place of block5c -.237 ± .027 and -.102 ± .027. Energy or highest logit in place of the
+highest probability: -.002 ± .006 and -.001 ± .006 of AUROC; no temperature: +.001
+± .001.
 """
 
 from collections.abc import Sequence
