@@ -12,7 +12,6 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
-from quick_compilation import quick_jit
 
 from jaxvision.data.decode import decode_image
 from jaxvision.metrics import make_cross_entropy
@@ -79,7 +78,7 @@ def test_logits_and_every_stage_agree_with_keras(name, tmp_path):
     ours = create_model(name, 1000)
     assert set(ours.backbone.layer_names()) == set(stages)
     assert batch_norms(ours, images) == norms
-    run = quick_jit(lambda v, x: ours.apply(v, x, train=False, mutable=["activations"]))
+    run = jax.jit(lambda v, x: ours.apply(v, x, train=False, mutable=["activations"]))
     logits, state = run(variables, images)
     off = {
         stage: relative(np.asarray(state["activations"]["backbone"][stage]), theirs)
@@ -194,7 +193,7 @@ def test_batch_norm_keeps_after_a_step_what_keras_keeps(regime):
     frozen = ("backbone",) if regime == "frozen" else ()
     state = create_state(before, tx, seed=0, frozen=frozen)
     batch = {"image": images, "label": labels, "mask": np.ones(8, bool)}
-    state, _ = quick_jit(step)(state, batch)
+    state, _ = jax.jit(step)(state, batch)
 
     def close(path: Any, ours: jax.Array, theirs: np.ndarray, old: np.ndarray) -> None:
         assert relative(np.asarray(ours), theirs) <= 1e-5, path

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 import pytest
 from drawn_inputs import alexnet_state_dict, normalized_images, vgg_state_dict
-from quick_compilation import quick_jit
 
 from jaxvision.data.decode import decode_image
 from jaxvision.errors import InputError
@@ -52,7 +51,7 @@ def lite(request: pytest.FixtureRequest) -> tuple[str, Logits]:
     """A name, and its logits of up to 8 images by variables, compiled once."""
     name = installed(request.param)
     model = create_model(name, 1000)
-    apply = quick_jit(lambda v, x: model.apply(v, x, train=False))
+    apply = jax.jit(lambda v, x: model.apply(v, x, train=False))
 
     def logits(variables: dict, images: np.ndarray) -> np.ndarray:
         padded = np.zeros((8, *images.shape[1:]), np.float32)
@@ -131,7 +130,7 @@ def test_convolutions_agree_with_torch_on_a_real_image(name, size, shared_data):
     images = source.preprocessing.normalize(image[None])
     model = create_model(source.model, 1, stop_at=source.last_layer)
     backbone = {"params": pretrained.variables["params"]["backbone"]}
-    _, state = quick_jit(
+    _, state = jax.jit(
         lambda v, x: model.backbone.apply(
             v, x, train=False, stop_at=source.last_layer, mutable=["activations"]
         )
@@ -165,7 +164,7 @@ def test_convolutions_give_the_golden_answers(name):
 def test_alexnet_gives_the_golden_logits(alexnet_variables):
     golden = np.load(GOLDEN / "golden_alexnet.npz")["logits"]
     model = create_model("alexnet", 1000)
-    logits = quick_jit(lambda v, x: model.apply(v, x, train=False))(
+    logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(
         alexnet_variables, normalized_images("alexnet")
     )
     assert np.abs(logits - golden).max() <= 1e-4
@@ -181,7 +180,7 @@ def test_alexnet_agrees_with_torch(alexnet_tensors, alexnet_variables, size):
     images = np.tile(normalized_images("alexnet"), (1, 1, 2, 1))
     images = np.ascontiguousarray(images[:, : size[0], : size[1]])
     model = create_model("alexnet", 1000)
-    logits, state = quick_jit(
+    logits, state = jax.jit(
         lambda v, x: model.apply(v, x, train=False, mutable=["activations"])
     )(alexnet_variables, images)
     reference = alexnet(alexnet_tensors)
@@ -220,7 +219,7 @@ def test_vgg_agrees_with_torch(name, depth):
     )
     assert len(report.kept) == 2 * depth
     images = normalized_images(source.name)[:1, :64, :100]
-    run = quick_jit(
+    run = jax.jit(
         lambda v, x: create_model(source.model, 1000).apply(
             v, x, train=False, mutable=["activations"]
         )
