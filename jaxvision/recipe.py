@@ -724,7 +724,7 @@ class _Training:
         """Trains on images, augmented anew in every epoch."""
         recipe, train = self._recipe, self._batches("train")
         assert train is not None  # no class is without training images
-        factor = jax.jit(schedule_factor(recipe.schedule, **self._lengths))
+        factor = schedule_factor(recipe.schedule, **self._lengths)
         peak = recipe.optim.learning_rate
         result = fit_steps(
             self._steps,

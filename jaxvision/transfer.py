@@ -282,7 +282,7 @@ def fit_head(
     val = batches("val") if len(splits["val"]) else None
     lengths = {"steps_per_epoch": train.steps_per_epoch, "epochs": epochs}
     tx = make_optimizer(optim, schedule, **lengths)
-    factor = jax.jit(schedule_factor(schedule or ScheduleConfig(), **lengths))
+    factor = schedule_factor(schedule or ScheduleConfig(), **lengths)
     result = fit(
         head,
         tx,
