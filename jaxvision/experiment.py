@@ -86,7 +86,8 @@ def run_experiment(
         report.
 
     Raises:
-      InputError: bad settings, images or weights; before training starts.
+      InputError: bad settings, images or weights, or another process trains in the
+        folder that is resumed; before training starts.
       Stopped: on Ctrl-C or SIGTERM, after saving.
     """
     with contextlib.ExitStack() as held:

@@ -267,7 +267,8 @@ def train(
       `card.recorded`.
 
     Raises:
-      InputError: bad settings, images or weights; before training starts.
+      InputError: bad settings, images or weights, or another process trains in
+        `folder`; before training starts.
       Interrupted: on Ctrl-C or SIGTERM, after saving into `folder`.
     """
     start = make_start(recipe)
@@ -284,17 +285,19 @@ def train(
     if progress:
         for doubt in doubts(start, dataset):
             print(f"warning: {doubt}", file=sys.stderr)
+    pretrained = start.load_weights()
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="jaxvision-")
             )
+        stack.enter_context(training_alone(Path(folder)))
         bars = TrainingProgress(enabled=progress)
         stack.enter_context(bars)
         classifier, _ = train_seed(
             start,
             dataset,
-            start.load_weights(),
+            pretrained,
             seed=seed,
             folder=Path(folder),
             callback=Callbacks(bars, *callbacks),
@@ -373,12 +376,10 @@ def train_seed(
             folder.mkdir(parents=True, exist_ok=True)
         if not begun:
             dataset.write_splits(folder / SPLITS)
-        with training_alone(folder):
-            run = _Training(
-                start, dataset, pretrained, seed, folder, callback, save_seconds,
-                progress,
-            )  # fmt: skip
-            classifier = run.run()
+        run = _Training(
+            start, dataset, pretrained, seed, folder, callback, save_seconds, progress
+        )
+        classifier = run.run()
     if not measure:
         return classifier, {}
     evaluations = {

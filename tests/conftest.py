@@ -15,6 +15,7 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Shapes of different ranks meet only where the code says how.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+# Whatever the shell says.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 

@@ -1,5 +1,7 @@
 """Where caches lie; files that are whole or not there."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jaxvision.errors import InputError
-from jaxvision.storage import remove_leftovers, write_atomically
+from jaxvision.storage import only_process, remove_leftovers, write_atomically
 
 NO_HOME = """
 from pathlib import Path
@@ -85,3 +87,20 @@ def test_pieces_are_written_as_they_come(tmp_path):
         write_atomically(tmp_path / "a", broken())
     assert (tmp_path / "a").read_bytes() == bytes(range(5))
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_where_folders_cannot_be_locked_nobody_is_kept_out(tmp_path, monkeypatch):
+    """As on some file systems of several machines."""
+
+    def refuse(*_):
+        raise OSError(errno.EBADF, "no locks here")
+
+    with only_process(tmp_path, "busy"):
+        with (
+            pytest.raises(InputError, match="another process is busy"),
+            only_process(tmp_path, "busy"),
+        ):
+            raise AssertionError("two at once")
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        with only_process(tmp_path, "busy"):
+            pass

@@ -58,14 +58,17 @@ class Entry:
 
 @contextlib.contextmanager
 def training_alone(folder: Path) -> Iterator[None]:
-    """No one else trains in the folder meanwhile; processes that train as one are one.
+    """The folder is there, and no one else trains in it meanwhile; processes that
+    train as one are one.
 
     Raises:
-      InputError: another process does.
+      InputError: another process does, or it cannot be made.
     """
     if not is_main_process():
         yield
         return
+    with _named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with only_process(folder, "training in it"):
         yield
 
