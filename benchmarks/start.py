@@ -59,7 +59,7 @@ def first_step(*, quick: bool) -> Result:
     """Seconds until fine-tuning shows its first step: cold, and with compiled programs
     kept from an earlier start."""
     rounds = 1 if quick else 3
-    command = [sys.executable, "-c", _FIRST_STEP, *FINETUNE, "--head-epochs", "0"]
+    command = [sys.executable, "-c", _FIRST_STEP, *FINETUNE]
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "cache"
         # Draws the images and converts the weights, which is another matter.

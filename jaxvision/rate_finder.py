@@ -98,7 +98,7 @@ def find_learning_rate(
 ) -> FoundRate:
     """Suggests a learning rate for a recipe, by one short training of it.
 
-    With method full the head is trained first, as in `train`.
+    Where the recipe trains the head first (`head_epochs`), so does this.
 
     Args:
       data: labeled images; divided for the seed, unless they came with splits.

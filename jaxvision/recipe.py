@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -633,15 +633,14 @@ class _Training:
         return ("backbone",) if self._recipe.method == "head" else ()
 
     def _with_head(self, variables: dict[str, PyTree]) -> dict[str, PyTree]:
-        """The variables that all is trained from: with method full, with a trained
-        head."""
+        """The variables that all is trained from: where the recipe says so, with a
+        trained head."""
         recipe = self._recipe
-        if recipe.method == "full" and recipe.head_epochs:
+        epochs = recipe.epochs_of_head(self._lengths["steps_per_epoch"])
+        if epochs:
             optim = OptimConfig("adam", recipe.head_learning_rate)
             schedule = ScheduleConfig("cosine")
-            variables, _, _ = self._train_head(
-                variables, optim, schedule, recipe.head_epochs, None
-            )
+            variables, _, _ = self._train_head(variables, optim, schedule, epochs, None)
         return variables
 
     @cached_property
@@ -881,6 +880,10 @@ def extract_views(
     """
     views = recipe.views if recipe.on_features else 1
     with Progress("features", unit="images", enabled=progress) as report:
+
+        def tell(view: int, done: int, total: int) -> None:
+            report(view * total + done, views * total)
+
         return np.stack(
             [
                 extract_features(
@@ -891,7 +894,7 @@ def extract_views(
                     augment=recipe.augment if view else None,
                     seed=view,
                     cache=features_folder(),
-                    progress=report,
+                    progress=partial(tell, view),
                 )
                 for view in range(views)
             ]

@@ -64,6 +64,12 @@ class ScheduleConfig:
     """Epochs over which the rate first rises linearly from zero."""
 
 
+SHORT_TRAINING, HEAD_EPOCHS = 50, 100
+"""Steps below which the head is trained alone first, and for how long. Paintings and
+faces at 96 px, 3 seeds: in 112 and 64 steps validation accuracies are .02 and .03
+higher without; in 56 alike; in 16 .09 lower."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How a classifier is made of labeled images: plain values, and all of them.
@@ -81,8 +87,7 @@ class Recipe:
     method: Method = "full"
     """scratch: fresh weights, everything is trained; with a `solver`, the head alone.
     features: a head on the features of the pretrained network, which are computed once.
-    head: the head, on augmented images. full: the head on features, and then
-    everything."""
+    head: the head, on augmented images. full: everything."""
     weights: Path | None = None
     """File with the pretrained weights, in place of a download."""
     image_size: Annotated[int, Bounds(1)] = 224
@@ -149,9 +154,10 @@ class Recipe:
     views: Annotated[int, Bounds(1)] = 1
     """With method features or a `solver`: versions of each image to learn from, the
     image itself and random ones (`augment`), in as many fewer epochs."""
-    head_epochs: Annotated[int, Bounds(0)] = 100
-    """With method full: epochs of the head alone, on features, before all is
-    trained."""
+    head_epochs: Annotated[int, Bounds(0)] | None = None
+    """With method full: epochs of the head alone, on features, before all is trained.
+    None: 100 before a training of fewer than 50 steps, in which a fresh head learns too
+    little, and none before a longer one, which ends better without."""
     head_learning_rate: Annotated[float, Bounds(0, above=True)] = 1e-3
     """Peak learning rate (Adam, cosine) of those epochs."""
     freeze_bn: bool = True
@@ -204,6 +210,14 @@ class Recipe:
         """Whether the backbone stays as it begins: its features are computed once."""
         return self.method == "features" or self.solved
 
+    def epochs_of_head(self, steps_per_epoch: int) -> int:
+        """For how long the head is trained alone before all is."""
+        if self.method != "full":
+            return 0
+        if self.head_epochs is not None:
+            return self.head_epochs
+        return HEAD_EPOCHS if self.epochs * steps_per_epoch < SHORT_TRAINING else 0
+
 
 def idle_settings(recipe: Recipe) -> dict[str, str]:
     """The settings that play no part in a recipe.
@@ -252,7 +266,7 @@ def idle_settings(recipe: Recipe) -> dict[str, str]:
         note("where the backbone is not trained", "optim.backbone_lr_multiplier")
     if method != "full":
         note(f"with `method` {method}", "head_epochs", "head_learning_rate")
-    elif not recipe.head_epochs:
+    elif recipe.head_epochs == 0:
         note("with `head_epochs` 0", "head_learning_rate")
     if not recipe.augment.pca_color:
         idle.setdefault("augment.pca_per_pixel", "with `augment.pca_color` 0")

@@ -15,8 +15,9 @@ from jaxvision.data.dataset import DataConfig
 from jaxvision.data.splits import SplitConfig
 from jaxvision.errors import InputError
 from jaxvision.linear_heads import fit_ridge
-from jaxvision.recipe import Recipe, doubts, make_start
-from jaxvision.settings import OptimConfig, ScheduleConfig
+from jaxvision.recipe import Recipe, doubts, extract_views, make_card, make_start
+from jaxvision.report.progress import Progress
+from jaxvision.settings import AugmentConfig, OptimConfig, ScheduleConfig
 from jaxvision.training.loop import Callbacks, Interrupted
 from jaxvision.training.state import init_variables
 from jaxvision.transfer import extract_features
@@ -227,6 +228,25 @@ def test_a_head_is_solved_on_features_of_a_fresh_network(data, network):
         rtol=1e-3,
         atol=1e-5,
     )
+
+
+def test_progress_counts_the_images_of_all_views(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path))
+    told = []
+    monkeypatch.setattr(Progress, "__call__", lambda _, *counts: told.append(counts))
+    recipe = MLP.replace(
+        solver="ridge", views=3, augment=AugmentConfig(horizontal_flip=0.5)
+    )
+    start = make_start(recipe)
+    decoded = data.decode(start.preprocessing)
+    model = make_card(start, decoded.classes).create_model()
+    variables = init_variables(model, 0, (12, 12, 3))
+    features = extract_views(recipe, model, variables, decoded, progress=False)
+    count = len(decoded.images)
+    assert features.shape[:2] == (3, count)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert {total for _, total in told} == {3 * count}
+    assert told[-1] == (3 * count, 3 * count)
 
 
 def test_a_recipe_survives_json():

@@ -23,6 +23,7 @@ from jaxvision.settings import (
     ScheduleConfig,
     idle_settings,
 )
+from jaxvision.typing import Row
 
 OTHER = {
     "schedule.gamma": 0.3,
@@ -129,6 +130,19 @@ def test_what_was_given_and_plays_no_part_is_named_at_the_start():
     )
     (line,) = idle_lines(tables, settings)
     assert line.startswith("`schedule.gamma`")
+
+
+def test_short_trainings_begin_with_the_head():
+    recipe = Recipe(epochs=10)
+    assert [recipe.epochs_of_head(steps) for steps in (4, 5)] == [100, 0]
+    assert recipe.replace(head_epochs=3).epochs_of_head(5) == 3
+    assert recipe.replace(head_epochs=0).epochs_of_head(1) == 0
+    assert recipe.replace(method="head").epochs_of_head(1) == 0
+    # The second of two epochs, as in a run that was continued.
+    for step, said in ((8, "the head is trained first"), (10, "; everything is")):
+        history: list[Row] = [{"epoch": 2, "step": step}]
+        trial = Trial(recipe, seed=0, history=history, seconds=1.0, folder=None)
+        assert said in how_it_was_done([trial])
 
 
 def test_the_report_says_what_plays_no_part():

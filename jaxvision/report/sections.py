@@ -69,7 +69,7 @@ METHODS = {
     "scratch": "everything is trained from fresh weights",
     "features": "only the head is trained, on the features of the frozen backbone",
     "head": "only the head is trained, on augmented images",
-    "full": "the head is trained first, then everything",
+    "full": "everything is trained",
 }
 
 OUT_OF_FOLD = "out_of_fold"
@@ -257,6 +257,9 @@ def how_it_was_done(trials: Sequence[Trial]) -> str:
     done = METHODS[recipe.method]
     if recipe.method == "scratch" and recipe.solved:
         done = "only the head is solved, on the features of the fresh network"
+    history = trials[0].history
+    if history and recipe.epochs_of_head(history[0]["step"] // history[0]["epoch"]):
+        done = "the head is trained first, then everything"
     text += f"; {done}."
     if recipe.pretrained:
         text += f" Weights: {escape(start.weights)}."
