@@ -18,6 +18,9 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 # Whatever the shell says.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+# Tests run side by side: threads of NumPy's and PyTorch's products would only wait for
+# each other.
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
 
 # What a shell starts in the background ignores Ctrl-C, and so would all that tests send
 # it to.

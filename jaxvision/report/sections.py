@@ -258,8 +258,10 @@ def how_it_was_done(trials: Sequence[Trial]) -> str:
     if recipe.method == "scratch" and recipe.solved:
         done = "only the head is solved, on the features of the fresh network"
     history = trials[0].history
-    if history and recipe.epochs_of_head(history[0]["step"] // history[0]["epoch"]):
-        done = "the head is trained first, then everything"
+    if history:
+        steps_per_epoch = round(history[0]["step"] / history[0]["epoch"])
+        if recipe.epochs_of_head(steps_per_epoch):
+            done = "the head is trained first, then everything"
     text += f"; {done}."
     if recipe.pretrained:
         text += f" Weights: {escape(start.weights)}."
