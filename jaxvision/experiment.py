@@ -39,7 +39,7 @@ from jaxvision.recipe import (
     make_start,
     train_seed,
 )
-from jaxvision.report.formats import format_line, format_names
+from jaxvision.report.formats import format_count, format_line, format_names
 from jaxvision.report.progress import Progress, TrainingProgress
 from jaxvision.report.run_folder import (
     HistoryCallback,
@@ -611,16 +611,16 @@ def announce(dataset: DecodedDataset) -> None:
         print(dataset.pairs_note)
     if dataset.duplicates:
         print(
-            f"{len(dataset.duplicates)} groups of identical images, each kept "
-            f"together; {len(dataset.conflicts)} of them in several classes",
+            f"{format_count(len(dataset.duplicates), 'group')} of identical images, "
+            f"kept together; {len(dataset.conflicts)} in several classes",
             file=sys.stderr,
         )
     if dataset.similar:
         apart = sum(pair.split != pair.other_split for pair in dataset.similar)
         parts = "splits" if dataset.config.folds is None else "folds"
         print(
-            f"{len(dataset.similar)} pairs of nearly identical images, {apart} of them "
-            f"in different {parts} (similar_images.csv in the run folder)",
+            f"{format_count(len(dataset.similar), 'pair')} of nearly identical images, "
+            f"{apart} in different {parts} (similar_images.csv in the run folder)",
             file=sys.stderr,
         )
 

@@ -92,7 +92,7 @@ def test_all_seeds_are_measured_and_written(trained, tmp_path, capsys) -> None:
         "curves.png",
         "contact_sheet.png",
         "robustness.csv",
-        "2 seed(s)",
+        "2 seeds",
         "±",
     ):
         assert words in report

@@ -47,7 +47,7 @@ from jaxvision.explain.weights import (
     top_activating_images,
 )
 from jaxvision.report import markdown
-from jaxvision.report.formats import format_figure, format_mean_sd
+from jaxvision.report.formats import format_count, format_figure, format_mean_sd
 from jaxvision.report.progress import Progress
 from jaxvision.report.run_folder import (
     DataSummary,
@@ -467,7 +467,8 @@ def _checks_section(
             markdown.Table(["method", "correlation with a random head's map"], rows),
             markdown.Text(
                 "Spearman's rank correlation of absolute values, mean ± sd over "
-                f"{len(checks)} seed(s) of {len(checks[0].differences)} images. Near "
+                f"{format_count(len(checks), 'seed')} of "
+                f"{format_count(len(checks[0].differences), 'image')}. Near "
                 "1, a map shows the image and not what the network learned "
                 "(arXiv:1810.03292). Integrated gradients missed the difference of the "
                 f"logits by {100 * gap.mean:.2g} % of all differences together, and by "

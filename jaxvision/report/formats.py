@@ -42,6 +42,11 @@ def format_value(value: float | Sequence[float]) -> str:
     return " to ".join(map(_short, values))
 
 
+def format_count(number: int, noun: str) -> str:
+    """`1 epoch`, `2 epochs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def format_words(name: str) -> str:
     """`best_val_accuracy` in words."""
     words = name.replace("_", " ").replace(" f1", " F1")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from jaxvision.report.formats import format_duration, format_figure
+from jaxvision.report.formats import format_count, format_duration, format_figure
 from jaxvision.training.history import val_score
 from jaxvision.typing import Row
 
@@ -74,8 +74,9 @@ class TrainingProgress:
         self._first: tuple[float, int] | None = None
         self._sums: dict[str, list[float]] = {}
         line = (
-            f"{self._named()}{num_examples} images, {total_epochs} epochs of "
-            f"{steps_per_epoch} steps"
+            f"{self._named()}{format_count(num_examples, 'image')}, "
+            f"{format_count(total_epochs, 'epoch')} of "
+            f"{format_count(steps_per_epoch, 'step')}"
         )
         if start_step:
             line += f"; continues after step {start_step}"

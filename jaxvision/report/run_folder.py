@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Self
 import jaxvision
 from jaxvision.config import to_plain
 from jaxvision.errors import InputError
-from jaxvision.report.formats import format_mean_sd
+from jaxvision.report.formats import format_count, format_mean_sd
 from jaxvision.storage import (
     csv_text,
     remove_leftovers,
@@ -410,7 +410,7 @@ def print_run(
     demo = " (demo data)" if is_demo else ""
     for one in measurements:
         spread = format_mean_sd(one.mean, one.sd)
-        print(f"{one.name}: {spread}, {len(one.values)} seed(s){demo}")
+        print(f"{one.name}: {spread}, {format_count(len(one.values), 'seed')}{demo}")
     if checkpoint is not None:
         print(f"checkpoint: {checkpoint}")
     print(f"report: {run.path / 'report.md'}")

@@ -32,6 +32,7 @@ from jaxvision.recipe import make_card, make_start
 from jaxvision.report import markdown
 from jaxvision.report.compare import SDS, VERDICTS, Comparison, compare, published_row
 from jaxvision.report.formats import (
+    format_count,
     format_figure,
     format_mean_sd,
     format_value,
@@ -432,7 +433,8 @@ def _confusion(run: RunFolder, trials: Sequence[Trial]) -> Section:
     image = Image(
         "confusion_matrix.png",
         "For each true class, how many images were given each name.",
-        f"The {found.split} images of {len(trials)} seed(s), counted together.",
+        f"The {found.split} images of {format_count(len(trials), 'seed')}, counted "
+        "together.",
     )
     blocks: list[markdown.Block] = [image]
     if len(found.classes) > plotting.WRITTEN_CLASSES:
@@ -483,7 +485,8 @@ def _classes(trials: Sequence[Trial]) -> Section:
         for label, name in enumerate(found[0].classes)
     ]
     header = ["class", "images", "precision", "recall", "F1"]
-    note = Text(f"The {found[0].split} images, mean over {len(trials)} seed(s) ± sd.")
+    seeds = format_count(len(trials), "seed")
+    note = Text(f"The {found[0].split} images, mean over {seeds} ± sd.")
     return Section("Classes", [Table(header, rows), note])
 
 
@@ -732,7 +735,8 @@ def _caption(results: Results, table: RecipeTable, rows: Sequence[str]) -> str:
     last = results.swept or table.recipes[rows[0]].select == "last"
     epoch = "the last epoch" if last else "the epoch that was best in validation"
     text = (
-        f"Mean ± sample standard deviation over {len(config.seeds)} seed(s) "
+        "Mean ± sample standard deviation over "
+        f"{format_count(len(config.seeds), 'seed')} "
         f"({', '.join(map(str, config.seeds))}), after {epoch}."
     )
     if results.folds is not None:
@@ -740,7 +744,8 @@ def _caption(results: Results, table: RecipeTable, rows: Sequence[str]) -> str:
     if shared:
         text += f" All rows: {escape(_listed(shared))}."
     if config.max_epochs:
-        text += f" No row was given more than {config.max_epochs} epochs."
+        most = format_count(config.max_epochs, "epoch")
+        text += f" No row was given more than {most}."
     return f"*{text}*"
 
 

@@ -23,7 +23,7 @@ from jaxvision.data.dataset import DecodedDataset
 from jaxvision.data.transforms import TRANSFORMS
 from jaxvision.errors import InputError
 from jaxvision.report import markdown
-from jaxvision.report.formats import format_figure, format_mean_sd
+from jaxvision.report.formats import format_count, format_figure, format_mean_sd
 from jaxvision.report.progress import Progress
 from jaxvision.report.run_folder import (
     DataSummary,
@@ -434,10 +434,10 @@ def _table_section(network: NetworkRobustness, prefixed: bool) -> markdown.Secti
             rows.append([_words(name), TRANSFORMS[name].unit, *cells])
     split = plotting.SPLITS[network.split][0]
     note = markdown.Text(
-        f"Accuracy on {len(network.images[0])} {split} images, {len(network.rows)} "
-        "seed(s), behind the strength. A change that has a direction has one for each "
-        "image, the same at all strengths. [robustness.csv](robustness.csv) has every "
-        "figure."
+        f"Accuracy on {len(network.images[0])} {split} images, "
+        f"{format_count(len(network.rows), 'seed')}, behind the strength. A change "
+        "that has a direction has one for each image, the same at all strengths. "
+        "[robustness.csv](robustness.csv) has every figure."
     )
     header = ["change", "strength in", "1 (weakest)", "2", "3", "4", "5 (strongest)"]
     tables = [markdown.Table(["images", "accuracy"], simple)]

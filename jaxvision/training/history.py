@@ -40,4 +40,6 @@ def end_reason(history: Sequence[Row], *, epochs: int, patience: int | None) -> 
         best_epoch = scores.index(best) + 1 if best > WORST else 0
         if len(history) - best_epoch >= patience:
             return f"no better epoch in {patience}"
-    return f"{epochs} epochs" if len(history) >= epochs else ""
+    if len(history) < epochs:
+        return ""
+    return "1 epoch" if epochs == 1 else f"{epochs} epochs"

@@ -113,7 +113,7 @@ def test_part1_shows_tables_beside_published_figures_and_shares_finished_rows(
         "| conv2 | 10×10×16 | 6416 | 640000 | 13×13 | 4×4 |",
         "Niaz, 1.2",
         "other data",
-        "No row was given more than 1 epochs",
+        "No row was given more than 1 epoch",
         "baseline.png",
     ):
         assert words in report

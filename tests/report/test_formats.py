@@ -5,6 +5,7 @@ import math
 import pytest
 
 from jaxvision.report.formats import (
+    format_count,
     format_duration,
     format_figure,
     format_mean_sd,
@@ -60,6 +61,11 @@ def test_mean_and_sd(mean: float | None, sd: float | None, text: str) -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+def test_count() -> None:
+    counts = [format_count(number, "seed") for number in (0, 1, 2)]
+    assert counts == ["0 seeds", "1 seed", "2 seeds"]
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ def test_bars_within_bars() -> None:
         with Progress("decoding", console=console) as progress:
             progress(2, 2)
         training.on_step(1, 32, None)
-        training.on_finish("1 epochs")
+        training.on_finish("1 epoch")
     assert "decoding: 2 images" in shown(console)
     assert written(console).rindex(SHOW) > written(console).rindex(HIDE)
 
@@ -245,10 +245,10 @@ def test_bars_within_bars() -> None:
 def test_everything_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with TrainingProgress() as progress:
         progress.on_start(1, 4, 0, 128)
-        progress.on_finish("1 epochs")
+        progress.on_finish("1 epoch")
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("128 images, 1 epochs of 4 steps\n")
+    assert captured.err.startswith("128 images, 1 epoch of 4 steps\n")
 
 
 def test_results_on_stdout_are_not_drawn_into_the_bars(

@@ -184,7 +184,7 @@ def test_one_recipe_shows_its_classifier(tmp_path, capsys):
     assert {"test_accuracy", "val_macro_f1", "train_loss", "test_auc"} <= set(figures)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("test_accuracy: ")
-    assert printed[0].endswith(", 2 seed(s)")
+    assert printed[0].endswith(", 2 seeds")
     assert printed[1:] == [
         f"checkpoint: {tmp_path / 'networks'}",
         f"report: {found.run.path / 'report.md'}",
