@@ -14,7 +14,7 @@ Longer and with more of what keeps it from learning by heart, .867 ± .012 (six 
     --optim.optimizer adamw --optim.weight-decay 0.1 --augment.translation 0.04
 
 A wide hidden layer that stays random under a ridge regression, .877 ± .031 on the same
-images, .881 ± .016 with `jaxvision evaluate CHECKPOINT --tta flip` (5 seeds, 5 min):
+images, .881 ± .017 with `jaxvision evaluate CHECKPOINT --tta flip` (5 seeds, 5 min):
 
     --scaling standardize --solver ridge --hidden 16000 --views 12
     --augment.translation 0.04
