@@ -22,6 +22,7 @@ from jaxvision.storage import (
     cache_folder,
     file_sha256,
     remove_leftovers,
+    remove_oldest,
     write_atomically,
 )
 
@@ -65,7 +66,7 @@ def use_compilation_cache() -> str | None:
         if _others_may_write(folder):
             return f"others may write to {folder}, and what lies there is executed"
         _remove_damaged(folder)
-        _remove_oldest(folder, _MOST_BYTES)
+        remove_oldest(folder, _MOST_BYTES)
     except OSError as error:
         return f"{folder}: {error.strerror or error}"
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
@@ -131,7 +132,7 @@ def _remove_damaged(folder: Path) -> None:
             # Of bytes: damage may leave no text.
             used = program.stat()
             whole = digest.read_bytes() == file_sha256(program).encode()
-            # Looking is no use, see `_remove_oldest`.
+            # Looking is no use, see `storage.remove_oldest`.
             os.utime(program, ns=(used.st_atime_ns, used.st_mtime_ns))
         except FileNotFoundError:  # no hash, or another process is at the same
             whole = False
@@ -172,21 +173,3 @@ def _others_may_write(folder: Path) -> bool:
         return False
     status = folder.stat()
     return status.st_uid != os.getuid() or bool(status.st_mode & 0o022)
-
-
-def _remove_oldest(folder: Path, most_bytes: int) -> None:
-    """Removes what has not been read for longest until the rest is small enough."""
-    entries = []
-    for path in folder.iterdir():
-        try:
-            status = path.stat()
-        except FileNotFoundError:  # another process is at the same
-            continue
-        used = max(status.st_atime, status.st_mtime)
-        entries.append((used, path, status.st_size))
-    total = sum(size for _, _, size in entries)
-    for _, path, size in sorted(entries):
-        if total <= most_bytes:
-            break
-        path.unlink(missing_ok=True)
-        total -= size

@@ -125,6 +125,25 @@ def remove_leftovers(folder: Path) -> None:
         return
 
 
+def remove_oldest(folder: Path, most_bytes: int) -> None:
+    """Removes the files of a folder that have not been read for longest, until the
+    rest is small enough."""
+    entries = []
+    for path in folder.iterdir():
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # another process is at the same
+            continue
+        used = max(status.st_atime, status.st_mtime)
+        entries.append((used, path, status.st_size))
+    total = sum(size for _, _, size in entries)
+    for _, path, size in sorted(entries):
+        if total <= most_bytes:
+            break
+        path.unlink(missing_ok=True)
+        total -= size
+
+
 def _lives(process: int) -> bool:
     if not hasattr(os, "getuid"):  # Windows, where asking would end it
         return True

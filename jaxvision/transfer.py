@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from jaxvision.data.dataset import DecodedDataset
 from jaxvision.data.loader import Batches
 from jaxvision.data.splits import deal_folds
 from jaxvision.data.transforms import AugmentConfig, check_on_host
+from jaxvision.errors import InputError
 from jaxvision.linear_heads import fit_logistic, fit_ridge
 from jaxvision.metrics import Loss, class_logits
 from jaxvision.models import Backbone, Network, pool_features
@@ -32,6 +34,7 @@ from jaxvision.settings import Solver
 from jaxvision.storage import (
     file_sha256,
     remove_leftovers,
+    remove_oldest,
     write_atomically,
     writing,
 )
@@ -42,6 +45,9 @@ from jaxvision.training.parallel import Runner, keep_programs
 from jaxvision.training.state import create_state, init_variables
 from jaxvision.training.step import EvalStep, Normalize
 from jaxvision.typing import Batch, PyTree
+
+MOST_KEPT = 8 * 2**30
+"""Bytes of features in the cache."""
 
 INNER_FOLDS = 5
 """Of the training images, by which logistic regression chooses its penalty."""
@@ -169,7 +175,8 @@ def extract_features(
       batch_size: images at once, over all devices.
       augment: random changes of each image; none if None.
       seed: of those changes.
-      cache: folder for the file; None: none is written.
+      cache: folder for the file, which holds up to `MOST_KEPT` bytes; None: none is
+        written. A file that can't be written is named on standard error.
       progress: told (images done, images in all).
       runner: on which devices; None: all, those of other processes too.
 
@@ -213,7 +220,10 @@ def extract_features(
             progress(min(len(rows) * batch_size, len(everything)), len(everything))
     features = np.concatenate(rows)[: len(everything)]
     if path is not None and is_main_process():
-        _write(path, features)
+        try:
+            _write(path, features)
+        except InputError as error:  # they are here all the same
+            print(f"warning: features are not kept: {error}", file=sys.stderr)
     return features
 
 
@@ -461,7 +471,8 @@ def _read(path: Path) -> np.ndarray | None:
 
 
 def _write(path: Path, features: np.ndarray) -> None:
-    """The digest comes last: an array without its own is not read."""
+    """The digest comes last: an array without its own is not read. What has not been
+    read for longest goes."""
     buffer = io.BytesIO()
     np.save(buffer, features, allow_pickle=False)
     content = buffer.getvalue()
@@ -471,3 +482,5 @@ def _write(path: Path, features: np.ndarray) -> None:
     write_atomically(path, content)
     digest = hashlib.sha256(content).hexdigest()
     write_atomically(path.with_suffix(".sha256"), digest.encode())
+    with writing(path.parent):
+        remove_oldest(path.parent, MOST_KEPT)

@@ -143,12 +143,3 @@ def test_a_folder_that_cannot_be_made_stops_nothing(settings, tmp_path):
     (tmp_path / "xla").write_text("in the way")
     assert str(tmp_path) in compilation_cache.use_compilation_cache()
     assert settings == {}
-
-
-def test_what_was_used_last_stays(tmp_path):
-    for age, name in enumerate("dcba"):
-        path = tmp_path / name
-        path.write_bytes(bytes(10))
-        os.utime(path, (1e9 - age, 1e9 - age))
-    compilation_cache._remove_oldest(tmp_path, most_bytes=25)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "d"]

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from jaxvision.errors import InputError
-from jaxvision.storage import only_process, remove_leftovers, write_atomically
+from jaxvision.storage import (
+    only_process,
+    remove_leftovers,
+    remove_oldest,
+    write_atomically,
+)
 
 NO_HOME = """
 from pathlib import Path
@@ -104,3 +109,12 @@ def test_where_folders_cannot_be_locked_nobody_is_kept_out(tmp_path, monkeypatch
         monkeypatch.setattr(fcntl, "flock", refuse)
         with only_process(tmp_path, "busy"):
             pass
+
+
+def test_what_was_used_last_stays(tmp_path):
+    for age, name in enumerate("dcba"):
+        path = tmp_path / name
+        path.write_bytes(bytes(10))
+        os.utime(path, (1e9 - age, 1e9 - age))
+    remove_oldest(tmp_path, most_bytes=25)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "d"]

@@ -112,6 +112,29 @@ def test_features_are_cached_under_all_they_depend_on(
     np.testing.assert_array_equal(fixed, first)
 
 
+def test_the_cache_has_a_limit_and_may_be_full(
+    dataset, network, tmp_path, monkeypatch, capsys
+):
+    model, variables = network
+    options = {"batch_size": 4, "cache": tmp_path}
+    features = extract_features(model, variables, dataset, **options)
+    monkeypatch.setattr("jaxvision.transfer.MOST_KEPT", features.nbytes + 500)
+    changed = jax.tree.map(lambda x: x + 1, variables)
+    others = extract_features(model, changed, dataset, **options)
+    (kept,) = tmp_path.glob("*.npy")
+    np.testing.assert_array_equal(np.load(kept), others)
+
+    def full(*_):
+        raise InputError("no space left")
+
+    monkeypatch.setattr("jaxvision.transfer.write_atomically", full)
+    again = extract_features(model, variables, dataset, **options)
+    np.testing.assert_array_equal(again, features)
+    assert capsys.readouterr().err == (
+        "warning: features are not kept: no space left\n"
+    )
+
+
 @pytest.mark.parametrize(("pooling", "width"), [("mean", 5), ("gram", 15)])
 def test_pooled_features_forget_the_places(pooling, width):
     rng = np.random.default_rng(0)
