@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -124,6 +124,7 @@ def measure(name: SectionName, config: Config) -> Iterator["Result"]:
 def main(config: Config) -> None:
     """Measures, and writes after every part; status 1 if one of them failed."""
     _check_torch()
+    _check_networks(config.networks)
     folder = RunFolder.create("benchmarks", root=config.runs)
     found: dict[str, list[Result]] = {}
     problems: dict[str, str] = {}
@@ -211,6 +212,18 @@ def _check_torch() -> None:
         raise InputError(
             "the benchmarks compare with PyTorch: pip install -e '.[parity]'"
         ) from None
+
+
+def _check_networks(names: Sequence[str]) -> None:
+    from benchmarks.networks import CASES
+
+    for name in names:
+        if name not in CASES:
+            raise InputError(
+                f"is not timed; choose among {', '.join(CASES)}",
+                setting="networks",
+                value=name,
+            )
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from benchmarks import networks
-from benchmarks.__main__ import Config, write
+from benchmarks.__main__ import Config, main, write
 from benchmarks.harness import Rates, Result, Timing, Work, milliseconds, time_in_turn
 from benchmarks.networks import CASES, Case, check_same, make_problem
 from benchmarks.torch_twin import channels_first, torch_twin
+from jaxvision.errors import InputError
 from jaxvision.models import MODELS, efficientnet, resnet
 from jaxvision.preprocessing import Preprocessing
 from jaxvision.report.run_folder import RunFolder
@@ -182,3 +183,9 @@ def test_the_page_says_what_was_measured_and_what_failed(tmp_path):
     values = json.loads((folder.path / "benchmarks.json").read_text("utf-8"))
     assert values["figures"]["networks"][0]["rows"] == [{"x": 1}]
     assert values["versions"]["torch"] == torch.__version__
+
+
+def test_a_network_that_is_not_timed_is_named_before_anything_is(tmp_path):
+    with pytest.raises(InputError, match=r"convnet.*choose among simple_cnn"):
+        main(Config(networks=("mlp", "convnet"), runs=tmp_path))
+    assert not any(tmp_path.iterdir())
