@@ -18,6 +18,9 @@ images, .881 ± .017 with `jaxvision evaluate CHECKPOINT --tta flip` (5 seeds, 5
 
     --scaling standardize --solver ridge --hidden 16000 --views 12
     --augment.translation 0.04
+
+Of these .881, the views bring .039 ± .035 (two standard errors, seed by seed), shifts
+among them .019 ± .007, and 16,000 units in place of 2,000 .029 ± .016.
 """
 
 from experiments.published import published
