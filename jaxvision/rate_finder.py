@@ -102,8 +102,8 @@ def find_learning_rate(
 
     Args:
       data: labeled images; divided for the seed, unless they came with splits.
-      recipe: how to train; its learning rate, schedule, epochs and what selects an
-        epoch play no part.
+      recipe: how to train; its learning rate, schedule and what selects an epoch play
+        no part, nor do its epochs but for whether the head is trained first.
       seed: as of `train`.
       lowest: learning rate of the first step.
       highest: that of the last.
@@ -224,9 +224,11 @@ def _found(options: RateConfig, rates: np.ndarray, losses: np.ndarray) -> FoundR
 
 def idle_in_range_test(recipe: Recipe) -> dict[str, str]:
     """Settings of a recipe that play no part in a range test, and why."""
-    names = ["optim.learning_rate", "epochs", "patience", "select", "ema_decay"]
+    names = ["optim.learning_rate", "patience", "select", "ema_decay"]
     names += ["progressive_sizes", "progressive_share"]
     names += [f"schedule.{f.name}" for f in dataclasses.fields(recipe.schedule)]
     if recipe.method == "features":
         names.append("views")
+    if recipe.method != "full" or recipe.head_epochs is not None:
+        names.append("epochs")  # else they decide whether the head is trained first
     return dict.fromkeys(names, IDLE)

@@ -157,6 +157,15 @@ def test_a_solved_head_has_no_rate(photos):
         jv.find_learning_rate(jv.load_dataset(photos), recipe)
 
 
+@pytest.mark.parametrize(
+    ("changes", "idle"),
+    [({}, False), ({"head_epochs": 0}, True), ({"method": "head"}, True)],
+)
+def test_epochs_count_where_they_decide_on_the_head(changes, idle):
+    found = jaxvision.rate_finder.idle_in_range_test(jv.Recipe(**changes))
+    assert ("epochs" in found) == idle
+
+
 def test_the_command_leaves_a_run_folder(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = (

@@ -23,7 +23,6 @@ from jaxvision.settings import (
     ScheduleConfig,
     idle_settings,
 )
-from jaxvision.typing import Row
 
 OTHER = {
     "schedule.gamma": 0.3,
@@ -138,10 +137,13 @@ def test_short_trainings_begin_with_the_head():
     assert recipe.replace(head_epochs=3).epochs_of_head(5) == 3
     assert recipe.replace(head_epochs=0).epochs_of_head(1) == 0
     assert recipe.replace(method="head").epochs_of_head(1) == 0
-    # The second of two epochs, as in a run that was continued.
-    for step, said in ((8, "the head is trained first"), (10, "; everything is")):
-        history: list[Row] = [{"epoch": 2, "step": step}]
-        trial = Trial(recipe, seed=0, history=history, seconds=1.0, folder=None)
+    for head_epochs, said in (
+        (None, "; everything is trained, its head alone first in fewer than 50 steps."),
+        (3, "; the head is trained first, then everything."),
+        (0, "; everything is trained."),
+    ):
+        changed = recipe.replace(head_epochs=head_epochs)
+        trial = Trial(changed, seed=0, history=[], seconds=1.0, folder=None)
         assert said in how_it_was_done([trial])
 
 

@@ -50,6 +50,7 @@ from jaxvision.report.run_folder import (
 )
 from jaxvision.results import Results, Trial
 from jaxvision.settings import (
+    SHORT_TRAINING,
     AugmentConfig,
     OptimConfig,
     Recipe,
@@ -258,11 +259,10 @@ def how_it_was_done(trials: Sequence[Trial]) -> str:
     done = METHODS[recipe.method]
     if recipe.method == "scratch" and recipe.solved:
         done = "only the head is solved, on the features of the fresh network"
-    history = trials[0].history
-    if history:
-        steps_per_epoch = round(history[0]["step"] / history[0]["epoch"])
-        if recipe.epochs_of_head(steps_per_epoch):
-            done = "the head is trained first, then everything"
+    if recipe.method == "full" and recipe.head_epochs is None:
+        done += f", its head alone first in fewer than {SHORT_TRAINING} steps"
+    elif recipe.method == "full" and recipe.head_epochs:
+        done = "the head is trained first, then everything"
     text += f"; {done}."
     if recipe.pretrained:
         text += f" Weights: {escape(start.weights)}."
