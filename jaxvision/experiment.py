@@ -9,7 +9,6 @@ does this. What an experiment declares stands in `declaration`.
 import atexit
 import contextlib
 import dataclasses
-import functools
 import json
 import math
 import shutil
@@ -46,7 +45,6 @@ from jaxvision.report.run_folder import (
     RunFolder,
     folder_name,
 )
-from jaxvision.report.sections import write_run
 from jaxvision.results import Results, Trial
 from jaxvision.settings import DistributedConfig, Recipe, RunConfig
 from jaxvision.storage import write_json
@@ -90,6 +88,13 @@ def run_experiment(
         folder that is resumed; before training starts.
       Stopped: on Ctrl-C or SIGTERM, after saving.
     """
+
+    def write(results: Results, seconds: float) -> None:
+        # What draws figures takes a second to import: training need not wait for it.
+        from jaxvision.report.sections import write_run
+
+        write_run(results, seconds, resume_command=resume_command)
+
     with contextlib.ExitStack() as held:
         engine = _Engine(
             experiment,
@@ -99,7 +104,7 @@ def run_experiment(
             epochs,
             held,
         )
-        return engine.run(functools.partial(write_run, resume_command=resume_command))
+        return engine.run(write)
 
 
 class Stopped(Exception):

@@ -66,13 +66,14 @@ class Backbone(nn.Module):
     @nn.nowrap
     def make_norm(self, train: bool, **options: Any) -> Callable[..., BatchNorm]:
         """What makes its batch norms: `BatchNorm` with these options and its own
-        momentum, axis and dtype; frozen with `freeze_bn`."""
+        momentum, axis and dtype; frozen with `freeze_bn`, and in training folded."""
         return partial(
             BatchNorm,
             train and not self.freeze_bn,
             momentum=self.bn_momentum,
             axis_name=self.bn_axis_name,
             dtype=self.dtype,
+            fold=train,
             **options,
         )
 

@@ -13,6 +13,7 @@ from jaxvision.models.layers import (
     LocalResponseNorm,
     MaxPool,
     ReLU,
+    normalized,
     torch_bias,
 )
 
@@ -112,15 +113,17 @@ class ConvNet(Backbone):
         size = self.kernel_size
         if self.padding == "valid":
             _check_fits(f"conv{number}", "kernel", size, self.stride, x)
-        conv = self.make_conv(
+        make_conv = self.make_conv(
             use_bias=self.norm != "batch",  # which has one of its own
             weight_norm=self.norm == "weight",
             bias_init=torch_bias(size**2 * x.shape[-1]),
         )
         padding = PADDINGS[self.padding]
-        x = conv(features, size, self.stride, padding, name=f"conv{number}")(x)
+        conv = make_conv(features, size, self.stride, padding, name=f"conv{number}")
         if self.norm == "batch":
-            x = self.make_norm(train)(name=f"bn{number}")(x)
+            x = normalized(conv, self.make_norm(train)(name=f"bn{number}"), x)
+        else:
+            x = conv(x)
         x = ReLU()(x)
         if self.norm == "local_response":
             x = LocalResponseNorm(size=4, name=f"lrn{number}")(x)

@@ -134,7 +134,8 @@ class Conv(nn.Module):
 
     `padding` is a number of pixels on every side (as torch's) or "same" (as
     TensorFlow's). Parameters: `kernel` `[k, k, C, features]`, `bias` `[features]`; with
-    `weight_norm` also `scale` `[features]`, the length of each filter.
+    `weight_norm` also `scale` `[features]`, the length of each filter. Called with a
+    `factor` `[features]`, it is that of filters and biases times as large.
     """
 
     features: int
@@ -148,7 +149,7 @@ class Conv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, factor: jax.Array | None = None) -> jax.Array:
         size = self.kernel_size
         shape = (size, size, x.shape[-1], self.features)
         kernel = parameter(self, "kernel", self.kernel_init, shape)
@@ -156,13 +157,13 @@ class Conv(nn.Module):
             kernel = weight_norm(self, kernel)
         y = ops.conv(
             x.astype(self.dtype),
-            kernel.astype(self.dtype),
+            _times(kernel, factor).astype(self.dtype),
             stride=self.stride,
             padding=explicit_pads(x.shape[1:3], size, self.stride, self.padding),
         )
         if self.use_bias:
             bias = parameter(self, "bias", self.bias_init, (self.features,))
-            y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+            y = y + _times(bias, factor).astype(self.dtype).reshape(1, 1, 1, -1)
         return y
 
 
@@ -170,7 +171,7 @@ class DepthwiseConv(nn.Module):
     """One square filter a channel: `[B, H, W, C]` -> `[B, H', W', C]`.
 
     Parameters: `kernel` `[k, k, 1, C]`; with `use_bias` also `bias` `[C]`, which starts
-    at zero.
+    at zero. `factor` `[C]` as of `Conv`.
     """
 
     kernel_size: int
@@ -181,21 +182,25 @@ class DepthwiseConv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        size = self.kernel_size
-        kernel = parameter(
-            self, "kernel", self.kernel_init, (size, size, 1, x.shape[-1])
-        )
+    def __call__(self, x: jax.Array, *, factor: jax.Array | None = None) -> jax.Array:
+        size, channels = self.kernel_size, x.shape[-1]
+        kernel = parameter(self, "kernel", self.kernel_init, (size, size, 1, channels))
         y = ops.depthwise_conv(
             x.astype(self.dtype),
-            kernel.astype(self.dtype),
+            _times(kernel, factor).astype(self.dtype),
             stride=self.stride,
             padding=explicit_pads(x.shape[1:3], size, self.stride, self.padding),
         )
         if self.use_bias:
-            bias = parameter(self, "bias", nn.initializers.zeros, (x.shape[-1],))
-            y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+            bias = parameter(self, "bias", nn.initializers.zeros, (channels,))
+            y = y + _times(bias, factor).astype(self.dtype).reshape(1, 1, 1, -1)
         return y
+
+
+def _times(weights: jax.Array, factor: jax.Array | None) -> jax.Array:
+    if factor is None:
+        return weights
+    return weights * lax.broadcast_to_rank(factor, weights.ndim)
 
 
 class Dense(nn.Module):
@@ -373,14 +378,31 @@ class BatchNorm(nn.Module):
     axis_name: str | None = None
     """Name of the mapped axis over whose devices the statistics are averaged."""
     dtype: Any = jnp.float32
+    fold: bool = False
+    """With running statistics, `normalized` makes it a part of the convolution."""
 
     @nn.compact
+    def variables_of(
+        self, channels: int
+    ) -> tuple[jax.Array, jax.Array, nn.Variable, nn.Variable]:
+        """Scale, bias, mean and variance."""
+        shape = (channels,)
+        return (
+            parameter(self, "scale", nn.initializers.ones, shape),
+            parameter(self, "bias", nn.initializers.zeros, shape),
+            self.variable("batch_stats", "mean", jnp.zeros, shape),
+            self.variable("batch_stats", "var", jnp.ones, shape),
+        )
+
+    def affine(self, channels: int) -> tuple[jax.Array, jax.Array]:
+        """`factor` and `shift` `[C]`: by the running statistics `x` becomes `x * factor
+        + shift`."""
+        scale, bias, mean, var = self.variables_of(channels)
+        factor = scale * lax.rsqrt(var.value + self.epsilon)
+        return factor, bias - mean.value * factor
+
     def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (x.shape[-1],)
-        scale = parameter(self, "scale", nn.initializers.ones, shape)
-        bias = parameter(self, "bias", nn.initializers.zeros, shape)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        var = self.variable("batch_stats", "var", jnp.ones, shape)
+        scale, bias, mean, var = self.variables_of(x.shape[-1])
         if not self.train:
             y = ops.batch_norm_frozen(
                 x, scale, bias, mean.value, var.value, epsilon=self.epsilon
@@ -400,6 +422,21 @@ class BatchNorm(nn.Module):
             mean.value = keep * mean.value + (1 - keep) * batch_mean
             var.value = keep * var.value + (1 - keep) * batch_var
         return y.astype(self.dtype)
+
+
+def normalized(conv: Conv | DepthwiseConv, norm: BatchNorm, x: jax.Array) -> jax.Array:
+    """`norm(conv(x))`, by one scaled convolution where `norm` is folded into it.
+
+    The same but for rounding. What the convolution gives is not read again for the
+    gradient of the scale, which follows from that of the kernel.
+    """
+    if norm.train or not norm.fold:
+        return norm(conv(x))
+    factor, shift = norm.affine(
+        conv.features if isinstance(conv, Conv) else x.shape[-1]
+    )
+    y = conv(x, factor=factor) + shift.reshape(1, 1, 1, -1)
+    return y.astype(norm.dtype)
 
 
 class Dropout(nn.Module):

@@ -10,10 +10,13 @@ from flax import linen as nn
 from jaxvision.models.backbone import Backbone, Layer
 from jaxvision.models.layers import (
     HE_NORMAL,
+    BatchNorm,
+    Conv,
     DepthwiseConv,
     Dropout,
     Initializer,
     ReLU6,
+    normalized,
 )
 
 # EfficientNet's reference draws kernels normal with variance 2 / (k * k * output
@@ -47,7 +50,7 @@ class SqueezeExcite(nn.Module):
 
     features: int
     activation: Callable[[], nn.Module]
-    conv: Callable[..., nn.Module]
+    conv: Callable[..., Conv]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -74,23 +77,23 @@ class InvertedBottleneck(nn.Module):
     drop_rate: float | jax.Array
     train: bool
     activation: Callable[[], nn.Module]
-    conv: Callable[..., nn.Module]
-    depthwise: Callable[..., nn.Module]
-    norm: Callable[..., nn.Module]
+    conv: Callable[..., Conv]
+    depthwise: Callable[..., DepthwiseConv]
+    norm: Callable[..., BatchNorm]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         y = x
         if self.expansion != 1:
-            y = self.conv(self.expansion * x.shape[-1], 1, name="expand_conv")(y)
-            y = self.activation()(self.norm(name="expand_bn")(y))
-        y = self.depthwise(self.kernel_size, self.stride, name="depthwise_conv")(y)
-        y = self.activation()(self.norm(name="depthwise_bn")(y))
+            conv = self.conv(self.expansion * x.shape[-1], 1, name="expand_conv")
+            y = self.activation()(normalized(conv, self.norm(name="expand_bn"), y))
+        conv = self.depthwise(self.kernel_size, self.stride, name="depthwise_conv")
+        y = self.activation()(normalized(conv, self.norm(name="depthwise_bn"), y))
         if self.squeeze:
             width = int(self.squeeze * x.shape[-1])
             y = SqueezeExcite(width, self.activation, self.conv, name="gate")(y)
-        y = self.conv(self.features, 1, name="project_conv")(y)
-        y = self.norm(name="project_bn")(y)
+        conv = self.conv(self.features, 1, name="project_conv")
+        y = normalized(conv, self.norm(name="project_bn"), y)
         return _residual(x, y, self.drop_rate, self.train)
 
 
@@ -108,20 +111,21 @@ class FusedBottleneck(nn.Module):
     drop_rate: float | jax.Array
     train: bool
     activation: Callable[[], nn.Module]
-    conv: Callable[..., nn.Module]
-    norm: Callable[..., nn.Module]
+    conv: Callable[..., Conv]
+    norm: Callable[..., BatchNorm]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         window = (self.kernel_size, self.stride)
         if self.expansion == 1:
-            y = self.conv(self.features, *window, name="project_conv")(x)
-            y = self.activation()(self.norm(name="project_bn")(y))
+            conv = self.conv(self.features, *window, name="project_conv")
+            y = self.activation()(normalized(conv, self.norm(name="project_bn"), x))
         else:
-            y = self.conv(self.expansion * x.shape[-1], *window, name="expand_conv")(x)
-            y = self.activation()(self.norm(name="expand_bn")(y))
-            y = self.conv(self.features, 1, name="project_conv")(y)
-            y = self.norm(name="project_bn")(y)
+            wide = self.expansion * x.shape[-1]
+            conv = self.conv(wide, *window, name="expand_conv")
+            y = self.activation()(normalized(conv, self.norm(name="expand_bn"), x))
+            conv = self.conv(self.features, 1, name="project_conv")
+            y = normalized(conv, self.norm(name="project_bn"), y)
         return _residual(x, y, self.drop_rate, self.train)
 
 
@@ -159,12 +163,12 @@ class MobileNetV2(Backbone):
         norm = self.make_norm(train, epsilon=1e-3)
 
         def stem(x: jax.Array) -> jax.Array:
-            x = conv(self.stem_features, 3, 2, name="stem_conv")(x)
-            return self.activation()(norm(name="stem_bn")(x))
+            first = conv(self.stem_features, 3, 2, name="stem_conv")
+            return self.activation()(normalized(first, norm(name="stem_bn"), x))
 
         def conv_head(x: jax.Array) -> jax.Array:
-            x = conv(self.head_features, 1, name="conv_head")(x)
-            return self.activation()(norm(name="bn_head")(x))
+            last = conv(self.head_features, 1, name="conv_head")
+            return self.activation()(normalized(last, norm(name="bn_head"), x))
 
         def pooled(x: jax.Array) -> jax.Array:
             return Dropout(self.dropout_rate, train, name="dropout")(x.mean((1, 2)))
@@ -179,8 +183,8 @@ class MobileNetV2(Backbone):
     def _blocks(
         self,
         train: bool,
-        conv: Callable[..., nn.Module],
-        norm: Callable[..., nn.Module],
+        conv: Callable[..., Conv],
+        norm: Callable[..., BatchNorm],
     ) -> list[Layer]:
         depthwise = partial(
             DepthwiseConv,
@@ -221,18 +225,18 @@ class WideBottleneck(nn.Module):
     kernel_size: int
     stride: int
     expansion: int
-    conv: Callable[..., nn.Module]
-    depthwise: Callable[..., nn.Module]
-    norm: Callable[..., nn.Module]
+    conv: Callable[..., Conv]
+    depthwise: Callable[..., DepthwiseConv]
+    norm: Callable[..., BatchNorm]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = self.conv(self.expansion * self.features, 1, name="expand_conv")(x)
-        y = ReLU6()(self.norm(name="expand_bn")(y))
-        y = self.depthwise(self.kernel_size, self.stride, name="depthwise_conv")(y)
-        y = ReLU6()(self.norm(name="depthwise_bn")(y))
-        y = self.conv(self.features, 1, name="project_conv")(y)
-        y = self.norm(name="project_bn")(y)
+        conv = self.conv(self.expansion * self.features, 1, name="expand_conv")
+        y = ReLU6()(normalized(conv, self.norm(name="expand_bn"), x))
+        conv = self.depthwise(self.kernel_size, self.stride, name="depthwise_conv")
+        y = ReLU6()(normalized(conv, self.norm(name="depthwise_bn"), y))
+        conv = self.conv(self.features, 1, name="project_conv")
+        y = normalized(conv, self.norm(name="project_bn"), y)
         if self.stride > 1:
             return y
         if x.shape != y.shape:
@@ -260,10 +264,12 @@ class MobileNetPrado(Backbone):
         norm = self.make_norm(train, epsilon=1e-3)  # Keras's default
 
         def stem(x: jax.Array) -> jax.Array:
-            return ReLU6()(norm(name="stem_bn")(conv(32, 3, 2, name="stem_conv")(x)))
+            first = conv(32, 3, 2, name="stem_conv")
+            return ReLU6()(normalized(first, norm(name="stem_bn"), x))
 
         def conv_head(x: jax.Array) -> jax.Array:
-            return ReLU6()(norm(name="bn_head")(conv(160, 1, name="conv_head")(x)))
+            last = conv(160, 1, name="conv_head")
+            return ReLU6()(normalized(last, norm(name="bn_head"), x))
 
         def block(name: str, row: Stage) -> Layer:
             make = partial(

@@ -10,9 +10,12 @@ from flax import linen as nn
 from jaxvision.models.backbone import Backbone, Layer
 from jaxvision.models.layers import (
     HE_NORMAL,
+    BatchNorm,
+    Conv,
     Initializer,
     MaxPool,
     ReLU,
+    normalized,
 )
 
 
@@ -35,8 +38,8 @@ class PreactivationBottleneck(nn.Module):
     features: int
     stride: int
     project: bool
-    conv: Callable[..., nn.Module]
-    norm: Callable[..., nn.Module]
+    conv: Callable[..., Conv]
+    norm: Callable[..., BatchNorm]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -47,10 +50,10 @@ class PreactivationBottleneck(nn.Module):
         else:
             # A window of one pixel, so that the stride is seen by who looks for it.
             shortcut = MaxPool(1, self.stride)(x) if self.stride > 1 else x
-        y = self.conv(self.features, 1, use_bias=False, name="conv1")(preact)
-        y = ReLU()(self.norm(name="bn1")(y))
-        y = self.conv(self.features, 3, self.stride, 1, use_bias=False, name="conv2")(y)
-        y = ReLU()(self.norm(name="bn2")(y))
+        conv = partial(self.conv, self.features, use_bias=False)
+        y = ReLU()(normalized(conv(1, name="conv1"), self.norm(name="bn1"), preact))
+        conv2 = conv(3, self.stride, 1, name="conv2")
+        y = ReLU()(normalized(conv2, self.norm(name="bn2"), y))
         return shortcut + self.conv(wide, 1, name="conv3")(y)
 
 
@@ -64,20 +67,20 @@ class Bottleneck(nn.Module):
     features: int
     stride: int
     project: bool
-    conv: Callable[..., nn.Module]
-    norm: Callable[..., nn.Module]
+    conv: Callable[..., Conv]
+    norm: Callable[..., BatchNorm]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         wide = 4 * self.features
-        y = self.conv(self.features, 1, self.stride, name="conv1")(x)
-        y = ReLU()(self.norm(name="bn1")(y))
-        y = self.conv(self.features, 3, name="conv2")(y)
-        y = ReLU()(self.norm(name="bn2")(y))
-        y = self.norm(name="bn3")(self.conv(wide, 1, name="conv3")(y))
+        conv = self.conv(self.features, 1, self.stride, name="conv1")
+        y = ReLU()(normalized(conv, self.norm(name="bn1"), x))
+        conv = self.conv(self.features, 3, name="conv2")
+        y = ReLU()(normalized(conv, self.norm(name="bn2"), y))
+        y = normalized(self.conv(wide, 1, name="conv3"), self.norm(name="bn3"), y)
         if self.project:
-            x = self.conv(wide, 1, self.stride, name="shortcut_conv")(x)
-            x = self.norm(name="shortcut_bn")(x)
+            conv = self.conv(wide, 1, self.stride, name="shortcut_conv")
+            x = normalized(conv, self.norm(name="shortcut_bn"), x)
         return ReLU()(x + y)
 
 
@@ -99,7 +102,8 @@ class ResNet(Backbone):
         norm = self.make_norm(train, epsilon=1e-3)  # Keras's default
 
         def conv1(x: jax.Array) -> jax.Array:
-            return ReLU()(norm(name="bn1")(conv(64, 7, 2, name="conv1")(x)))
+            first = conv(64, 7, 2, name="conv1")
+            return ReLU()(normalized(first, norm(name="bn1"), x))
 
         def block(name: str, features: int, stride: int, project: bool) -> Layer:
             make = partial(Bottleneck, features, stride, project, conv, norm)

@@ -12,12 +12,14 @@ from jaxvision.models.backbone import Backbone, Layer
 from jaxvision.models.layers import (
     HE_NORMAL,
     AvgPool,
+    BatchNorm,
     Dropout,
     Initializer,
     MaxPool,
     PReLU,
     ReLU,
     adaptive_average_pool,
+    normalized,
 )
 
 POOLS: dict[str, Callable[[int, int], nn.Module]] = {
@@ -90,9 +92,11 @@ class VGG(Backbone):
     def _conv(
         self, number: str, features: int, size: int, train: bool, x: jax.Array
     ) -> jax.Array:
-        conv = self.make_conv(padding="same", kernel_init=HE_NORMAL)
-        x = conv(features, size, name=f"conv{number}")(x)
-        return ReLU()(self._norm(number, train, x) if self.batch_norm else x)
+        make_conv = self.make_conv(padding="same", kernel_init=HE_NORMAL)
+        conv = make_conv(features, size, name=f"conv{number}")
+        if not self.batch_norm:
+            return ReLU()(conv(x))
+        return ReLU()(normalized(conv, self._norm(number, train), x))
 
     def _pool(self, number: int, train: bool, x: jax.Array) -> jax.Array:
         x = POOLS[self.pool](2, 2)(x)
@@ -109,14 +113,14 @@ class VGG(Backbone):
             width, kernel_init=HE_NORMAL, dtype=self.dtype, name=f"fc{number}"
         )(x.reshape(x.shape[0], -1))
         if self.dense_prelu:
-            x = PReLU(name=f"prelu{number}")(self._norm(str(number), train, x))
+            x = PReLU(name=f"prelu{number}")(self._norm(str(number), train)(x))
         else:
             x = ReLU()(x)
         return Dropout(self.dropout_rate, train, name=f"dropout{number}")(x)
 
-    def _norm(self, number: str, train: bool, x: jax.Array) -> jax.Array:
+    def _norm(self, number: str, train: bool) -> BatchNorm:
         norm = self.make_norm(train, epsilon=1e-3)  # Keras's default
-        return norm(name=f"bn{number}")(x)
+        return norm(name=f"bn{number}")
 
 
 # Richter 2024, figure 2.1: 1x1 convolutions close the deeper blocks.

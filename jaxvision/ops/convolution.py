@@ -10,9 +10,9 @@ from jaxvision.ops.windows import Padding, Pair, Windows
 
 _NO_PADDING = ((0, 0), (0, 0))
 
-_FEW_FEATURES = 16
-"""Up to here XLA's convolution of an image takes twice as long as writing its windows
-out and a matrix product."""
+_FEW_FEATURES, _SMALL_WINDOW = 16, 3
+"""Up to either, XLA's strided convolution of an image takes up to twice as long as
+writing its windows out and a matrix product, and more for the kernel's gradient."""
 
 
 def conv(
@@ -24,14 +24,10 @@ def conv(
         if stride == (1, 1) and winograd.pays(x, kernel, padding):
             return winograd.conv(x, kernel, padding)
         if stride != (1, 1) and x.shape[-1] < 4:  # the first layer of many networks
-            if kernel.shape[-1] <= _FEW_FEATURES:
-                return _from_patches(
-                    x, kernel, Windows(x.shape[1:3], kernel.shape[:2], stride, padding)
-                )
-            if kernel.shape[:3] == (3, 3, 3):
-                # XLA gathers windows three times as fast where an element of the
-                # image is four numbers.
-                x, kernel = _widen(x, axis=3), _widen(kernel, axis=2)
+            window, features = kernel.shape[:2], kernel.shape[-1]
+            if features <= _FEW_FEATURES or max(window) <= _SMALL_WINDOW:
+                windows = Windows(x.shape[1:3], window, stride, padding)
+                return _from_patches(x, kernel, windows)
     return lax_ops.conv(x, kernel, stride=stride, padding=padding, groups=groups)
 
 
@@ -53,9 +49,3 @@ def _from_patches(x: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Arra
     features = kernel.shape[-1]
     y = lax.dot(patches.reshape(-1, patches.shape[-1]), kernel.reshape(-1, features))
     return y.reshape(*patches.shape[:-1], features)
-
-
-def _widen(x: jax.Array, axis: int) -> jax.Array:
-    """One more channel, of zeros."""
-    config = [(0, int(place == axis), 0) for place in range(x.ndim)]
-    return lax.pad(x, jnp.zeros((), x.dtype), config)

@@ -22,6 +22,7 @@ from jaxvision.models.layers import (
     MaxPool,
     PReLU,
     adaptive_average_pool,
+    normalized,
     same_pads,
 )
 
@@ -250,6 +251,52 @@ def test_frozen_and_fine_tuned_batch_norm_are_kerass(keras_norm, is_trained):
         np.testing.assert_allclose(
             ours_gradients[name], theirs_of, rtol=1e-4, atol=1e-4
         )
+
+
+class Normalized(nn.Module):
+    """A convolution and a batch norm, one after the other or folded into one."""
+
+    conv: Any
+    fold: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        norm = BatchNorm(train=False, fold=self.fold, name="bn")
+        return normalized(self.conv(name="conv"), norm, x)
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        partial(Conv, 6, 3, 2, "same"),
+        partial(Conv, 6, 1, use_bias=False, weight_norm=True),
+        partial(DepthwiseConv, 3, 1, "same", use_bias=True),
+    ],
+)
+def test_folded_batch_norm_is_that_after_the_convolution(conv):
+    """Values and all gradients, those of the input and of the statistics too."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 7, 7, 4)), jnp.float32)
+    apart, folded = Normalized(conv, fold=False), Normalized(conv, fold=True)
+    shapes = jax.eval_shape(apart.init, jax.random.key(0), x)
+    assert shapes == jax.eval_shape(folded.init, jax.random.key(0), x)
+    variables = jax.tree.map(
+        lambda leaf: jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), jnp.float32), shapes
+    )
+
+    def value_and_gradients(layer):
+        def loss(variables, x):
+            y = layer.apply(variables, x)
+            return jnp.sum(y * jnp.cos(jnp.arange(y.size)).reshape(y.shape)), y
+
+        return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(variables, x)
+
+    expected = quick_jit(lambda: value_and_gradients(apart))()
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
+        quick_jit(lambda: value_and_gradients(folded))(),
+        expected,
+    )
 
 
 def test_a_border_of_zeros_wins_over_negative_values():
