@@ -84,7 +84,8 @@ def _kernel_gradient(
     places = tuple(jnp.asarray(x.reshape(-1, at_once)) for x in (image, row))
 
     def row_of(x: jax.Array, image: jax.Array, row: jax.Array) -> jax.Array:
-        start, size = (image, row, 0, 0), (1, 1, *x.shape[2:])
+        zero = np.int32(0)  # like the others, also where JAX computes in 64 bits
+        start, size = (image, row, zero, zero), (1, 1, *x.shape[2:])
         rows = lax.dynamic_slice(x, start, size, allow_negative_indices=False)
         return rows.reshape(x.shape[2:])
 
@@ -116,7 +117,7 @@ def _kernel_gradient(
         sums, _ = lax.scan(add, zeros, places)
         return jnp.stack(sums).sum(1)
 
-    dw = lax.map(kernel_row, jnp.arange(kh))
+    dw = lax.map(kernel_row, jnp.arange(kh, dtype=jnp.int32))
     return dw.reshape(kernel.shape).astype(kernel.dtype)
 
 
