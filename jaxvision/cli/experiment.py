@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jaxvision.cli import flags
 from jaxvision.cli.flags import ExperimentFlags, Settings
-from jaxvision.cli.process import command, keep_compiled
+from jaxvision.cli.process import command, keep_compiled, use_large_pages
 from jaxvision.config import to_plain
 from jaxvision.declaration import Analysis, Experiment, default_config
 from jaxvision.errors import with_names
@@ -24,6 +24,8 @@ def main(
       experiment: what to run, declared in the module that is run.
       arguments: in place of the program's own.
     """
+    if arguments is None:
+        use_large_pages()
     prog, description = _program(experiment)
     if isinstance(experiment, Analysis):
         answer = experiment.run
@@ -56,6 +58,8 @@ def tune_main(
       next_command: run folder -> the command that trains with the best settings, for
         the report.
     """
+    if arguments is None:
+        use_large_pages()
     from jaxvision.tuning import tuning_config
 
     module, description = _program(experiment)

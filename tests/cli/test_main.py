@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import jaxvision
+from jaxvision.cli import process
 from jaxvision.cli.main import COMMANDS, main
 from jaxvision.cli.process import command
 from jaxvision.errors import InputError
@@ -33,6 +34,47 @@ def test_map_names_every_command(capsys):
     printed = capsys.readouterr().out
     assert "data prepare" in printed
     assert "finetune" not in printed
+
+
+@pytest.fixture
+def restarts(monkeypatch, tmp_path):
+    """What programs are begun anew with, where who asks gets large pages."""
+    pages, begun = tmp_path / "enabled", []
+    pages.write_text("always [madvise] never\n")
+    monkeypatch.setattr(process, "_LARGE_PAGES", pages)
+    monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.36")
+    monkeypatch.setattr(os, "execv", lambda path, words: begun.append(words))
+    monkeypatch.setattr(sys, "gettrace", lambda: None)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "jaxvision", "predict", "a"])
+    monkeypatch.setattr(sys, "argv", ["/jaxvision/__main__.py", "predict", "a"])
+    monkeypatch.setenv("GLIBC_TUNABLES", "")
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    return begun
+
+
+def test_a_program_begins_anew_with_large_pages_and_once(restarts):
+    process.use_large_pages()
+    process.use_large_pages()
+    assert restarts == [[sys.executable, "-m", "jaxvision", "predict", "a"]]
+    assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+
+
+def test_nothing_begins_anew_elsewhere(restarts, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:  # called by another program, such as a test
+        patch.setattr(sys, "argv", ["pytest", "predict", "b"])
+        process.use_large_pages()
+    with monkeypatch.context() as patch:  # a debugger
+        patch.setattr(sys, "gettrace", lambda: print)
+        process.use_large_pages()
+    with monkeypatch.context() as patch:  # another C library
+        patch.setattr(os, "confstr", lambda name: None)
+        process.use_large_pages()
+    with monkeypatch.context() as patch:  # another system
+        patch.setattr(process, "_LARGE_PAGES", tmp_path / "missing")
+        process.use_large_pages()
+    process._LARGE_PAGES.write_text("[always] madvise never\n")
+    process.use_large_pages()
+    assert not restarts
 
 
 def test_version(capsys):
@@ -156,6 +198,7 @@ def test_closed_pipe_ends_quietly():
 def test_hang_up_is_like_sigterm_unless_it_is_ignored(ignored):
     code = f"""
 import signal, time
+from jaxvision.cli import process
 from jaxvision.cli.process import command
 
 signal.signal(signal.SIGHUP, signal.SIG_{"IGN" if ignored else "DFL"})
@@ -183,6 +226,7 @@ with command({{}}.get):
 def test_names_are_printed_in_any_encoding(encoding, said):
     code = r"""
 import os
+from jaxvision.cli import process
 from jaxvision.cli.process import command
 
 with command({}.get):
