@@ -90,7 +90,9 @@ def use_large_pages() -> None:
     setting, given = "GLIBC_TUNABLES", sys.orig_argv[1:]
     inside = (
         sys.gettrace() is not None
-        or given[len(given) - len(sys.argv) + 1 :] != (sys.argv[1:])
+        or threading.active_count() > 1
+        or sys.argv[0] in ("", "-")  # a script that was read from standard input
+        or given[len(given) - len(sys.argv) + 1 :] != sys.argv[1:]
     )
     if setting in os.environ or inside or not sys.executable:
         return

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ def restarts(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.36")
     monkeypatch.setattr(os, "execv", lambda path, words: begun.append(words))
     monkeypatch.setattr(sys, "gettrace", lambda: None)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "jaxvision", "predict", "a"])
     monkeypatch.setattr(sys, "argv", ["/jaxvision/__main__.py", "predict", "a"])
     monkeypatch.setenv("GLIBC_TUNABLES", "")
@@ -62,6 +64,13 @@ def test_a_program_begins_anew_with_large_pages_and_once(restarts):
 def test_nothing_begins_anew_elsewhere(restarts, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:  # called by another program, such as a test
         patch.setattr(sys, "argv", ["pytest", "predict", "b"])
+        process.use_large_pages()
+    with monkeypatch.context() as patch:  # read from standard input
+        patch.setattr(sys, "orig_argv", ["python", "-", "predict", "a"])
+        patch.setattr(sys, "argv", ["-", "predict", "a"])
+        process.use_large_pages()
+    with monkeypatch.context() as patch:  # a notebook
+        patch.setattr(threading, "active_count", lambda: 2)
         process.use_large_pages()
     with monkeypatch.context() as patch:  # a debugger
         patch.setattr(sys, "gettrace", lambda: print)
