@@ -303,10 +303,8 @@ def _understood(number: int) -> int:
 
 
 def _environment() -> Mapping[str, str]:
-    """Output at once; large pages for large arrays, which must be asked for before
-    Python starts."""
-    own = {"PYTHONUNBUFFERED": "1", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    return {**own, **os.environ}
+    """Output at once."""
+    return {"PYTHONUNBUFFERED": "1", **os.environ}
 
 
 def _print(outcomes: list[Outcome], total: int) -> None:

@@ -207,7 +207,6 @@ def test_closed_pipe_ends_quietly():
 def test_hang_up_is_like_sigterm_unless_it_is_ignored(ignored):
     code = f"""
 import signal, time
-from jaxvision.cli import process
 from jaxvision.cli.process import command
 
 signal.signal(signal.SIGHUP, signal.SIG_{"IGN" if ignored else "DFL"})
@@ -235,7 +234,6 @@ with command({{}}.get):
 def test_names_are_printed_in_any_encoding(encoding, said):
     code = r"""
 import os
-from jaxvision.cli import process
 from jaxvision.cli.process import command
 
 with command({}.get):
