@@ -1,4 +1,4 @@
-"""Traces of networks that answer are kept between runs, so that a start need not trace.
+"""Traces of networks are kept between runs, so that a start need not trace.
 
 jax finds a kept program by what a function was traced and lowered to, and so traces and
 lowers it at every start, which takes longer than predicting an image. Here that result
@@ -29,17 +29,25 @@ from jaxvision.typing import PyTree
 class KeptTrace:
     """A function of arrays, compiled for one device: `jax.jit`, with a memory."""
 
-    def __init__(self, function: Callable[..., Any], about: object) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        about: object,
+        *,
+        donate_argnums: int | tuple[int, ...] = (),
+    ) -> None:
         """A pure function, of nested dicts, lists and tuples of arrays alone.
 
         Args:
           function: its name has to tell it from all others that are kept.
           about: what it closes over: plain values, and networks, losses and the like of
             this package. Nothing is kept of one that closes over something else.
+          donate_argnums: arguments whose memory is used again, as of `jax.jit`.
         """
-        self._jitted = jax.jit(function)
+        self._jitted = jax.jit(function, donate_argnums=donate_argnums)
         self._name = function.__name__
         self._about = about
+        self._donate_argnums = donate_argnums
         self._kept: dict[Any, _Kept | None] = {}
 
     def __call__(self, *args: PyTree) -> Any:
@@ -89,12 +97,12 @@ class KeptTrace:
         content = compilation_cache.read_kept(name)
         if content is None:
             exported = jax.export.export(self._jitted)(*args)
-            if "custom_call" in exported.mlir_module():
+            if b"custom_call" in exported.mlir_module_serialized:
                 return None  # of a library that jax has to prepare, or may change
             content = bytes(exported.serialize())
             compilation_cache.keep(name, content)
         # Also where it was just made: the next start must find the same program.
-        return _Kept.of(content, self._name)
+        return _Kept.of(content, self._name, self._donate_argnums)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +113,9 @@ class _Kept:
     uses_all: bool
 
     @classmethod
-    def of(cls, content: bytes, name: str) -> "_Kept":
+    def of(
+        cls, content: bytes, name: str, donate_argnums: int | tuple[int, ...]
+    ) -> "_Kept":
         # Of a program for "cpu", jax prepares LAPACK by importing SciPy, which takes
         # longer than all the rest here; what is kept calls no library.
         exported = dataclasses.replace(
@@ -119,7 +129,8 @@ class _Kept:
 
         call.__name__ = name
         used = len(exported.module_kept_var_idx)
-        return cls(jax.jit(call), used == len(exported.in_avals))
+        program = jax.jit(call, donate_argnums=donate_argnums)
+        return cls(program, used == len(exported.in_avals))
 
 
 def _described(value: Any) -> Any:

@@ -55,6 +55,16 @@ def schedule_factor(
     return factor
 
 
+class Optimizer(optax.GradientTransformationExtraArgs):
+    """An optax transformation that knows what it was made of.
+
+    Attributes:
+      settings: the arguments of `make_optimizer`.
+    """
+
+    settings: tuple[Any, ...] = ()
+
+
 @functools.lru_cache(maxsize=32)
 def make_optimizer(
     config: OptimConfig,
@@ -62,16 +72,15 @@ def make_optimizer(
     *,
     steps_per_epoch: int,
     epochs: int,
-) -> optax.GradientTransformation:
+) -> Optimizer:
     """The optimizer of a config; the same object for equal arguments, so that programs
     are shared.
 
     Its state holds `hyperparams["learning_rate"]` (the peak) and
     `hyperparams["weight_decay"]` as arrays, so that a sweep can set one a model.
     """
-    factor = schedule_factor(
-        schedule or ScheduleConfig(), steps_per_epoch=steps_per_epoch, epochs=epochs
-    )
+    schedule = schedule or ScheduleConfig()
+    factor = schedule_factor(schedule, steps_per_epoch=steps_per_epoch, epochs=epochs)
 
     def build(
         learning_rate: jax.Array, weight_decay: jax.Array
@@ -90,9 +99,13 @@ def make_optimizer(
             optax.scale_by_learning_rate(learning_rate),
         )
 
-    return optax.inject_hyperparams(build, hyperparam_dtype=jnp.float32)(
+    injected = optax.inject_hyperparams(build, hyperparam_dtype=jnp.float32)
+    made = injected(
         learning_rate=config.learning_rate, weight_decay=config.weight_decay
     )
+    optimizer = Optimizer(*made)
+    optimizer.settings = (config, schedule, steps_per_epoch, epochs)
+    return optimizer
 
 
 _SMALL, _FEW = 2**16, 16

@@ -278,6 +278,8 @@ def _train_program(
     augment: Augment | None,
     mix: Mix | None,
 ) -> Program[TrainStep]:
+    from jaxvision.optim import Optimizer
+
     step = make_train_step(
         synchronize(model, runner.axis_name),
         tx,
@@ -287,7 +289,9 @@ def _train_program(
         mix=mix,
         axis_name=runner.axis_name,
     )
-    return Program(runner.compile_train(step))
+    optimizer = tx.settings if isinstance(tx, Optimizer) else tx
+    about = (model, optimizer, loss, normalize, augment, mix)
+    return Program(runner.compile_train(step, about=about))
 
 
 @keep_programs

@@ -34,9 +34,50 @@ Device = Any
 """A `jax.Device`, which type checkers do not know as a type."""
 
 
-def jit_step(step: TrainStep) -> TrainStep:
-    """One step as one program; the old state's memory is reused."""
-    return jax.jit(step, donate_argnums=0)
+def jit_step(step: TrainStep, *, about: object = None) -> TrainStep:
+    """One step as one program; the old state's memory is reused.
+
+    Args:
+      step: the training step.
+      about: all that it closes over, by which its trace is kept, see `KeptTrace`; None:
+        it is not.
+    """
+    if about is None:
+        return jax.jit(step, donate_argnums=0)
+    return _KeptStep(step, about)
+
+
+class _KeptStep:
+    """A training step whose trace is kept: as one of the arrays of its state, since
+    what is kept knows no classes."""
+
+    def __init__(self, step: TrainStep, about: object) -> None:
+        self._step, self._about = step, about
+        self._traces: dict[Any, KeptTrace] = {}
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        arrays, structure = jax.tree.flatten(state)
+        arrays, metrics = self._trace(structure)(arrays, batch)
+        return jax.tree.unflatten(structure, arrays), metrics
+
+    def lower(self, state: TrainState, batch: Batch) -> Any:
+        """As of a `jax.jit`ted function."""
+        arrays, structure = jax.tree.flatten(state)
+        return self._trace(structure).lower(arrays, batch)
+
+    def _trace(self, structure: Any) -> KeptTrace:
+        if structure not in self._traces:
+
+            def train_step(
+                arrays: list[jax.Array], batch: Batch
+            ) -> tuple[list[jax.Array], Metrics]:
+                state = jax.tree.unflatten(structure, arrays)
+                state, metrics = self._step(state, batch)
+                return jax.tree.leaves(state), metrics
+
+            about = (str(structure), self._about)
+            self._traces[structure] = KeptTrace(train_step, about, donate_argnums=0)
+        return self._traces[structure]
 
 
 def scan_steps(
@@ -306,15 +347,19 @@ class Runner:
         }
         return jax.device_put(split, self._sharding())
 
-    def compile_train(self, step: TrainStep) -> TrainStep:
+    def compile_train(self, step: TrainStep, *, about: object = None) -> TrainStep:
         """The training step on placed states and batches.
 
         On several processes the metrics hold the highest `SIGNAL` that any of them
         placed its part of the batch with: so all know at the same step that one of
         them was asked to stop, without another message.
+
+        Args:
+          step: the training step.
+          about: for its trace on one device, see `jit_step`.
         """
         if self.axis_name is None:
-            return jit_step(step)
+            return jit_step(step, about=about)
         if self.shard["process_count"] == 1:
             return pmap_step(step, self.devices)
 
