@@ -533,12 +533,12 @@ class _Training:
 
     def run(self) -> Classifier:
         recipe = self._recipe
+        if recipe.method == "full":
+            # While weights are read, features are computed and the head is trained.
+            self._steps.compile_ahead(self._shapes)
         variables = first_variables(
             recipe, self._model, self._dataset, self._pretrained, self._seed
         )
-        if recipe.method == "full":
-            # While features are computed and the head is trained.
-            self._steps.compile_ahead(lambda: self._shapes(variables))
         if recipe.on_features:
             if recipe.solved:
                 variables, row = self._solve_head(variables)
@@ -709,12 +709,13 @@ class _Training:
             ema_decay=self._recipe.ema_decay or None,
         )
 
-    def _shapes(self, variables: dict[str, PyTree]) -> tuple[TrainState, Batch]:
+    def _shapes(self) -> tuple[TrainState, Batch]:
         """Of what the steps take."""
         preprocessing, count = self._dataset.preprocessing, self._recipe.batch_size
-        shape = (count, *preprocessing.size, preprocessing.channels)
+        shape = (*preprocessing.size, preprocessing.channels)
+        variables = variable_shapes(self._model, shape)
         batch = {
-            "image": jax.ShapeDtypeStruct(shape, np.uint8),
+            "image": jax.ShapeDtypeStruct((count, *shape), np.uint8),
             "label": jax.ShapeDtypeStruct((count,), np.int32),
             "mask": jax.ShapeDtypeStruct((count,), np.float32),
         }

@@ -132,10 +132,10 @@ class ImageReader:
         digests: dict[str, str] = {}
         bad: dict[str, str] = {}
         hashes: dict[str, bytes] = {}
-        read = functools.partial(decode.read_stored, self._root, preprocessing)
+        read = functools.partial(_read_and_hash, self._root, preprocessing)
         with decode.quiet_pillow():
             results = zip(images, self._map(read, images), strict=True)
-            for done, (path, (digest, outcome)) in enumerate(results, 1):
+            for done, (path, (digest, outcome, similar)) in enumerate(results, 1):
                 if isinstance(outcome, decode.BadImage):
                     if config.on_bad == "error":
                         raise _refusal(outcome)
@@ -144,7 +144,7 @@ class ImageReader:
                     store.append(outcome)
                     places[path] = len(places)
                     digests[path] = digest
-                    hashes[path] = difference_hash(outcome)
+                    hashes[path] = similar
                 if progress is not None:
                     progress(done, len(images))
         self._digests |= digests
@@ -197,6 +197,16 @@ class ImageReader:
             return
         with ThreadPoolExecutor(threads) as pool:
             yield from map_in_order(pool, function, images, ahead=4 * threads)
+
+
+def _read_and_hash(
+    root: Path, preprocessing: Preprocessing, image: str
+) -> tuple[str, np.ndarray | decode.BadImage, bytes]:
+    """As `decode.read_stored`, with the pixels' `difference_hash`; empty of none."""
+    digest, outcome = decode.read_stored(root, preprocessing, image)
+    if isinstance(outcome, decode.BadImage):
+        return digest, outcome, b""
+    return digest, outcome, difference_hash(outcome)
 
 
 def _digest(root: Path, image: str) -> str | decode.BadImage:

@@ -6,7 +6,6 @@ logits = model.apply(variables, images, train=False)  # [B, 6] float32
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +25,7 @@ from jaxvision.models import (
     vgg,
 )
 from jaxvision.models.backbone import Backbone
+from jaxvision.models.initialization import check_fits
 from jaxvision.models.network import PARTS, POOLINGS, Network, Pooling, pool_features
 
 __all__ = [
@@ -123,21 +123,6 @@ def create_model(
 def rate_options(name: str) -> tuple[str, ...]:
     """The options of a network that are probabilities below 1, and may be traced."""
     return (*Network.rates, *MODELS[name]().rates)
-
-
-def check_fits(model: Network, image_shape: tuple[int, int, int]) -> None:
-    """Whether images `(H, W, C)` are large enough, without computing anything.
-
-    Raises:
-      InputError: a layer has nothing left to work on; names it and the sizes.
-    """
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    _init.eval_shape(model, image)
-
-
-@functools.partial(jax.jit, static_argnums=0)  # so that it is traced once
-def _init(model: Network, image: jax.Array) -> Any:
-    return model.init(jax.random.key(0), image, train=False)
 
 
 def _options(variant: Callable[..., Backbone]) -> list[str]:

@@ -4,13 +4,14 @@ import functools
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxvision.models import Network
+from jaxvision.models.initialization import init_network
 from jaxvision.typing import PyTree
 
 if TYPE_CHECKING:  # predicting need not wait for it
@@ -100,7 +101,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def init_variables(
-    model: nn.Module,
+    model: Network,
     seed: jax.typing.ArrayLike,
     image_shape: tuple[int, ...],
     *,
@@ -123,7 +124,7 @@ def init_variables(
     return {name: values.get(name, {}) for name in shapes}
 
 
-def variable_shapes(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, Any]:
+def variable_shapes(model: Network, image_shape: tuple[int, ...]) -> dict[str, Any]:
     """`params` and `batch_stats` of a network as `jax.ShapeDtypeStruct`s."""
     return _init.eval_shape(jax.random.key(0), model, image_shape)
 
@@ -131,7 +132,7 @@ def variable_shapes(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str,
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _draw(
     key: jax.Array,
-    model: nn.Module,
+    model: Network,
     image_shape: tuple[int, ...],
     only: frozenset[str] | None,
 ) -> dict[str, Any]:
@@ -144,10 +145,9 @@ def _draw(
 
 @functools.partial(jax.jit, static_argnums=(1, 2), inline=True)  # traced once
 def _init(
-    key: jax.Array, model: nn.Module, image_shape: tuple[int, ...]
+    key: jax.Array, model: Network, image_shape: tuple[int, ...]
 ) -> dict[str, PyTree]:
-    image = jnp.zeros((1, *image_shape), jnp.float32)
-    variables = model.init(key, image, train=False)
+    variables = init_network(key, model, image_shape)
     return {
         "params": variables["params"],
         "batch_stats": variables.get("batch_stats", {}),

@@ -377,6 +377,12 @@ def test_images_that_nothing_is_left_of_are_refused(options, size, message):
         )
 
 
+def test_a_layer_that_the_head_cannot_stand_on_is_refused():
+    model = create_model("alexnet", 2, stop_at="fc6", pooling="gram")
+    with pytest.raises(InputError, match="height and width"):
+        check_fits(model, (224, 224, 3))
+
+
 @pytest.mark.parametrize(
     ("name", "size"), [("mlp", 1), ("simple_cnn", 13), ("convnet", 22), ("alexnet", 63)]
 )

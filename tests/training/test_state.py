@@ -1,5 +1,8 @@
 """Where training begins: biases that expect the classes as they are."""
 
+from typing import Any
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +38,25 @@ def test_one_logit_expects_the_second_class():
     np.testing.assert_allclose(jax.nn.softmax(class_logits(bias)), [0.8, 0.2], 1e-5)
     # The variables that were given are as they were.
     assert variables["params"]["head"]["logits"]["bias"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mlp", {"head_hidden": (5,)}),
+        ("simple_cnn", {"stop_at": "conv2", "pooling": "gram"}),
+        ("convnet", {"norm": "batch", "blocks": 1, "dtype": jnp.bfloat16}),
+    ],
+)
+def test_variables_are_those_that_flax_draws(name, options):
+    model, shape = create_model(name, 3, **options), (16, 16, 3)
+
+    @jax.jit
+    def draw() -> dict[str, Any]:
+        return model.init(jax.random.key(5), jnp.zeros((1, *shape)), train=False)
+
+    wanted, found = draw(), init_variables(model, 5, shape)
+    chex.assert_trees_all_equal(found, {"batch_stats": {}, **wanted})
 
 
 def test_a_layer_alone_is_drawn_as_among_all():
