@@ -23,10 +23,15 @@ def conv(
             return _pointwise(x, kernel, stride)
         if stride == (1, 1) and winograd.pays(x, kernel, padding):
             return winograd.conv(x, kernel, padding)
-        if stride != (1, 1) and x.shape[-1] < 4:  # the first layer of many networks
+        if stride != (1, 1):
             window, features = kernel.shape[:2], kernel.shape[-1]
-            if features <= _FEW_FEATURES or max(window) <= _SMALL_WINDOW:
-                windows = Windows(x.shape[1:3], window, stride, padding)
+            windows = Windows(x.shape[1:3], window, stride, padding)
+            if x.shape[-1] >= 4 and jnp.finfo(x.dtype).bits >= 32:
+                return _from_rows(x, kernel, windows)
+            # The first layer of many networks.
+            if x.shape[-1] < 4 and (
+                features <= _FEW_FEATURES or max(window) <= _SMALL_WINDOW
+            ):
                 return _from_patches(x, kernel, windows)
     return lax_ops.conv(x, kernel, stride=stride, padding=padding, groups=groups)
 
@@ -38,13 +43,38 @@ def _pointwise(x: jax.Array, kernel: jax.Array, stride: Pair) -> jax.Array:
     return y.reshape(*x.shape[:-1], -1)
 
 
+def _from_rows(x: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
+    """Sum of a matrix product for each of the kernel's rows.
+
+    XLA's strided convolution computes the gradients as convolutions with holes between
+    the pixels, which take up to three times as long, and many models at once, as `vmap`
+    asks for, as one of many groups.
+    """
+    rows, features = windows.count[0], kernel.shape[-1]
+    down = windows.stride[0]
+    across = _across(windows.pad(x), windows)
+    total = jnp.zeros((), x.dtype)
+    for i, weights in enumerate(kernel):
+        seen = across[:, i : i + (rows - 1) * down + 1 : down]
+        width = seen.shape[-1]
+        total += lax.dot(seen.reshape(-1, width), weights.reshape(-1, features))
+    return total.reshape(x.shape[0], *windows.count, features)
+
+
+def _across(x: jax.Array, windows: Windows) -> jax.Array:
+    """What each window sees of every row of padded images: `[B, H, W', kw C]`."""
+    columns, step = windows.count[1], windows.stride[1]
+    last = (columns - 1) * step + 1
+    return jnp.concatenate(
+        [x[:, :, j : j + last : step] for j in range(windows.window[1])], -1
+    )
+
+
 def _from_patches(x: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
     """A matrix product of what each window sees, written out, with the kernel."""
-    (kh, kw), (sh, sw), (rows, columns) = windows.window, windows.stride, windows.count
-    x = windows.pad(x)
-    seen = [x[:, :, j : j + (columns - 1) * sw + 1 : sw] for j in range(kw)]
-    across = lax.optimization_barrier(jnp.concatenate(seen, -1))
-    seen = [across[:, i : i + (rows - 1) * sh + 1 : sh] for i in range(kh)]
+    height, rows, down = windows.window[0], windows.count[0], windows.stride[0]
+    across = lax.optimization_barrier(_across(windows.pad(x), windows))
+    seen = [across[:, i : i + (rows - 1) * down + 1 : down] for i in range(height)]
     patches = lax.optimization_barrier(jnp.concatenate(seen, -1))
     features = kernel.shape[-1]
     y = lax.dot(patches.reshape(-1, patches.shape[-1]), kernel.reshape(-1, features))
