@@ -109,8 +109,14 @@ def test_pointwise_conv(stride: int) -> None:
     )
 
 
-def test_first_layer_of_many_features() -> None:
-    x, kernel = random(0, (2, 9, 8, 3), "float32"), random(1, (3, 3, 3, 17), "float32")
+@pytest.mark.parametrize(
+    ("window", "channels", "features"),
+    [((3, 3), 3, 17), ((5, 4), 5, 6), ((1, 1), 4, 2)],
+    ids=["first layer of many features", "by rows", "by one row, padded"],
+)
+def test_strided_conv(window: tuple[int, int], channels: int, features: int) -> None:
+    x = random(0, (2, 9, 8, channels), "float32")
+    kernel = random(1, (*window, channels, features), "float32")
     padding = ((0, 1), (1, 1))
     assert_same(
         lambda x, kernel: ops.conv(x, kernel, stride=2, padding=padding),
