@@ -96,7 +96,10 @@ class KeptTrace:
         name = f"{self._name}-{hashlib.sha256(text.encode()).hexdigest()}-trace"
         content = compilation_cache.read_kept(name)
         if content is None:
-            exported = jax.export.export(self._jitted)(*args)
+            try:
+                exported = jax.export.export(self._jitted)(*args)
+            except ValueError:  # it calls what jax does not promise to keep as it is
+                return None
             if b"custom_call" in exported.mlir_module_serialized:
                 return None  # of a library that jax has to prepare, or may change
             content = bytes(exported.serialize())

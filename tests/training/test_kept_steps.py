@@ -71,3 +71,20 @@ def test_a_step_of_another_optimizer_is_another(folder):
     assert not np.array_equal(first, other)
     trained(optax.sgd(0.1))  # which nobody can tell from another one
     assert len(traces(folder)) == 2
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_a_step_can_be_written_down_for_accelerators(platform):
+    model, tx = small_model(batch_norm=True, dropout_rate=0.3), adamw()
+    variables = init_variables(model, 0, SHAPE)
+    state = create_state(variables, tx, seed=0)
+    batches = RandomBatches(num_examples=20, batch_size=8, train=True).iterate()
+    normalize = Preprocessing(size=SHAPE[:2])
+    train = step.make_train_step(model, tx, make_cross_entropy(), normalize=normalize)
+    leaves, structure = jax.tree.flatten((state, next(batches)))
+
+    def flat(*leaves):
+        return jax.tree.leaves(train(*jax.tree.unflatten(structure, leaves)))
+
+    exported = jax.export.export(jax.jit(flat), platforms=[platform])(*leaves)
+    assert b"custom_call" not in exported.mlir_module_serialized
