@@ -3,7 +3,7 @@
 python -m experiments.part1                               # drawn paintings
 python -m experiments.part1 --data.root DIR --seeds 0 1 2 # one subfolder per painter
 
-What is finished is not trained again. 2 cores: under 17 min with 3 seeds.
+What is finished is not trained again. 2 cores, 3 seeds: 16 min before `part1_transfer`.
 """
 
 import dataclasses

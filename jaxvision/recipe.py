@@ -534,7 +534,7 @@ class _Training:
     def run(self) -> Classifier:
         recipe = self._recipe
         if recipe.method == "full":
-            # While weights are read, features are computed and the head is trained.
+            # While the head is drawn, features are computed and the head is trained.
             self._steps.compile_ahead(self._shapes)
         variables = first_variables(
             recipe, self._model, self._dataset, self._pretrained, self._seed

@@ -31,12 +31,15 @@ def check_fits(model: Network, image_shape: tuple[int, int, int]) -> None:
 def init_network(
     key: jax.Array, model: Network, image_shape: tuple[int, ...]
 ) -> dict[str, PyTree]:
-    """The variables that `model.init` draws.
+    """The variables that `model.init` draws: float32.
 
     Args:
       key: of the draws.
       model: the network.
       image_shape: (H, W, C) of one image.
+
+    Raises:
+      InputError: as `check_fits`.
     """
     output, backbone = _init_backbone(key, _without_head(model), image_shape)
 
