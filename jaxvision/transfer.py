@@ -20,7 +20,6 @@ from jaxvision.data.loader import Batches
 from jaxvision.data.splits import deal_folds
 from jaxvision.data.transforms import AugmentConfig, check_on_host
 from jaxvision.errors import InputError
-from jaxvision.linear_heads import fit_logistic, fit_ridge
 from jaxvision.metrics import Loss, class_logits
 from jaxvision.models import Backbone, Network, pool_features
 from jaxvision.optim import (
@@ -351,6 +350,8 @@ def solve_head(
     Returns:
       The variables of the whole network with the head.
     """
+    from jaxvision.linear_heads import fit_logistic, fit_ridge  # imports SciPy
+
     found = {}
     if is_main_process():
         views, _, width = features.shape

@@ -6,7 +6,7 @@ logits = model.apply(variables, images, train=False)  # [B, 6] float32
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -37,6 +37,7 @@ __all__ = [
     "create_model",
     "pool_features",
     "rate_options",
+    "with_defaults",
 ]
 
 MODELS: dict[str, Callable[..., Backbone]] = {
@@ -90,7 +91,7 @@ def create_model(
         raise InputError(f"no network {name!r}; there are: {', '.join(MODELS)}")
     if num_classes < 1:
         raise InputError(f"num_classes is {num_classes}; it must be at least 1")
-    known = _options(MODELS[name])
+    known = _options(MODELS[name]())
     for option in options:
         if option not in known:
             raise InputError(
@@ -125,8 +126,13 @@ def rate_options(name: str) -> tuple[str, ...]:
     return (*Network.rates, *MODELS[name]().rates)
 
 
-def _options(variant: Callable[..., Backbone]) -> list[str]:
-    backbone = variant()
+def with_defaults(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A network's options, and its own values of those that are not given."""
+    backbone = MODELS[name]()
+    return {n: getattr(backbone, n) for n in _options(backbone)} | dict(options)
+
+
+def _options(backbone: Backbone) -> list[str]:
     inherited = {field.name for field in dataclasses.fields(Backbone)}
     return [f.name for f in dataclasses.fields(backbone) if f.name not in inherited]
 

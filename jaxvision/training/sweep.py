@@ -37,7 +37,7 @@ from jaxvision.data.order import epoch_places
 from jaxvision.data.transforms import check_on_host
 from jaxvision.errors import InputError
 from jaxvision.metrics import class_frequencies
-from jaxvision.models import Network, check_fits, rate_options
+from jaxvision.models import Network, check_fits, rate_options, with_defaults
 from jaxvision.optim import make_optimizer, schedule_factor
 from jaxvision.recipe import Start, calibrate, check_classes, make_card, make_loss
 from jaxvision.settings import AugmentConfig, Recipe
@@ -152,9 +152,9 @@ def run_sweep(
                 trials[key, seed] = trial
     groups: dict[str, list[tuple[str, int]]] = defaultdict(list)
     device = jax.local_devices()[0]
-    cpu = device.platform == "cpu"
+    alone = device.platform == "cpu" and models_at_once in (None, 1)
     for place, trial in trials.items():
-        groups[trial.program_key(zero_apart=cpu)].append(place)
+        groups[trial.program_key(alone=alone)].append(place)
     count = _Count(sum(trial.recipe.epochs for trial in trials.values()), progress)
     if trials:
         images = _all_images(next(iter(datasets.values())))
@@ -162,7 +162,7 @@ def run_sweep(
             _Program([trials[place] for place in places], images, count, device)
             for places in groups.values()
         ]
-        if cpu and models_at_once in (None, 1):
+        if alone:
             finished = _one_by_one(programs, count)
         else:
             finished = [
@@ -192,7 +192,8 @@ class _Trial:
     def rates(self) -> dict[str, float]:
         """The options that are data, not part of a program."""
         names = rate_options(self.recipe.network)
-        return {k: float(v) for k, v in self.recipe.options.items() if k in names}
+        options = _spelled_out(self.recipe).options
+        return {k: float(v) for k, v in options.items() if k in names}
 
     @property
     def mixed(self) -> dict[str, float]:
@@ -253,14 +254,16 @@ class _Trial:
         options = {**card.options, **rates}
         return dataclasses.replace(card, options=options).create_model()
 
-    def program_key(self, *, zero_apart: bool) -> str:
+    def program_key(self, *, alone: bool) -> str:
         """Equal for runs that one program can do.
 
         Args:
-          zero_apart: whether no dropout is another program than some: it draws no
-            random numbers, which is a third of the time on a CPU.
+          alone: whether each model trains by itself. Then no dropout is another program
+            than some, since it draws no random numbers, which is a third of the time on
+            a CPU; and images changed at random are the same one, since the host changes
+            them. Models at once have an epoch in common instead.
         """
-        recipe, rates = self.recipe, self.rates
+        recipe, rates = _spelled_out(self.recipe), self.rates
         optim = dataclasses.replace(recipe.optim, learning_rate=0.0, weight_decay=0.0)
         counts = None
         if recipe.class_weights or recipe.output_biases:
@@ -268,7 +271,7 @@ class _Trial:
         facts = {
             "network": recipe.network,
             "options": {k: v for k, v in recipe.options.items() if k not in rates},
-            "rates": {k: zero_apart and v == 0 for k, v in rates.items()},
+            "rates": {k: alone and v == 0 for k, v in rates.items()},
             "binary": recipe.binary,
             "dtype": recipe.dtype,
             "optim": optim,
@@ -279,7 +282,7 @@ class _Trial:
             "averages": recipe.ema_decay > 0,
             "mixed": list(self.mixed),
             "counts": counts,
-            "augment": recipe.augment != AugmentConfig(),
+            "augment": not alone and recipe.augment != AugmentConfig(),
             "train": self.steps_per_epoch,
             "val": len(self.dataset.splits["val"]),
         }
@@ -749,9 +752,14 @@ def _all_images(dataset: DecodedDataset) -> np.ndarray:
 def _key(start: Start, datasets: Mapping[int, DecodedDataset]) -> str:
     """One name for a recipe on these images."""
     fingerprint = next(iter(datasets.values())).fingerprint
-    facts = to_plain({"recipe": start.recipe, "data": fingerprint})
+    facts = to_plain({"recipe": _spelled_out(start.recipe), "data": fingerprint})
     content = json.dumps(facts, sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _spelled_out(recipe: Recipe) -> Recipe:
+    """The recipe with all options of its network: what says the same is equal."""
+    return recipe.replace(options=with_defaults(recipe.network, recipe.options))
 
 
 def _no_sums() -> dict[str, jax.Array]:

@@ -203,7 +203,9 @@ def test_finished_runs_are_not_trained_again(datasets, tmp_path, monkeypatch):
     assert not again[0][1].reused
     assert again[1][1] == again[0][1]
     monkeypatch.setattr(sweep, "_Program", None)
-    run_sweep([quick()], datasets, store=tmp_path)
+    options = {**quick().recipe.options, "dropout_rate": 0.0}
+    assert options != quick().recipe.options
+    run_sweep([quick(), quick(options=options)], datasets, store=tmp_path)
 
 
 def test_half_a_sweep_is_completed(datasets, tmp_path, monkeypatch):
