@@ -39,6 +39,9 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_COMPILED.name}/commands"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LONG = ("pretrained", "experiments", "models", "test_docs.py", "test_tuning.py")
 """Files and folders of tests that take longest."""
+OPTIMIZED = ("explain", "ops", "pretrained", "test_step.py")
+"""Folders and files whose programs XLA optimizes as it does for users, since they
+compare numbers with those of others, or compute for long."""
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -46,6 +49,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, lest one process ends with it alone."""
     here = Path(__file__).parent
     items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in LONG)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def optimization(request: pytest.FixtureRequest) -> None:
+    """How much XLA optimizes, in the commands of a test too: compiling is half of what
+    the tests take, and less optimization takes 40 % off it."""
+    less = not set(request.path.parts).intersection(OPTIMIZED)
+    jax.config.update("jax_disable_most_optimizations", less)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(less))
 
 
 @pytest.fixture

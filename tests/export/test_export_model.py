@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from quick_compilation import quick_jit
 from reduced_networks import every_kind, reduced
 
 from jaxvision.errors import InputError
@@ -63,7 +62,7 @@ def compare(
     session = onnxruntime.InferenceSession(written.SerializeToString())
     logits, probabilities = session.run(["logits", "probabilities"], {"image": images})
 
-    @quick_jit
+    @jax.jit
     def forward(variables: Any, images: jax.Array) -> jax.Array:
         x = preprocessing.normalize(images)
         return class_logits(jnp.asarray(model.apply(variables, x, train=False)))

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from quick_compilation import quick_jit
 
 from jaxvision.errors import InputError
 from jaxvision.models import check_fits, create_model
@@ -28,7 +27,7 @@ def channels_last(x: Any) -> np.ndarray:
 def value_and_pullback(function: Any, g: np.ndarray, *inputs: Any) -> tuple[Any, Any]:
     """What a function gives, and its gradients by the inputs; one program."""
 
-    @quick_jit
+    @jax.jit
     def run(g: jax.Array, *inputs: Any) -> tuple[Any, Any]:
         value, vjp = jax.vjp(function, *inputs)
         return value, vjp(g)
@@ -149,13 +148,13 @@ def test_weight_norm_of_a_dense_layer_is_torchs():
 def test_weight_norm_starts_as_the_layer_without(layer, x):
     normed = layer.clone(weight_norm=True)
     key = jax.random.key(0)
-    plain, variables = quick_jit(lambda x: (layer.init(key, x), normed.init(key, x)))(x)
+    plain, variables = jax.jit(lambda x: (layer.init(key, x), normed.init(key, x)))(x)
     np.testing.assert_array_equal(
         variables["params"]["kernel"], plain["params"]["kernel"]
     )
     np.testing.assert_allclose(
-        quick_jit(normed.apply)(variables, x),
-        quick_jit(layer.apply)(plain, x),
+        jax.jit(normed.apply)(variables, x),
+        jax.jit(layer.apply)(plain, x),
         atol=TOLERANCE,
     )
     kernel, scale = map(np.asarray, map(variables["params"].get, ("kernel", "scale")))
@@ -166,7 +165,7 @@ def test_weight_norm_starts_as_the_layer_without(layer, x):
 
 def test_a_dense_layer_is_drawn_as_torchs():
     x = jnp.zeros((1, 400))
-    params = quick_jit(Dense(300).init)(jax.random.key(0), x)["params"]
+    params = jax.jit(Dense(300).init)(jax.random.key(0), x)["params"]
     for leaf in map(np.asarray, params.values()):
         assert 0.95 / 20 < np.abs(leaf).max() <= 1 / 20
         assert abs(float(leaf.mean())) < 0.01
@@ -176,8 +175,8 @@ def test_a_dense_layer_is_drawn_as_torchs():
 def test_max_pool_is_flaxs(padding):
     x = draw(0, 2, 8, 7, 3)
     rule = "SAME" if padding else "VALID"
-    theirs = quick_jit(lambda x: nn.max_pool(x, (3, 3), (2, 2), rule))(x)
-    ours = quick_jit(lambda x: MaxPool(3, 2, padding).apply({}, x))(x)
+    theirs = jax.jit(lambda x: nn.max_pool(x, (3, 3), (2, 2), rule))(x)
+    ours = jax.jit(lambda x: MaxPool(3, 2, padding).apply({}, x))(x)
     np.testing.assert_array_equal(ours, theirs)
 
 
@@ -220,7 +219,7 @@ def test_simple_cnn_is_that_of_the_starter_code(pool_kernel, pool_stride):
     }
     model = create_model("simple_cnn", 11, **options)
     x = draw(0, 3, 50, 50, 3)
-    ours = quick_jit(lambda p, x: model.apply({"params": p}, x, train=False))(params, x)
+    ours = jax.jit(lambda p, x: model.apply({"params": p}, x, train=False))(params, x)
     expected = theirs(torch.tensor(x.transpose(0, 3, 1, 2))).detach().numpy()
     np.testing.assert_allclose(ours, expected, atol=TOLERANCE)
 
@@ -300,14 +299,14 @@ def test_shapes_of_the_layers(name, options, expected):
 def test_every_norm_trains(norm):
     model = create_model("convnet", 3, blocks=2, filters=4, dense_width=8, norm=norm)
     x = jnp.asarray(draw(0, 4, 12, 12, 3))
-    variables = quick_jit(lambda: model.init(jax.random.key(0), x, train=False))()
+    variables = jax.jit(lambda: model.init(jax.random.key(0), x, train=False))()
     params = variables["params"]["backbone"]
     assert ("bn1" in params) == (norm == "batch")
     assert ("bias" in params["conv1"]) == (norm != "batch")
     for layer in ("conv1", "conv2", "fc1"):
         assert ("scale" in params[layer]) == (norm == "weight")
 
-    @quick_jit
+    @jax.jit
     def grads(params: Any) -> Any:
         def loss(params: Any) -> jax.Array:
             logits, _ = model.apply(
@@ -328,7 +327,7 @@ def test_dropout_rates_are_swept_as_data(pool_kernel):
     x = jnp.asarray(draw(0, 4, 12, 12, 3))
     rest = {"blocks": 2, "filters": 4, "dense_width": 8, "pool_kernel": pool_kernel}
     plain = create_model("convnet", 3, **rest)
-    variables = quick_jit(lambda: plain.init(jax.random.key(0), x, train=False))()
+    variables = jax.jit(lambda: plain.init(jax.random.key(0), x, train=False))()
 
     def logits(conv: jax.Array | float, dense: jax.Array | float) -> jax.Array:
         rates = {"conv_dropout_rate": conv, "dense_dropout_rate": dense}
@@ -337,8 +336,8 @@ def test_dropout_rates_are_swept_as_data(pool_kernel):
         return model.apply(variables, x, train=True, rngs=rngs)
 
     rates = np.array([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]], np.float32)
-    alone = quick_jit(logits)
-    swept = np.asarray(quick_jit(jax.vmap(logits))(rates[:, 0], rates[:, 1]))
+    alone = jax.jit(logits)
+    swept = np.asarray(jax.jit(jax.vmap(logits))(rates[:, 0], rates[:, 1]))
     for row, (conv, dense) in zip(swept, rates, strict=True):
         np.testing.assert_allclose(row, alone(conv, dense), atol=1e-5)
     assert (swept[0] != swept[1]).any()

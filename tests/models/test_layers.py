@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from quick_compilation import quick_jit
 
 from jaxvision.models.layers import (
     HE_NORMAL,
@@ -29,11 +28,11 @@ from jaxvision.models.layers import (
 
 def apply(layer: nn.Module, variables: Any, x: Any, **options: Any) -> Any:
     """A layer as one program, as it runs in a network."""
-    return quick_jit(lambda v, x: layer.apply(v, x, **options))(variables, x)
+    return jax.jit(lambda v, x: layer.apply(v, x, **options))(variables, x)
 
 
 def init(layer: nn.Module, x: Any) -> Any:
-    return quick_jit(layer.init)(jax.random.key(1), x)
+    return jax.jit(layer.init)(jax.random.key(1), x)
 
 
 @pytest.mark.parametrize("size", [1, 2, 6, 7, 12, 13, 224])
@@ -108,7 +107,7 @@ def test_running_statistics_move_as_torchs_but_for_the_unbiased_variance():
 def test_he_normal_has_the_distribution_of_flax():
     shape = (3, 3, 40, 64)
     ours, theirs = (
-        np.asarray(quick_jit(init, static_argnums=1)(jax.random.key(0), shape))
+        np.asarray(jax.jit(init, static_argnums=1)(jax.random.key(0), shape))
         for init in (HE_NORMAL, nn.initializers.he_normal())
     )
     assert abs(float(ours.std() / (2 / 360) ** 0.5) - 1) < 0.01
@@ -137,7 +136,7 @@ def test_average_pool_leaves_padding_out():
     pool = partial(nn.avg_pool, window_shape=(2, 2), strides=(2, 2), padding="SAME")
     np.testing.assert_allclose(
         apply(AvgPool(2, 2, "same"), {}, x),
-        quick_jit(partial(pool, count_include_pad=False))(x),
+        jax.jit(partial(pool, count_include_pad=False))(x),
         atol=1e-6,
     )
 
@@ -161,7 +160,7 @@ def test_adaptive_pool_has_torchs_bins(size):
     x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
     theirs = torch.nn.AdaptiveAvgPool2d(6)(torch.from_numpy(x.transpose(0, 3, 1, 2)))
     np.testing.assert_allclose(
-        quick_jit(partial(adaptive_average_pool, size=6))(x),
+        jax.jit(partial(adaptive_average_pool, size=6))(x),
         theirs.numpy().transpose(0, 2, 3, 1),
         atol=1e-6,
     )
@@ -171,7 +170,7 @@ def test_adaptive_pool_by_hand():
     x = jnp.arange(4.0).reshape(1, 4, 1, 1)
     bins = [[0], [0, 1], [1], [2], [2, 3], [3]]  # floor(4i/6) to ceil(4(i+1)/6)
     expected = [np.mean(b) for b in bins]
-    pooled = np.asarray(quick_jit(partial(adaptive_average_pool, size=6))(x))
+    pooled = np.asarray(jax.jit(partial(adaptive_average_pool, size=6))(x))
     np.testing.assert_allclose(pooled[0, :, 0, 0], expected)
 
 
@@ -291,10 +290,10 @@ def test_folded_batch_norm_is_that_after_the_convolution(conv):
 
         return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(variables, x)
 
-    expected = quick_jit(lambda: value_and_gradients(apart))()
+    expected = jax.jit(lambda: value_and_gradients(apart))()
     jax.tree.map(
         partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
-        quick_jit(lambda: value_and_gradients(folded))(),
+        jax.jit(lambda: value_and_gradients(folded))(),
         expected,
     )
 

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick_compilation import quick_jit
 from reduced_networks import SIZES, every_kind, reduced
 
 from jaxvision.errors import InputError
@@ -198,7 +197,7 @@ def test_evaluation(name):
     first = model.backbone.layer_names()[0]
     shorter = reduced(name, stop_at=first)
 
-    @quick_jit
+    @jax.jit
     def evaluate(v: Any, v_shorter: Any, x: jax.Array) -> Any:
         def run(model: Network, v: Any) -> Any:
             return model.apply(
@@ -247,7 +246,7 @@ def test_logits_and_gradients(name):
         return jnp.sum(logits * jnp.arange(5.0).reshape(1, 5)), (logits, state)
 
     rest = {key: v[key] for key in v if key != "params"}
-    step = quick_jit(jax.grad(loss, has_aux=True))
+    step = jax.jit(jax.grad(loss, has_aux=True))
     grads, (logits, state) = jax.device_get(step(v["params"], rest, x))
     assert logits.shape == (4, 5)
     assert logits.dtype == np.float32
@@ -271,7 +270,7 @@ def test_frozen_parts_stand_still(name):
     model = reduced(name, head_hidden=(6,), head_dropout=0.5)
     fresh = drawn(model, x, variables(name))
 
-    @quick_jit
+    @jax.jit
     def apply(key: int, v: Any, x: jax.Array) -> tuple[Any, ...]:
         def train(*frozen: str) -> tuple[jax.Array, Any]:
             rngs = {"dropout": jax.random.key(key)}
@@ -329,7 +328,7 @@ def test_the_axis_name_reaches_every_batch_norm(name):
     alone = reduced(name, **options)
     synchronized = reduced(name, bn_axis_name="devices", **options)
 
-    @quick_jit
+    @jax.jit
     def run(v: Any, x: jax.Array) -> Any:
         step = jax.vmap(
             lambda x: synchronized.apply(v, x, train=True, mutable=["batch_stats"]),
@@ -416,9 +415,7 @@ def test_shortcuts_of_mobilenet_prado():
 def test_ends_of_mobilenet_prados_blocks_are_linear():
     model = create_model("mobilenet_prado", 5, stop_at="block1a")
     x = np.random.default_rng(0).standard_normal((2, 16, 16, 3), np.float32)
-    run = quick_jit(
-        lambda v: model.apply(v, x, train=False, mutable=["activations"])[1]
-    )
+    run = jax.jit(lambda v: model.apply(v, x, train=False, mutable=["activations"])[1])
     activations = run(drawn(model, x, {}))["activations"]["backbone"]
     stem, end = (np.asarray(activations[name]) for name in ("stem", "block1a"))
     assert 0 <= stem.min() < stem.max() <= 6
@@ -434,7 +431,7 @@ def test_the_three_from_scratch_start_with_kernels_of_he():
         model = create_model(name, 5, stop_at=layer[0])
         x = np.zeros((1, 32, 32, 3), np.float32)
 
-        @quick_jit
+        @jax.jit
         def draw(key: jax.Array, m: Network = model, x: Any = x, layer: Any = layer):
             kernel = m.init(key, x, train=False)["params"]["backbone"]
             for name in layer:  # the others are not compiled
@@ -454,7 +451,7 @@ def test_mlp_initializers_reach_the_head():
         "kaiming_uniform": ((6 / 2352) ** 0.5, (6 / 300) ** 0.5),
     }.items():
         model = create_model("mlp", 40, initializer=initializer)
-        init = quick_jit(lambda key, m=model: m.init(key, x, train=False)["params"])
+        init = jax.jit(lambda key, m=model: m.init(key, x, train=False)["params"])
         params = jax.device_get(init(jax.random.key(0)))
         kernels = (
             params["backbone"]["fc1"]["kernel"],
@@ -467,7 +464,7 @@ def test_mlp_initializers_reach_the_head():
 def test_alexnet_starts_as_torch_does():
     model = create_model("alexnet", 2, stop_at="conv1")
     x = jnp.zeros((1, 64, 64, 3))
-    init = quick_jit(lambda key: model.init(key, x, train=False))
+    init = jax.jit(lambda key: model.init(key, x, train=False))
     params = jax.device_get(init(jax.random.key(0)))["params"]["backbone"]
     bound = (11 * 11 * 3) ** -0.5
     for leaf in params["conv1"].values():
@@ -508,7 +505,7 @@ def test_a_traced_dropout_rate_sweeps():
 
     rates = (0.0, 0.5)
     swept, *alone = jax.device_get(
-        quick_jit(lambda rs: (jax.vmap(logits)(rs), *map(logits, rates)))(
+        jax.jit(lambda rs: (jax.vmap(logits)(rs), *map(logits, rates)))(
             np.array(rates, np.float32)
         )
     )

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from quick_compilation import quick_jit
 
 import jaxvision as jv
 from jaxvision.models import create_model
@@ -25,7 +24,7 @@ def answer(params: PyTree, images: np.ndarray) -> np.ndarray:
     return np.asarray(_answer(params, images))
 
 
-@quick_jit
+@jax.jit
 def _answer(params: PyTree, images: jax.Array) -> jax.Array:
     return NET.apply({"params": params}, images, train=False)
 
