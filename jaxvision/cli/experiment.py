@@ -95,7 +95,7 @@ def run(
     several = " and the same --distributed" if distributed.wanted else ""
     with (
         distributed_session(distributed, name_of=name_of),
-        _continued(lambda folder: resume(folder) + several),
+        continued(lambda folder: resume(folder) + several),
     ):
         run_experiment(
             experiment,
@@ -149,7 +149,7 @@ def tune(
 
     assert settings.tune is not None
     keep_compiled()
-    with _continued(str):
+    with continued(str):
         tuning.tune(
             experiment,
             settings.config,
@@ -160,8 +160,12 @@ def tune(
 
 
 @contextmanager
-def _continued(resume: Callable[[Path], str]) -> Iterator[None]:
-    """Ends the process, where it was asked to stop, with how to continue."""
+def continued(resume: Callable[[Path], str]) -> Iterator[None]:
+    """Ends the process, where it was asked to stop, with how to continue.
+
+    Args:
+      resume: checkpoint folder -> the command that continues it.
+    """
     from jaxvision.experiment import Stopped
 
     try:

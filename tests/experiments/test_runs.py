@@ -18,6 +18,7 @@ from drawn_images import write_images
 
 from experiments import comics_baseline, comics_tune, part1, part2_mlp, tune
 from experiments.catalog import collect
+from jaxvision import experiment
 from jaxvision.classifier import load_classifier
 from jaxvision.cli.experiment import main, tune_main
 from jaxvision.data import DataConfig, SplitConfig
@@ -101,6 +102,27 @@ def test_help_names_its_settings(name, capsys):
         main(collect()[name], ["--help"])
     assert stop.value.code == 0
     assert "--runs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("folder", "how"),
+    [
+        (None, "the same command continues"),
+        (
+            Path("a b"),
+            "continue with: python -m experiments.part1_baseline --resume 'a b'",
+        ),
+    ],
+)
+def test_part1_that_is_stopped_says_how_to_continue(folder, how, monkeypatch, capsys):
+    def stopped(*_, **__):
+        raise experiment.Stopped(folder, signal.SIGINT)
+
+    monkeypatch.setattr(experiment, "run_experiment", stopped)
+    with pytest.raises(SystemExit) as end:
+        part1.main(part1.Config())
+    assert end.value.code == 128 + signal.SIGINT
+    assert capsys.readouterr().err == f"interrupted; {how}\n"
 
 
 def test_part1_shows_tables_beside_published_figures_and_shares_finished_rows(
