@@ -8,7 +8,6 @@ What is finished is not trained again. 2 cores, 3 seeds: 16 to 18 min before
 """
 
 import dataclasses
-import shlex
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -48,12 +47,8 @@ class Config:
     """Networks go to new folders in here."""
 
 
-def resume_command(name: str, folder: Path) -> str:
-    return f"python -m experiments.{name} --resume {shlex.quote(str(folder))}"
-
-
 def main(config: Config) -> None:
-    from jaxvision.cli.experiment import continued
+    from jaxvision.cli.experiment import continued, resume_command
     from jaxvision.cli.process import keep_compiled
     from jaxvision.experiment import run_experiment
 
@@ -77,7 +72,7 @@ def main(config: Config) -> None:
             runs=config.runs,
             checkpoints=config.checkpoints,
         )
-        resume = partial(resume_command, name)
+        resume = partial(resume_command, f"python -m experiments.{name}")
         with continued(resume):
             results = run_experiment(experiment, settings, resume_command=resume)
         folders.append(results.run.path)

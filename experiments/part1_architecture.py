@@ -3,7 +3,7 @@
 python -m experiments.part1_architecture                  # drawn paintings
 python -m experiments.part1_architecture --data.root DIR
 
-2 cores: part 1 up to 1.6 takes 13 min with 3 seeds. Accuracies are below the published
+2 cores: part 1 up to 1.6 takes 17 min with 3 seeds. Accuracies are below the published
 ones: images are scaled to [-0.5, 0.5], a quarter of the range of the report's code.
 """
 

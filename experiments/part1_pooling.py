@@ -3,7 +3,7 @@
 python -m experiments.part1_pooling                       # drawn paintings
 python -m experiments.part1_pooling --data.root DIR       # one subfolder per painter
 
-2 cores: part 1 up to 1.6 takes 13 min with 3 seeds. Validation accuracy with windows of
+2 cores: part 1 up to 1.6 takes 17 min with 3 seeds. Validation accuracy with windows of
 2, stride 1: .565 ± .066, stride 2: .490 ± .046 (5 seeds); published .549 and .517.
 """
 

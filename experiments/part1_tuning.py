@@ -3,7 +3,7 @@
 python -m experiments.part1_tuning                        # drawn paintings
 python -m experiments.part1_tuning --data.root DIR        # one subfolder per painter
 
-2 cores: part 1 up to 1.6 takes 13 min with 3 seeds. The best network has a validation
+2 cores: part 1 up to 1.6 takes 17 min with 3 seeds. The best network has a validation
 accuracy of .756 ± .021, augmented .760 ± .034 (5 seeds); published: .725 at best.
 """
 

@@ -41,7 +41,7 @@ LONG = ("pretrained", "experiments", "models", "test_docs.py", "test_tuning.py")
 """Files and folders of tests that take longest."""
 OPTIMIZED = ("explain", "ops", "pretrained", "test_step.py")
 """Folders and files whose programs XLA optimizes as it does for users, since they
-compare numbers with those of others, or compute for long."""
+compare numbers with other implementations, or compute for long."""
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

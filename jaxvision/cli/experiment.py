@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from jaxvision.cli import flags
@@ -87,9 +88,7 @@ def run(
     for line in idle_lines(experiment, settings):
         print(with_names(line, name_of), file=sys.stderr)
 
-    def resume(folder: Path) -> str:
-        return f"{prog} --resume {shlex.quote(str(folder))}"
-
+    resume = partial(resume_command, prog)
     keep_compiled()
     distributed = settings.config.distributed
     several = " and the same --distributed" if distributed.wanted else ""
@@ -105,6 +104,11 @@ def run(
             epochs=settings.epochs,
             resume_command=resume,
         )
+
+
+def resume_command(prog: str, folder: Path) -> str:
+    """What continues the run of a checkpoint folder; `prog` is without arguments."""
+    return f"{prog} --resume {shlex.quote(str(folder))}"
 
 
 def idle_lines(

@@ -127,7 +127,8 @@ def rate_options(name: str) -> tuple[str, ...]:
 
 
 def with_defaults(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A network's options, and its own values of those that are not given."""
+    """The options of a network, a key of `MODELS`, all of them: its own values of those
+    that are not given."""
     backbone = MODELS[name]()
     return {n: getattr(backbone, n) for n in _options(backbone)} | dict(options)
 
